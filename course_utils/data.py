@@ -1,0 +1,346 @@
+"""Read labelled pairs, say what is wrong with them, group them by query, split them without leaks."""
+
+import csv
+import json
+import random
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from course_utils.errors import InputError
+
+FIELDS = ("query", "document", "relevance")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A query and its candidate documents.
+
+    Attributes:
+        query: the query text.
+        documents: candidate texts.
+        relevance: one label per document, 0 for not relevant; 1, or a higher grade, for relevant.
+        topic: what the query is about, where known; splits can be made by it.
+    """
+
+    query: str
+    documents: tuple
+    relevance: tuple
+    topic: str = ""
+
+    @property
+    def positives(self):
+        """The relevant documents."""
+        return [d for d, r in zip(self.documents, self.relevance, strict=True) if r > 0]
+
+
+class DataError(InputError):
+    """Labelled pairs that cannot be used as they are.
+
+    Attributes:
+        counts: number of problems of each kind.
+        problems: one sentence per problem.
+    """
+
+    def __init__(self, source, problems):
+        self.problems = [f"{where}: {text}" for where, _, text in problems]
+        self.counts = dict(Counter(kind for _, kind, _ in problems))
+        counts = ", ".join(f"{n} x {kind}" for kind, n in self.counts.items())
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        super().__init__(f"{source}: {counts}. {'; '.join(self.problems[:3])}{more}. Mend these rows and try again.")
+
+
+def iter_rows(source):
+    """Yield (where, row) for each record of a file, a ``datasets.Dataset`` or a list of dicts, one at a time.
+
+    JSON lines, CSV, TSV and Parquet are streamed, so the file may be larger than memory; a JSON array is not.
+    A row that cannot be read is yielded as a (kind, sentence) tuple in place of a dict.
+
+    Raises:
+        InputError: when there is no such file or its format is unknown.
+    """
+    if not isinstance(source, (str, Path)):
+        for i, row in enumerate(source, 1):
+            yield f"row {i}", row
+        return
+    path = Path(source)
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    readers = {
+        ".json": _json_rows,
+        ".jsonl": _json_lines,
+        ".ndjson": _json_lines,
+        ".csv": _csv_rows,
+        ".tsv": _csv_rows,
+        ".parquet": _parquet_rows,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: unknown format {path.suffix or '(no suffix)'}; use {', '.join(readers)}.")
+    yield from reader(path)
+
+
+def _decode(line):
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return ("not UTF-8", f"byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+
+
+def _parse(text):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        at = f"line {error.lineno} column {error.colno}" if hasattr(error, "lineno") else "this place"
+        return ("broken JSON", f"{getattr(error, 'msg', 'nested too deeply')} at {at}")
+
+
+def _json_rows(path):
+    text = _decode(path.read_bytes())
+    if isinstance(text, tuple):
+        yield "the file", text
+        return
+    rows = _parse(text)
+    if isinstance(rows, tuple):
+        hint = " (one record a line? then name the file .jsonl)" if "Extra data" in rows[1] else ""
+        yield "the file", (rows[0], rows[1] + hint)
+    elif not isinstance(rows, list):
+        yield "the file", ("not a list", "a .json file holds one list of records")
+    else:
+        for i, row in enumerate(rows, 1):
+            yield f"row {i}", row
+
+
+def _json_lines(path):
+    with path.open("rb") as file:
+        for i, line in enumerate(file, 1):
+            text = _decode(line)
+            if isinstance(text, tuple):
+                yield f"line {i}", text
+            elif text.strip():
+                yield f"line {i}", _parse(text)
+
+
+def _csv_rows(path):
+    # Undecodable bytes become surrogates here so that reading goes on; they are reported row by row.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield f"line {reader.line_num}", ("broken CSV", f"{error}")
+                return
+            where = f"line {reader.line_num}"
+            if None in row:
+                yield where, ("broken CSV", "more cells than the header names; quote text that holds the separator")
+            elif any(isinstance(v, str) and re.search(r"[\udc80-\udcff]", v) for v in row.values()):
+                yield where, ("not UTF-8", "a byte is not UTF-8; save the file as UTF-8")
+            else:
+                yield where, {k: int(v) if k == "relevance" and (v or "").strip().isdecimal() else v
+                              for k, v in row.items() if v is not None}
+
+
+def _parquet_rows(path):
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        i = 0
+        for batch in file.iter_batches(batch_size=4096):
+            for row in batch.to_pylist():
+                i += 1
+                yield f"row {i}", row
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        yield "the file", ("broken Parquet", str(error).splitlines()[0])
+
+
+def check_row(row, max_relevance=1):
+    """Return (query, document, relevance) of one record, or a list of (kind, sentence) problems."""
+    if isinstance(row, tuple):
+        return [row]
+    if not isinstance(row, dict):
+        return [("not a record", f"expected query, document and relevance, found {type(row).__name__}")]
+    problems = []
+    for field in FIELDS:
+        if row.get(field) is None:
+            problems.append(("missing field", f'field "{field}" is missing'))
+    for field in FIELDS[:2]:
+        value = row.get(field)
+        if value is not None and not isinstance(value, str):
+            problems.append(("wrong type", f'field "{field}" is {type(value).__name__}, not text'))
+        elif isinstance(value, str) and not value.strip():
+            problems.append(("empty text", f'field "{field}" is empty'))
+        elif isinstance(value, str) and re.search(r"[\ud800-\udfff]", value):
+            problems.append(("not UTF-8", f'field "{field}" holds half a character'))
+    label = row.get("relevance")
+    if label is not None and not (
+        isinstance(label, (int, float)) and label == label and label in range(max_relevance + 1)
+    ):
+        allowed = "0 or 1" if max_relevance == 1 else f"a whole number from 0 to {max_relevance}"
+        problems.append(("wrong label", f'field "relevance" is {str(label)[:40]!r}, not {allowed}'))
+    return problems or (row["query"].strip(), row["document"].strip(), int(label))
+
+
+def read_pairs(source, max_relevance=1, drop_repeated=False):
+    """Read labelled pairs and check every one.
+
+    Args:
+        source: a JSON array, JSON lines, CSV, TSV or Parquet file with query, document, relevance; a
+            ``datasets.Dataset``; or a list of dicts. Further fields are ignored.
+        max_relevance: the highest grade; 1 for plain relevant or not.
+        drop_repeated: keep the first of pairs that stand twice instead of refusing them.
+
+    Returns:
+        A list of (query, document, relevance).
+
+    Raises:
+        DataError: names file, row and field and counts each kind of problem: missing field, empty text, wrong
+            label, broken JSON, not UTF-8, duplicate pair, contradictory pair.
+    """
+    pairs, problems, seen = [], [], {}
+    for where, row in iter_rows(source):
+        checked = check_row(row, max_relevance)
+        if isinstance(checked, list):
+            problems += [(where, kind, text) for kind, text in checked]
+            continue
+        query, document, relevance = checked
+        if (query, document) in seen:
+            if drop_repeated:
+                continue
+            first, label = seen[query, document]
+            kind = "duplicate pair" if label == relevance else "contradictory pair"
+            text = f"same query and document as {first}" + ("" if label == relevance else ", other relevance")
+            problems.append((where, kind, f'{text} (query "{query[:40]}")'))
+            continue
+        seen[query, document] = (where, relevance)
+        pairs.append(checked)
+    name = source if isinstance(source, (str, Path)) else "the data"
+    if problems:
+        raise DataError(name, problems)
+    if not pairs:
+        raise InputError(f"{name} holds no pairs.")
+    return pairs
+
+
+def to_groups(pairs, topics=None):
+    """Group (query, document, relevance) pairs by query, in order of first appearance.
+
+    Args:
+        pairs: iterable of triples.
+        topics: optional dict from query to topic.
+    """
+    rows = {}
+    for query, document, relevance in pairs:
+        rows.setdefault(query, []).append((document, relevance))
+    topics = topics or {}
+    return [
+        Group(q, tuple(d for d, _ in own), tuple(r for _, r in own), topics.get(q, "")) for q, own in rows.items()
+    ]
+
+
+def read_groups(source, max_relevance=1, drop_repeated=False):
+    """Read labelled pairs and return them as a list of Group; arguments and errors as in ``read_pairs``."""
+    return to_groups(read_pairs(source, max_relevance, drop_repeated))
+
+
+def rankable(groups):
+    """Return the groups that hold both a relevant and a non-relevant document: only these can be ranked wrongly."""
+    return [g for g in groups if any(r > 0 for r in g.relevance) and any(r <= 0 for r in g.relevance)]
+
+
+def subset(groups, queries, seed=0):
+    """Return ``queries`` groups chosen at random with ``seed`` (all of them when there are fewer), in file order."""
+    if queries is None or queries >= len(groups):
+        return list(groups)
+    chosen = sorted(random.Random(seed).sample(range(len(groups)), queries))
+    return [groups[i] for i in chosen]
+
+
+def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
+    """Split groups into parts so that no query (or topic) is in two of them.
+
+    Queries that differ only in case, punctuation or spaces, or that share a relevant document, stay together.
+
+    Args:
+        groups: list of Group.
+        fractions: share of each part; they sum to 1.
+        seed: for the shuffle.
+        by: "query" or "topic".
+
+    Returns:
+        One list of Group a fraction, each in the original order.
+
+    Raises:
+        InputError: fractions that do not sum to 1, an unknown ``by``, or too few groups for a part.
+    """
+    if abs(sum(fractions) - 1) > 1e-6 or min(fractions) < 0:
+        raise InputError(f"The fractions {fractions} do not sum to 1.")
+    if by not in ("query", "topic"):
+        raise InputError(f'by is "{by}"; choose "query" or "topic".')
+    parent = {}
+
+    def root(x):
+        while parent.setdefault(x, x) != x:
+            parent[x] = parent[parent[x]]
+            x = parent[x]
+        return x
+
+    for g in groups:
+        keys = [("query", normalise(g.query))] + [("document", normalise(d)) for d in g.positives]
+        if by == "topic":
+            keys.append(("topic", g.topic or normalise(g.query)))
+        for key in keys[1:]:
+            parent[root(keys[0])] = root(key)
+    blocks = {}
+    for i, g in enumerate(groups):
+        blocks.setdefault(root(("query", normalise(g.query))), []).append(i)
+    blocks = list(blocks.values())
+    random.Random(seed).shuffle(blocks)
+    parts = [[] for _ in fractions]
+    for block in blocks:
+        gaps = [f * len(groups) - len(p) for f, p in zip(fractions, parts, strict=True)]
+        parts[gaps.index(max(gaps))] += block
+    if any(f > 0 and not p for f, p in zip(fractions, parts, strict=True)):
+        raise InputError(
+            f"{len(groups)} queries in {len(blocks)} independent blocks are too few for {len(fractions)} parts."
+        )
+    return [[groups[i] for i in sorted(p)] for p in parts]
+
+
+def normalise(text):
+    """Return text without case, punctuation, width and spacing differences, for comparison."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(c if unicodedata.category(c)[0] in "LN" else " " for c in text).strip().replace("  ", " ")
+
+
+def leaks(train, test):
+    """Return (shared queries, shared relevant documents) between two lists of Group, as texts of ``test``."""
+    queries = {normalise(g.query) for g in train}
+    documents = {normalise(d) for g in train for d in g.positives}
+    shared_queries = [g.query for g in test if normalise(g.query) in queries]
+    shared_documents = list(dict.fromkeys(d for g in test for d in g.positives if normalise(d) in documents))
+    return shared_queries, shared_documents
+
+
+def check_no_leak(train, test, names=("train", "test")):
+    """Raise InputError with examples when a query or a relevant document is in both lists of Group.
+
+    A score on test data that was trained on shows memory, not skill.
+    """
+    queries, documents = leaks(train, test)
+    found = [
+        f'{len(items)} {kind} (for example "{items[0][:60]}")'
+        for kind, items in (("queries", queries), ("relevant documents", documents))
+        if items
+    ]
+    if found:
+        raise InputError(
+            f"{names[0]} and {names[1]} share {' and '.join(found)}: the test would measure memory. "
+            "Remove them from one side, or split again by query."
+        )

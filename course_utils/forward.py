@@ -1,0 +1,249 @@
+"""A layer-by-layer forward pass in which candidates share the tokens they have in common.
+
+Causal attention never looks ahead, so the states of the system text, the instruction and the query are the same for
+every candidate document of a query. They are computed once; the documents attend to their keys and values. On the last
+layer only the last token is needed, and of the output matrix only the rows of "yes" and "no".
+
+Works for decoders built like Llama and Qwen (``SUPPORTED``): other models go through their own forward pass.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
+
+SUPPORTED = {"qwen3", "qwen2", "llama", "mistral", "smollm3"}
+
+
+@dataclass
+class Segment:
+    """Rows of tokens that continue rows of an earlier segment.
+
+    Attributes:
+        values: token ids [rows, length] or states [rows, length, hidden]; right-padded.
+        lengths: number of real tokens of each row [rows]; may be 0.
+        parent: index of the segment that these rows continue, or None for a segment that starts prompts.
+        rows: for each row, the row of the parent that it continues [rows].
+    """
+
+    values: torch.Tensor
+    lengths: torch.Tensor
+    parent: int | None = None
+    rows: torch.Tensor | None = None
+
+    def to(self, device):
+        """Return the same segment on ``device``."""
+        rows = None if self.rows is None else self.rows.to(device)
+        return Segment(self.values.to(device), self.lengths.to(device), self.parent, rows)
+
+
+@dataclass
+class _Layout:
+    """Positions and masks of a tree of segments; the same for every layer."""
+
+    positions: list = field(default_factory=list)
+    masks: list = field(default_factory=list)
+    ends: list = field(default_factory=list)
+
+
+def decoder_of(model):
+    """Return the module that holds ``layers`` and the final norm, also under a peft wrapper."""
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return model.get_decoder()
+
+
+def supports_sharing(model):
+    """Return whether ``shared_forward`` knows this architecture (full attention in every layer)."""
+    config = model.config
+    kinds = getattr(config, "layer_types", None) or ["full_attention"]
+    return config.model_type in SUPPORTED and set(kinds) == {"full_attention"}
+
+
+def _layout(segments, leaves, dtype):
+    layout, valid, starts = _Layout(), [], []
+    for i, segment in enumerate(segments):
+        length = segment.values.shape[1]
+        device = segment.values.device
+        steps = torch.arange(length, device=device)
+        own = steps[None] < segment.lengths[:, None]
+        if segment.parent is None:
+            start = torch.zeros_like(segment.lengths)
+            layout.masks.append(None)
+            valid.append(own)
+        else:
+            parent = segments[segment.parent]
+            start = (starts[segment.parent] + parent.lengths)[segment.rows]
+            past = valid[segment.parent][segment.rows]
+            valid.append(torch.cat([past, own], dim=1))
+            causal = steps[:, None] >= steps[None]
+            allowed = torch.cat(
+                [past[:, None].expand(-1, length, -1), causal.expand(len(own), -1, -1)], dim=2
+            )
+            if i in leaves:
+                ends = segment.lengths - 1
+                last = allowed[torch.arange(len(ends), device=device), ends]
+                layout.ends.append((i, _additive(last[:, None, None], dtype)))
+            layout.masks.append(_additive(allowed[:, None], dtype))
+        starts.append(start)
+        layout.positions.append(start[:, None] + steps[None])
+    return layout
+
+
+def _additive(allowed, dtype):
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, float("-inf"))
+
+
+def _rotate(x, cos, sin):
+    half = x.shape[-1] // 2
+    return x * cos[:, None] + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin[:, None]
+
+
+def _heads(x, projection, norm, head_dim):
+    x = projection(x)
+    x = x.view(*x.shape[:-1], -1, head_dim)
+    return (norm(x) if norm is not None else x).transpose(1, 2)
+
+
+def _attend(attention, queries, keys, values, mask, causal):
+    repeats = queries.shape[1] // keys.shape[1]
+    if repeats > 1:
+        keys, values = keys.repeat_interleave(repeats, dim=1), values.repeat_interleave(repeats, dim=1)
+    mask = None if mask is None else mask.to(queries.dtype)
+    out = scaled_dot_product_attention(
+        queries, keys.to(queries.dtype), values.to(queries.dtype), attn_mask=mask, is_causal=causal,
+        scale=attention.scaling,
+    )
+    return attention.o_proj(out.transpose(1, 2).flatten(2))
+
+
+def _finish(layer, states, attended):
+    states = states + attended
+    return states + layer.mlp(layer.post_attention_layernorm(states))
+
+
+def _run_layer(layer, segments, states, angles, layout, leaves, last):
+    """Run one layer over all segments; with ``last`` return only the last token of each leaf."""
+    attention = layer.self_attn
+    size = attention.head_dim
+    q_norm, k_norm = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
+    past, out = [], []
+    ends = dict(layout.ends)
+    for i, (segment, x) in enumerate(zip(segments, states, strict=True)):
+        cos, sin = angles[i]
+        normed = layer.input_layernorm(x)
+        keys = _rotate(_heads(normed, attention.k_proj, k_norm, size), cos, sin)
+        values = _heads(normed, attention.v_proj, None, size)
+        if segment.parent is not None:
+            past_keys, past_values = past[segment.parent]
+            keys = torch.cat([past_keys[segment.rows], keys], dim=2)
+            values = torch.cat([past_values[segment.rows], values], dim=2)
+        past.append((keys, values))
+        if last and i not in leaves:
+            out.append(None)
+            continue
+        mask = layout.masks[i]
+        if last:
+            rows = torch.arange(len(x), device=x.device)
+            at = segment.lengths - 1
+            x, normed = x[rows, at][:, None], normed[rows, at][:, None]
+            cos, sin, mask = cos[rows, at][:, None], sin[rows, at][:, None], ends[i]
+        queries = _rotate(_heads(normed, attention.q_proj, q_norm, size), cos, sin)
+        attended = _attend(attention, queries, keys, values, mask, causal=mask is None)
+        out.append(_finish(layer, x, attended))
+    return out
+
+
+def shared_forward(model, segments, leaves, first=0, stop=None, recompute=False):
+    """Run decoder layers ``first`` to ``stop`` over a tree of segments.
+
+    Args:
+        model: a causal language model for which ``supports_sharing`` is true.
+        segments: list of Segment, parents before children. Token ids when ``first`` is 0, else states.
+        leaves: indices of the segments whose last tokens are scored. A leaf has a parent.
+        first: the first layer to run.
+        stop: the layer to stop before. None runs to the end and returns scored states.
+        recompute: save memory in training by computing activations again in the backward pass.
+
+    Returns:
+        With ``stop``: a list of states [rows, length, hidden], one per segment (padding rows hold no meaning).
+        Without: a list of final normed states of the last tokens [rows, hidden], one per leaf in order.
+    """
+    decoder = decoder_of(model)
+    layers = decoder.layers
+    to_end = stop is None
+    stop = len(layers) if to_end else stop
+    states = [decoder.embed_tokens(s.values) if s.values.dim() == 2 else s.values for s in segments]
+    layout = _layout(segments, set(leaves), states[0].dtype)
+    angles = [decoder.rotary_emb(x, p) for x, p in zip(states, layout.positions, strict=True)]
+    for i in range(first, stop):
+        args = (layers[i], segments, states, angles, layout, set(leaves), to_end and i == stop - 1)
+        if recompute and torch.is_grad_enabled():
+            states = checkpoint(_run_layer, *args, use_reentrant=False)
+        else:
+            states = _run_layer(*args)
+    if not to_end:
+        return states
+    if first >= stop:
+        raise ValueError("at least one layer must run to score a prompt")
+    return [decoder.norm(states[i][:, 0]) for i in leaves]
+
+
+def yes_minus_no(model, states, yes_id, no_id):
+    """Return logit(yes) - logit(no) in float32 from final states [rows, hidden]: a two-row output matrix."""
+    weight = model.get_output_embeddings().weight
+    direction = weight[yes_id].float() - weight[no_id].float()
+    with torch.autocast(states.device.type, enabled=False):
+        return states.float() @ direction
+
+
+def pad_rows(rows, pad=0):
+    """Right-pad 1-D id arrays [length] or 2-D state tensors [length, hidden] to one tensor and their lengths."""
+    tensors = [torch.as_tensor(r) for r in rows]
+    lengths = torch.tensor([len(t) for t in tensors])
+    width = max(1, int(lengths.max()))
+    first = tensors[0]
+    dtype = torch.long if first.dim() == 1 else first.dtype
+    out = torch.full((len(tensors), width, *first.shape[1:]), pad, dtype=dtype)
+    for i, t in enumerate(tensors):
+        out[i, : len(t)] = t
+    return out, lengths
+
+
+def build_segments(constant, prefixes, candidates, bucket_tokens=4096):
+    """Arrange queries and their candidates as a tree: constant, then queries, then buckets of documents.
+
+    Documents are put in buckets of similar length so that little padding is computed.
+
+    Args:
+        constant: ids [length] or states [length, hidden] that start every prompt.
+        prefixes: list of ids or states, one a query.
+        candidates: list of lists of ids or states, one list a query.
+        bucket_tokens: smallest number of tokens in a bucket, padding included; fewer make one bucket.
+
+    Returns:
+        (segments, leaves, order): ``order`` lists (query, candidate) in the order of the leaves' rows.
+    """
+    values, lengths = pad_rows([constant])
+    segments = [Segment(values, lengths)]
+    values, lengths = pad_rows(prefixes)
+    segments.append(Segment(values, lengths, 0, torch.zeros(len(prefixes), dtype=torch.long)))
+    order = sorted(
+        ((g, c) for g, own in enumerate(candidates) for c in range(len(own))),
+        key=lambda gc: (len(candidates[gc[0]][gc[1]]), gc),
+    )
+    leaves, start = [], 0
+    while start < len(order):
+        stop, tokens = start, 0
+        while stop < len(order) and tokens < bucket_tokens:
+            g, c = order[stop]
+            tokens = (stop - start + 1) * len(candidates[g][c])
+            stop += 1
+        if sum(len(candidates[g][c]) for g, c in order[stop:]) < bucket_tokens // 2:
+            stop = len(order)
+        part = order[start:stop]
+        values, lengths = pad_rows([candidates[g][c] for g, c in part])
+        segments.append(Segment(values, lengths, 1, torch.tensor([g for g, _ in part])))
+        leaves.append(len(segments) - 1)
+        start = stop
+    return segments, leaves, order

@@ -1,0 +1,132 @@
+"""Choose what trains, prove it, and see what it costs."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from course_utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class FreezeRow:
+    """Parameters of one part of the model: its name, how many there are, how many of them train."""
+
+    part: str
+    parameters: int
+    trainable: int
+
+
+class FreezeTable(list):
+    """Rows of FreezeRow, printed as a table."""
+
+    @property
+    def trainable(self):
+        """Number of parameters that train."""
+        return sum(r.trainable for r in self)
+
+    @property
+    def total(self):
+        """Number of parameters."""
+        return sum(r.parameters for r in self)
+
+    def __str__(self):
+        lines = [f"{'part':<28}{'parameters':>14}{'training':>14}"]
+        lines += [f"{r.part:<28}{r.parameters:>14,}{r.trainable:>14,}" for r in self]
+        share = 100 * self.trainable / max(1, self.total)
+        return "\n".join([*lines, f"{'all':<28}{self.total:>14,}{self.trainable:>14,}  ({share:.1f} %)"])
+
+    def _repr_html_(self):
+        return f"<pre>{self}</pre>"
+
+
+def decoder_layers(model):
+    """Return (name, nn.ModuleList) of the model's decoder layers, whatever they are called.
+
+    The longest list of modules whose length is the configured number of layers.
+
+    Raises:
+        InputError: when the model has no such list.
+    """
+    count = getattr(model.config, "num_hidden_layers", None)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return name, module
+    raise InputError(f"{type(model).__name__} has no list of {count} layers; its layers cannot be chosen by number.")
+
+
+def freeze_all_but_last(model, k, norm=True):
+    """Let only the last ``k`` layers (and the final norm) train; return the table of what trains.
+
+    Layers are found as modules, never by guessing parameter names. The output matrix stays frozen: in this family it is
+    tied to the input embeddings, so training it would change what every token means.
+
+    Args:
+        model: any decoder with a list of layers.
+        k: how many of the last layers train; all of them with k = number of layers.
+        norm: whether the norm after the last layer trains too.
+
+    Raises:
+        InputError: when k is not between 1 and the number of layers, so nothing sensible would train.
+    """
+    name, layers = decoder_layers(model)
+    if not isinstance(k, int) or not 1 <= k <= len(layers):
+        raise InputError(f"k is {k!r}, but the model has {len(layers)} layers: choose a whole number from 1 to {len(layers)}.")
+    for p in model.parameters():
+        p.requires_grad = False
+    for layer in layers[-k:]:
+        for p in layer.parameters():
+            p.requires_grad = True
+    final = getattr(model.get_submodule(name.rpartition(".")[0]), "norm", None)
+    if norm and final is not None:
+        for p in final.parameters():
+            p.requires_grad = True
+    return parameter_table(model)
+
+
+def unfreeze_all(model):
+    """Let everything train, embeddings included; return the table."""
+    for p in model.parameters():
+        p.requires_grad = True
+    return parameter_table(model)
+
+
+def parameter_table(model):
+    """Return a FreezeTable of the model's parts.
+
+    Raises:
+        InputError: when nothing would train.
+    """
+    name, layers = decoder_layers(model)
+    seen, rows = set(), FreezeTable()
+
+    def add(part, parameters):
+        fresh = [p for p in parameters if id(p) not in seen]
+        seen.update(id(p) for p in fresh)
+        if fresh:
+            rows.append(FreezeRow(part, sum(p.numel() for p in fresh), sum(p.numel() for p in fresh if p.requires_grad)))
+
+    add("embeddings", model.get_input_embeddings().parameters())
+    for i, layer in enumerate(layers):
+        add(f"layer {i}", layer.parameters())
+    add("norm and output", model.parameters())
+    if rows.trainable == 0:
+        raise InputError("Nothing would train: every parameter is frozen. Choose at least one layer.")
+    return rows
+
+
+def first_trainable_layer(model):
+    """Return the number of layers below everything that trains; 0 when an embedding trains."""
+    _, layers = decoder_layers(model)
+    if any(p.requires_grad for p in model.get_input_embeddings().parameters()):
+        return 0
+    for i, layer in enumerate(layers):
+        if any(p.requires_grad for p in layer.parameters()):
+            return i
+    return len(layers)
+
+
+def gradient_report(model):
+    """Return {parameter name: largest absolute gradient} for parameters that train; 0.0 where none arrived."""
+    return {
+        n: 0.0 if p.grad is None else float(p.grad.abs().max()) for n, p in model.named_parameters() if p.requires_grad
+    }
