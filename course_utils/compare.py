@@ -84,9 +84,9 @@ def paired_bootstrap(before, after, rounds=10_000, level=0.95, seed=0):
         raise ValueError(f"before {before.shape} and after {after.shape} must hold one value a query, the same queries")
     gaps = after - before
     random = np.random.default_rng(seed)
-    means = np.concatenate([
-        gaps[random.integers(0, len(gaps), (100, len(gaps)))].mean(axis=1) for _ in range(max(1, rounds // 100))
-    ])
+    means = np.concatenate(
+        [gaps[random.integers(0, len(gaps), (100, len(gaps)))].mean(axis=1) for _ in range(max(1, rounds // 100))]
+    )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Difference(float(gaps.mean()), float(low), float(high), int((gaps > 0).sum()), int((gaps < 0).sum()))
 

@@ -7,11 +7,14 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
+from typing import NamedTuple
 
 from course_utils.errors import InputError
 
 FIELDS = ("query", "document", "relevance")
+CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,13 @@ class Group:
         return [d for d, r in zip(self.documents, self.relevance, strict=True) if r > 0]
 
 
+class Problem(NamedTuple):
+    """What is wrong with a row: the kind, for counting, and a sentence."""
+
+    kind: str
+    text: str
+
+
 class DataError(InputError):
     """Labelled pairs that cannot be used as they are.
 
@@ -56,18 +66,22 @@ def iter_rows(source):
     """Yield (where, row) for each record of a file, a ``datasets.Dataset`` or a list of dicts, one at a time.
 
     JSON lines, CSV, TSV and Parquet are streamed, so the file may be larger than memory; a JSON array is not.
-    A row that cannot be read is yielded as a (kind, sentence) tuple in place of a dict.
+    A row that cannot be read is yielded as a Problem in place of a dict.
 
     Raises:
-        InputError: when there is no such file or its format is unknown.
+        InputError: when there is no such file, it may not be read, or its format is unknown.
     """
     if not isinstance(source, (str, Path)):
+        if hasattr(source, "keys") or not hasattr(source, "__iter__"):
+            raise InputError(
+                f"The data is a {type(source).__name__}, not a file or a list of records; of several splits, give one."
+            )
         for i, row in enumerate(source, 1):
             yield f"row {i}", row
         return
     path = Path(source)
     if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+        raise InputError(f"{path} is a folder; give a file." if path.is_dir() else f"There is no file {path}.")
     readers = {
         ".json": _json_rows,
         ".jsonl": _json_lines,
@@ -79,35 +93,50 @@ def iter_rows(source):
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"{path}: unknown format {path.suffix or '(no suffix)'}; use {', '.join(readers)}.")
-    yield from reader(path)
+    try:
+        yield from reader(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
 def _decode(line):
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return ("not UTF-8", f"byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+        return Problem("not UTF-8", f"byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+
+
+def _record(items):
+    # json.loads keeps the last of two equal names and says nothing.
+    record = dict(items)
+    if len(record) < len(items):
+        twice = next(k for k, n in Counter(k for k, _ in items).items() if n > 1)
+        raise ValueError(f'field "{twice[:40]}" stands twice')
+    return record
 
 
 def _parse(text):
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        at = f"line {error.lineno} column {error.colno}" if hasattr(error, "lineno") else "this place"
-        return ("broken JSON", f"{getattr(error, 'msg', 'nested too deeply')} at {at}")
+        return json.loads(text, object_pairs_hook=_record)
+    except json.JSONDecodeError as error:
+        return Problem("broken JSON", f"{error.msg} at line {error.lineno} column {error.colno}")
+    except RecursionError:
+        return Problem("broken JSON", "nested too deeply")
+    except ValueError as error:
+        return Problem("broken JSON", str(error))
 
 
 def _json_rows(path):
     text = _decode(path.read_bytes())
-    if isinstance(text, tuple):
+    if isinstance(text, Problem):
         yield "the file", text
         return
     rows = _parse(text)
-    if isinstance(rows, tuple):
-        hint = " (one record a line? then name the file .jsonl)" if "Extra data" in rows[1] else ""
-        yield "the file", (rows[0], rows[1] + hint)
+    if isinstance(rows, Problem):
+        hint = " (one record a line? then name the file .jsonl)" if "Extra data" in rows.text else ""
+        yield "the file", Problem(rows.kind, rows.text + hint)
     elif not isinstance(rows, list):
-        yield "the file", ("not a list", "a .json file holds one list of records")
+        yield "the file", Problem("not a list", "a .json file holds one list of records")
     else:
         for i, row in enumerate(rows, 1):
             yield f"row {i}", row
@@ -117,7 +146,7 @@ def _json_lines(path):
     with path.open("rb") as file:
         for i, line in enumerate(file, 1):
             text = _decode(line)
-            if isinstance(text, tuple):
+            if isinstance(text, Problem):
                 yield f"line {i}", text
             elif text.strip():
                 yield f"line {i}", _parse(text)
@@ -126,65 +155,104 @@ def _json_lines(path):
 def _csv_rows(path):
     # Undecodable bytes become surrogates here so that reading goes on; they are reported row by row.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        header = None
         while True:
             try:
-                row = next(reader)
+                cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield f"line {reader.line_num}", ("broken CSV", f"{error}")
+                yield f"line {reader.line_num}", Problem("broken CSV", f"{error}; what follows was not read")
                 return
             where = f"line {reader.line_num}"
-            if None in row:
-                yield where, ("broken CSV", "more cells than the header names; quote text that holds the separator")
-            elif any(isinstance(v, str) and re.search(r"[\udc80-\udcff]", v) for v in row.values()):
-                yield where, ("not UTF-8", "a byte is not UTF-8; save the file as UTF-8")
+            if not cells:
+                continue
+            if header is None:
+                header = [c.strip() for c in cells]
+                problem = _header_problem(header)
+                if problem:
+                    yield where, problem
+                    return
+            elif len(cells) > len(header):
+                yield where, Problem("broken CSV", "more cells than the header names; quote text with separators in it")
+            elif any(re.search(r"[\udc80-\udcff]", c) for c in cells):
+                yield where, Problem("not UTF-8", "a byte is not UTF-8; save the file as UTF-8")
             else:
-                yield where, {k: int(v) if k == "relevance" and (v or "").strip().isdecimal() else v
-                              for k, v in row.items() if v is not None}
+                row = dict(zip(header, cells, strict=False))
+                # A column with gaps is written with "1.0" for 1. Only short text: int("9" * 5000) fails.
+                if re.fullmatch(r"\s*[0-9]{1,9}(\.0+)?\s*", row.get("relevance", "")):
+                    row["relevance"] = int(float(row["relevance"]))
+                yield where, row
+
+
+def _header_problem(header):
+    if any(re.search(r"[\udc80-\udcff]", c) for c in header):
+        return Problem("not UTF-8", "a byte is not UTF-8; save the file as UTF-8")
+    absent = [f for f in FIELDS if f not in header]
+    if absent:
+        found = ", ".join(c[:40] for c in header[:5])
+        return Problem("missing field", f'the header names no field "{absent[0]}"; it names: {found}')
+    twice = [f for f in FIELDS if header.count(f) > 1]
+    return Problem("broken CSV", f'the header names "{twice[0]}" twice') if twice else None
 
 
 def _parquet_rows(path):
     import pyarrow
     import pyarrow.parquet
 
+    i = 0
     try:
         file = pyarrow.parquet.ParquetFile(path)
-        i = 0
-        for batch in file.iter_batches(batch_size=4096):
+        names = file.schema_arrow.names
+        twice = [f for f in FIELDS if names.count(f) > 1]
+        if twice:
+            yield "the file", Problem("broken Parquet", f'the column "{twice[0]}" stands twice')
+            return
+        for batch in file.iter_batches(batch_size=1024, columns=[n for n in dict.fromkeys(names) if n in FIELDS]):
             for row in batch.to_pylist():
                 i += 1
                 yield f"row {i}", row
+        if i != file.metadata.num_rows:
+            yield "the file", Problem("broken Parquet", f"{i} rows where {file.metadata.num_rows} are announced")
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        yield "the file", ("broken Parquet", str(error).splitlines()[0])
+        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        yield "the file", Problem("broken Parquet", f"{text} (after row {i})" if i else text)
 
 
 def check_row(row, max_relevance=1):
-    """Return (query, document, relevance) of one record, or a list of (kind, sentence) problems."""
-    if isinstance(row, tuple):
+    """Return (query, document, relevance) of one record, or the list of its Problems."""
+    if isinstance(row, Problem):
         return [row]
     if not isinstance(row, dict):
-        return [("not a record", f"expected query, document and relevance, found {type(row).__name__}")]
+        return [Problem("not a record", f"expected query, document and relevance by name, found {type(row).__name__}")]
     problems = []
     for field in FIELDS:
         if row.get(field) is None:
-            problems.append(("missing field", f'field "{field}" is missing'))
+            problems.append(Problem("missing field", f'field "{field}" is missing'))
     for field in FIELDS[:2]:
         value = row.get(field)
         if value is not None and not isinstance(value, str):
-            problems.append(("wrong type", f'field "{field}" is {type(value).__name__}, not text'))
+            problems.append(Problem("wrong type", f'field "{field}" is {type(value).__name__}, not text'))
         elif isinstance(value, str) and not value.strip():
-            problems.append(("empty text", f'field "{field}" is empty'))
+            problems.append(Problem("empty text", f'field "{field}" is empty'))
         elif isinstance(value, str) and re.search(r"[\ud800-\udfff]", value):
-            problems.append(("not UTF-8", f'field "{field}" holds half a character'))
+            problems.append(Problem("not UTF-8", f'field "{field}" holds half a character'))
     label = row.get("relevance")
-    if label is not None and not (
-        isinstance(label, (int, float)) and label == label and label in range(max_relevance + 1)
-    ):
+    if label is not None and not (isinstance(label, Real) and 0 <= label <= max_relevance and label == int(label)):
         allowed = "0 or 1" if max_relevance == 1 else f"a whole number from 0 to {max_relevance}"
-        problems.append(("wrong label", f'field "relevance" is {str(label)[:40]!r}, not {allowed}'))
+        shown = f"{label[:40]!r}" if isinstance(label, str) else _number(label)
+        problems.append(Problem("wrong label", f'field "relevance" is {shown}, not {allowed}'))
     return problems or (row["query"].strip(), row["document"].strip(), int(label))
+
+
+def _number(label):
+    # A whole number of thousands of digits cannot be printed.
+    return (
+        f"{label:.6g}"
+        if isinstance(label, float) or type(label) is int and abs(label) < 1e300
+        else type(label).__name__
+    )
 
 
 def read_pairs(source, max_relevance=1, drop_repeated=False):
@@ -200,14 +268,16 @@ def read_pairs(source, max_relevance=1, drop_repeated=False):
         A list of (query, document, relevance).
 
     Raises:
-        DataError: names file, row and field and counts each kind of problem: missing field, empty text, wrong
-            label, broken JSON, not UTF-8, duplicate pair, contradictory pair.
+        DataError: names file, row and field and counts each kind of problem: missing field, wrong type, empty text,
+            wrong label, not a record, not a list, broken JSON, broken CSV, broken Parquet, not UTF-8, duplicate pair,
+            contradictory pair.
+        InputError: no such file, unknown format, no pairs.
     """
     pairs, problems, seen = [], [], {}
     for where, row in iter_rows(source):
         checked = check_row(row, max_relevance)
         if isinstance(checked, list):
-            problems += [(where, kind, text) for kind, text in checked]
+            problems += [(where, *problem) for problem in checked]
             continue
         query, document, relevance = checked
         if (query, document) in seen:
@@ -239,9 +309,7 @@ def to_groups(pairs, topics=None):
     for query, document, relevance in pairs:
         rows.setdefault(query, []).append((document, relevance))
     topics = topics or {}
-    return [
-        Group(q, tuple(d for d, _ in own), tuple(r for _, r in own), topics.get(q, "")) for q, own in rows.items()
-    ]
+    return [Group(q, tuple(d for d, _ in own), tuple(r for _, r in own), topics.get(q, "")) for q, own in rows.items()]
 
 
 def read_groups(source, max_relevance=1, drop_repeated=False):
@@ -314,9 +382,13 @@ def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
 
 
 def normalise(text):
-    """Return text without case, punctuation, width and spacing differences, for comparison."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(c if unicodedata.category(c)[0] in "LN" else " " for c in text).strip().replace("  ", " ")
+    """Return text without case, punctuation, width and spacing differences, for comparison.
+
+    A space beside a Chinese character means nothing and goes too. Text of punctuation alone stays as it is.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = " ".join("".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in folded).split())
+    return re.sub(rf"(?<=[{CJK}]) | (?=[{CJK}])", "", words) or folded.strip()
 
 
 def leaks(train, test):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,14 +67,14 @@ class Grid:
 def parse_grid(text, where="grid.md"):
     """Return (passages, queries) of a grid in Markdown.
 
-    ``# topic``, ``## aspect``, one line of text, then ``- query`` lines; a query that further aspects of its topic answer
-    too ends in ``{aspect, aspect}``.
+    ``# topic``, ``## aspect``, one line of text, then ``- query`` lines; a query that further aspects of its topic
+    answer too ends in ``{aspect, aspect}``.
 
     Raises:
-        InputError: a line out of place, a cell without text or with two texts, an unknown aspect in braces, a query
-            that stands twice.
+        InputError: a line out of place, a cell without text or with two texts, an unknown aspect in braces, stray
+            braces, a query that stands twice.
     """
-    passages, queries, topic, aspect, lines = {}, [], None, None, {}
+    passages, queries, topic, aspect, lines, cells = {}, [], None, None, {}, {}
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
         at = f"{where} line {number}"
@@ -83,6 +84,7 @@ def parse_grid(text, where="grid.md"):
             aspect = line[3:].strip()
             if topic is None:
                 raise InputError(f"{at}: an aspect stands before the first topic.")
+            cells[topic, aspect] = at
         elif line.startswith("# "):
             topic, aspect = line[2:].strip(), None
         elif aspect is None:
@@ -90,7 +92,9 @@ def parse_grid(text, where="grid.md"):
         elif line.startswith("- "):
             if (topic, aspect) not in passages:
                 raise InputError(f"{at}: a query stands before the text of {topic} / {aspect}.")
-            match = re.fullmatch(r"- (.+?)(?:\s*\{([^{}]*)\})?", line)
+            match = re.fullmatch(r"- ([^{}]+?)(?:\s*\{([^{}]*)\})?", line)
+            if match is None:
+                raise InputError(f"{at}: braces stand only at the end of a query, around aspects: {{aspect, aspect}}.")
             also = tuple(a.strip() for a in match[2].split(",")) if match[2] else ()
             query = match[1].strip()
             if query in lines:
@@ -101,6 +105,9 @@ def parse_grid(text, where="grid.md"):
             raise InputError(f"{at}: {topic} / {aspect} has a second text; write it in one line.")
         else:
             passages[topic, aspect] = Passage(topic, aspect, line)
+    for cell, at in cells.items():
+        if cell not in passages:
+            raise InputError(f"{at}: {cell[0]} / {cell[1]} has no text.")
     for q in queries:
         for a in q.aspects:
             if (q.topic, a) not in passages:
@@ -119,23 +126,37 @@ def read_grid(domain, language, folder=None):
         folder: the data folder; default: the course's own.
 
     Raises:
-        InputError: when files are missing or broken, or a topic has no split.
+        InputError: when files are missing or broken, or a topic has no split or two.
     """
-    place = Path(folder or DATA) / domain / language
-    path = place / "grid.md"
-    if not path.is_file():
-        raise InputError(f"There is no {path}; see data/README.md for how to add a domain.")
-    passages, queries = parse_grid(path.read_text(encoding="utf-8"), str(path))
-    grid = Grid(domain, language, passages, queries)
-    path = place / "splits.json"
+    grid = read_cells(domain, language, folder)
+    path = Path(folder or DATA) / domain / language / "splits.json"
     if not path.is_file():
         raise InputError(f"There is no {path}; make it with: python -m course_utils data split {domain} {language}")
-    recorded = json.loads(path.read_text(encoding="utf-8"))
-    grid.splits = {t: s for s, topics in recorded.items() for t in topics}
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        topics = [(str(t), s) for s, names in recorded.items() for t in names]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} is not a JSON object of three lists of topics: {error}.") from None
+    grid.splits = dict(topics)
     missing = [t for t in grid.topics() if grid.splits.get(t) not in SPLITS]
     if missing:
         raise InputError(f'{path} gives no split for {len(missing)} topics, for example "{missing[0]}".')
+    if len(topics) > len(grid.splits):
+        twice = next(t for t, n in Counter(t for t, _ in topics).items() if n > 1)
+        raise InputError(f'{path} names the topic "{twice}" twice; a topic belongs to one split.')
     return grid
+
+
+def read_cells(domain, language, folder=None):
+    """Return the Grid of a domain and language without its splits; arguments as in ``read_grid``."""
+    path = Path(folder or DATA) / domain / language / "grid.md"
+    if not path.is_file():
+        raise InputError(f"There is no {path}; see data/README.md for how to add a domain.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from None
+    return Grid(domain, language, *parse_grid(text, str(path)))
 
 
 def make_splits(grid, fractions=(0.62, 0.13, 0.25), seed=0):
@@ -158,7 +179,7 @@ def make_splits(grid, fractions=(0.62, 0.13, 0.25), seed=0):
 
 
 def stable_random(*parts):
-    """Return a random.Random that depends on the text of ``parts`` alone, so lists do not change with file order."""
+    """Return a random.Random that depends on the text of ``parts`` alone: one more query changes no other's draw."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))
 

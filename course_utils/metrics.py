@@ -69,9 +69,7 @@ def average_precision(scores, relevance):
 def recall_at_k(scores, relevance, k=10):
     """Return the share of relevant documents within the first k ranks."""
     found = int((np.asarray(relevance) > 0).sum())
-    hits = sum(
-        (block > 0).mean() * max(0, min(len(block), k - a)) for a, block in _tie_blocks(scores, relevance)
-    )
+    hits = sum((block > 0).mean() * max(0, min(len(block), k - a)) for a, block in _tie_blocks(scores, relevance))
     return float(hits / found) if found else 0.0
 
 

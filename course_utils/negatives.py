@@ -2,19 +2,20 @@
 
 import random
 import re
+import unicodedata
 
 import bm25s
 import numpy as np
 
-from course_utils.data import Group, normalise
-
-CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+from course_utils.data import CJK, Group, normalise
+from course_utils.errors import InputError
 
 
 def bm25_tokens(text):
     """Return lower-case words; Chinese text as pairs of neighbouring characters, since it has no spaces."""
     tokens = []
-    for run in re.findall(rf"[{CJK}]+|[^\W{CJK}_]+", normalise(text)):
+    text = unicodedata.normalize("NFKC", text).casefold()
+    for run in re.findall(rf"[{CJK}]+|[^\W{CJK}_]+", text):
         if re.match(rf"[{CJK}]", run) and len(run) > 1:
             tokens += [run[i : i + 2] for i in range(len(run) - 1)]
         else:
@@ -27,6 +28,8 @@ class Bm25:
 
     def __init__(self, texts):
         self.texts = list(dict.fromkeys(texts))
+        if not self.texts:
+            raise InputError("BM25 was given no texts to search in; give at least one passage.")
         self.place = {t: i for i, t in enumerate(self.texts)}
         self.index = bm25s.BM25(k1=1.5, b=0.75)
         # bm25s cannot index a corpus without a single token.
@@ -59,14 +62,14 @@ def random_scores(groups, seed=0):
 def mine(groups, texts, hard=5, random_negatives=2, skip=0, reranker=None, margin=0.95, depth=50, seed=0):
     """Add negatives from ``texts`` to groups: the best BM25 matches that are not marked relevant, and some at random.
 
-    Harder negatives teach more but are more often false negatives: right answers that nobody marked. ``skip`` leaves out
-    the top ranks, where most of them sit; a reranker drops candidates that it likes nearly as much as the marked
+    Harder negatives teach more but are more often false negatives: right answers that nobody marked. ``skip`` leaves
+    out the top ranks, where most of them sit; a reranker drops candidates that it likes nearly as much as the marked
     answer. Random negatives are easy; a few of them keep the level of the scores. Seven or eight negatives a positive
     is the usual advice; the order they were mined in is not kept.
 
     Args:
         groups: list of Group; their own documents stay.
-        texts: passages to draw from.
+        texts: passages to draw from; for training groups take those of the training part alone.
         hard: BM25 negatives a query.
         random_negatives: random negatives a query.
         skip: BM25 ranks to leave out.
@@ -87,9 +90,7 @@ def mine(groups, texts, hard=5, random_negatives=2, skip=0, reranker=None, margi
         known = {normalise(d) for d in g.documents}
         found = [t for t in index.top(g.query, depth)[skip:] if normalise(t) not in known]
         if reranker is not None and found and g.positives:
-            positives, others = (
-                sigmoid(s) for s in reranker.score_groups([(g.query, g.positives), (g.query, found)])
-            )
+            positives, others = (sigmoid(s) for s in reranker.score_groups([(g.query, g.positives), (g.query, found)]))
             keep = [t for t, p in zip(found, others, strict=True) if p <= margin * positives.max()]
             dropped += len(found) - len(keep)
             found = keep
