@@ -170,7 +170,7 @@ def _csv_rows(path):
                 continue
             if header is None:
                 header = [c.strip() for c in cells]
-                problem = _header_problem(header)
+                problem = _column_problem(header, "broken CSV")
                 if problem:
                     yield where, problem
                     return
@@ -186,15 +186,16 @@ def _csv_rows(path):
                 yield where, row
 
 
-def _header_problem(header):
-    if any(re.search(r"[\udc80-\udcff]", c) for c in header):
-        return Problem("not UTF-8", "a byte is not UTF-8; save the file as UTF-8")
-    absent = [f for f in FIELDS if f not in header]
+def _column_problem(names, kind):
+    # One sentence about the columns instead of three about every row.
+    if any(re.search(r"[\ud800-\udfff]", c) for c in names):
+        return Problem("not UTF-8", "the header is not UTF-8; save the file as UTF-8")
+    absent = [f for f in FIELDS if f not in names]
     if absent:
-        found = ", ".join(c[:40] for c in header[:5])
-        return Problem("missing field", f'the header names no field "{absent[0]}"; it names: {found}')
-    twice = [f for f in FIELDS if header.count(f) > 1]
-    return Problem("broken CSV", f'the header names "{twice[0]}" twice') if twice else None
+        found = ", ".join(c[:40] for c in names[:5])
+        return Problem("missing field", f'no column is named "{absent[0]}"; the columns are: {found}')
+    twice = [f for f in FIELDS if names.count(f) > 1]
+    return Problem(kind, f'the column "{twice[0]}" stands twice') if twice else None
 
 
 def _parquet_rows(path):
@@ -204,12 +205,11 @@ def _parquet_rows(path):
     i = 0
     try:
         file = pyarrow.parquet.ParquetFile(path)
-        names = file.schema_arrow.names
-        twice = [f for f in FIELDS if names.count(f) > 1]
-        if twice:
-            yield "the file", Problem("broken Parquet", f'the column "{twice[0]}" stands twice')
+        problem = _column_problem(file.schema_arrow.names, "broken Parquet")
+        if problem:
+            yield "the file", problem
             return
-        for batch in file.iter_batches(batch_size=1024, columns=[n for n in dict.fromkeys(names) if n in FIELDS]):
+        for batch in file.iter_batches(batch_size=1024, columns=list(FIELDS)):
             for row in batch.to_pylist():
                 i += 1
                 yield f"row {i}", row
@@ -241,18 +241,11 @@ def check_row(row, max_relevance=1):
     label = row.get("relevance")
     if label is not None and not (isinstance(label, Real) and 0 <= label <= max_relevance and label == int(label)):
         allowed = "0 or 1" if max_relevance == 1 else f"a whole number from 0 to {max_relevance}"
-        shown = f"{label[:40]!r}" if isinstance(label, str) else _number(label)
+        # Neither a list nor a number of a thousand digits is worth showing.
+        short = isinstance(label, (str, float)) or isinstance(label, int) and label.bit_length() < 100
+        shown = repr(label)[:40] if short else f"a {type(label).__name__}"
         problems.append(Problem("wrong label", f'field "relevance" is {shown}, not {allowed}'))
     return problems or (row["query"].strip(), row["document"].strip(), int(label))
-
-
-def _number(label):
-    # A whole number of thousands of digits cannot be printed.
-    return (
-        f"{label:.6g}"
-        if isinstance(label, float) or type(label) is int and abs(label) < 1e300
-        else type(label).__name__
-    )
 
 
 def read_pairs(source, max_relevance=1, drop_repeated=False):

@@ -1,44 +1,44 @@
-"""Losses over the candidates of one query: pointwise, listwise, both."""
+"""Losses over the candidates of one query: pointwise, listwise, both. Every query counts the same."""
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 
-def pointwise(scores, relevance, groups, positive_weight=1.0):
-    """Return the mean yes/no cross-entropy of pairs: is this document relevant to this query?
+def pointwise(scores, relevance, groups):
+    """Return the yes/no cross-entropy of pairs, averaged within each query, then over queries.
 
     Sets the level of the scores, so that 0 stays the border. The official model was trained this way.
 
     Args:
         scores: logits [pairs].
         relevance: labels [pairs]; above 0 is relevant.
-        groups: query index of each pair [pairs]; unused here, so that all losses are called alike.
-        positive_weight: how much a relevant pair counts; lists hold far more of the other kind.
+        groups: query index of each pair [pairs], 0 to queries - 1.
     """
-    target = (relevance > 0).to(scores.dtype)
-    return binary_cross_entropy_with_logits(scores, target, pos_weight=scores.new_tensor(positive_weight))
+    losses = binary_cross_entropy_with_logits(scores, (relevance > 0).to(scores.dtype), reduction="none")
+    counts = torch.bincount(groups)
+    return (losses / counts[groups]).sum() / (counts > 0).sum()
 
 
 def listwise(scores, relevance, groups):
     """Return the mean over queries of softmax cross-entropy: put the relevant documents above their rivals.
 
     Every relevant document competes with the non-relevant ones of its query, not with other relevant ones. Queries with
-    no relevant or no other document are left out. Adding a constant to all scores of a query changes nothing, so this
+    no relevant or no other document add nothing. Adding a constant to all scores of a query changes nothing, so this
     loss alone lets the level drift (ms-swift issue 5655).
 
     Args:
         scores: logits [pairs].
         relevance: labels [pairs].
-        groups: query index of each pair [pairs].
+        groups: query index of each pair [pairs], 0 to queries - 1.
     """
-    losses = []
-    for g in torch.unique(groups):
+    losses, queries = [], torch.unique(groups)
+    for g in queries:
         own, positive = scores[groups == g], relevance[groups == g] > 0
         if positive.any() and not positive.all():
             rivals = own[~positive].expand(int(positive.sum()), -1)
             lists = torch.cat([own[positive][:, None], rivals], dim=1)
             losses.append(-log_softmax(lists, dim=1)[:, 0].mean())
-    return torch.stack(losses).mean() if losses else scores.sum() * 0
+    return torch.stack(losses).sum() / len(queries) if losses else scores.sum() * 0
 
 
 def both(scores, relevance, groups):

@@ -329,7 +329,7 @@ def sample_labelled(groups, count, documents, random_):
     return out
 
 
-def build(text_folder, out, minutes=120.0, shape=None, seed=0, device="cpu", data_folder=None, queries=24):
+def build(text_folder, out, minutes=120.0, shape=None, seed=0, device="cpu", data_folder=None, queries=12):
     """Train the base model and write it to ``out``; resumes from ``out``-work when it was interrupted.
 
     Args:
@@ -340,7 +340,7 @@ def build(text_folder, out, minutes=120.0, shape=None, seed=0, device="cpu", dat
         seed: for weights and sampling.
         device: "cpu" or "cuda".
         data_folder: the course's data.
-        queries: queries in a batch, four documents each.
+        queries: queries in a batch of long windows, four documents each; short ones come in larger batches.
     """
     out, work = Path(out), Path(f"{out}-work")
     work.mkdir(parents=True, exist_ok=True)
@@ -396,7 +396,7 @@ def build(text_folder, out, minutes=120.0, shape=None, seed=0, device="cpu", dat
     while (spent := before + time.time() - started) < total:
         done = spent / total
         _, name, dense, share, low, high = stage_at(done)
-        rate = 1e-3 * min(1.0, (state["step"] + 1) / 200) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+        rate = 1.5e-3 * min(1.0, (state["step"] + 1) / 50) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         if random_.random() < share:
@@ -415,7 +415,7 @@ def build(text_folder, out, minutes=120.0, shape=None, seed=0, device="cpu", dat
         optimizer.step()
         state["step"] += 1
         recent.append((float(loss.detach()), right))
-        if state["step"] % 100 == 0:
+        if state["step"] % 50 == 0:
             mean = np.mean(recent, axis=0)
             print(f"{spent / 60:6.1f} min  step {state['step']:6d}  {name:18s} loss {mean[0]:.3f}  first {mean[1]:.3f}",
                   flush=True)

@@ -1,0 +1,168 @@
+"""What may be loaded: a folder with JSON settings and safetensors weights that stay inside it.
+
+Nothing here runs code of a model. A pickle can run code when it is opened, an ``auto_map`` names Python files, and a
+path in a JSON file or an archive can lead elsewhere: each is refused with its reason before transformers sees it.
+"""
+
+import json
+import re
+from pathlib import Path, PureWindowsPath
+
+from course_utils.errors import InputError
+
+WEIGHTS, INDEX, SETTINGS = "model.safetensors", "model.safetensors.index.json", "reranker.json"
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
+
+
+def inside(folder, name, root=None):
+    """Return ``folder / name`` if it stays inside, else raise InputError.
+
+    Args:
+        folder: the folder that may be read or written.
+        name: a file name from a JSON file, an archive or the network.
+        root: the folder that a symbolic link may point into; default ``folder``.
+    """
+    folder, windows = (Path(folder), PureWindowsPath(str(name)))  # splits at / and \, knows drives
+    path = folder / str(name)
+    escapes = not str(name).strip() or "\0" in str(name) or windows.drive or windows.root or ".." in windows.parts
+    if escapes or not path.resolve().is_relative_to(Path(root or folder).resolve()):
+        raise InputError(f'The file name "{str(name)[:200]}" leads out of {folder}, so it is not followed.')
+    return path
+
+
+def check_folder(path):
+    """Return ``path`` if it holds a model that can be loaded without running its code, else raise InputError.
+
+    Looked at: config.json, the index of the weights, the header of each weights file, symbolic links, reranker.json.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder; give the folder that holds config.json and {WEIGHTS}.")
+    if not (path / "config.json").is_file():
+        raise InputError(f"{path} holds no config.json, so it is not a model folder.")
+    root = (
+        path.parents[1] if path.resolve().parent.name == "snapshots" else path
+    )  # the hub's cache links to ../../blobs
+    for file in path.iterdir():
+        inside(path, file.name, root)
+    if (path / "adapter_config.json").exists():
+        raise InputError(f"{path} holds a LoRA adapter, which names another model; merge it first (merge_and_unload).")
+    config = check_config(path / "config.json")
+    layers = set()
+    for file in weight_files(path, root):
+        layers |= {int(i) for name in read_header(file) for i in re.findall(r"\.(?:layers|h)\.(\d+)\.", name)}
+    if layers and config.get("num_hidden_layers", len(layers)) != len(layers):
+        raise InputError(
+            f"{path / 'config.json'} tells of {config['num_hidden_layers']} layers and the weights hold {len(layers)}; "
+            "one of the two belongs to another model."
+        )
+    check_settings(path / SETTINGS)
+    return path
+
+
+def check_config(path):
+    """Return config.json as a dict; raise InputError when a value is of the wrong kind or asks for code."""
+    config = read_json(path)
+    sizes = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads")
+    for key in (*sizes, "num_key_value_heads", "head_dim"):
+        if config.get(key) is not None and (type(config[key]) is not int or not 1 <= config[key] <= 2**24):
+            raise InputError(f'{path}: "{key}" is {str(config[key])[:40]}, not a whole number that fits a model.')
+    kinds = config.get("architectures") or []
+    if not isinstance(config.get("model_type", ""), str) or not all(isinstance(kind, str) for kind in kinds):
+        raise InputError(f"{path}: model_type and architectures are not names.")
+    if "auto_map" in config:
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+        if config.get("model_type") not in CONFIG_MAPPING_NAMES:
+            raise InputError(
+                f"{path} needs Python code that comes with the model (auto_map); such code is never run here: "
+                "choose a model of a kind that transformers knows."
+            )
+    for key, why in (("transformers_weights", "names other weights"), ("quantization_config", "is quantised")):
+        if config.get(key):
+            raise InputError(f'{path} {why} ("{key}"); give the original model with its weights in {WEIGHTS}.')
+    return config
+
+
+def check_settings(path):
+    """Raise InputError unless the file that ``Reranker.save`` writes is absent or holds plain values in range."""
+    if not path.exists():
+        return
+    saved = read_json(path)
+    text, length = saved.get("instruction"), saved.get("max_length")
+    if not isinstance(text, str) or len(text) > 2000 or "<|" in text:
+        raise InputError(f'{path}: "instruction" must be one sentence without <| marks; mend it or delete the file.')
+    if type(length) is not int or not 32 <= length <= 2**17:
+        raise InputError(
+            f'{path}: "max_length" must be a number of tokens from 32 to {2**17}; mend or delete the file.'
+        )
+
+
+def weight_files(folder, root=None):
+    """Return the safetensors files of ``folder`` as paths: one, or those that its index names.
+
+    Raises InputError when there is none, only a pickle, a shard is missing, or the index leads out of the folder.
+    """
+    files = []
+    if (folder / INDEX).is_file():
+        shards = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+            raise InputError(f"{folder / INDEX} does not tell which file holds which tensor.")
+        files = [inside(folder, name, root) for name in sorted(set(shards.values()))]
+    if (folder / WEIGHTS).is_file():  # transformers takes this one first
+        return [folder / WEIGHTS]
+    if not files:
+        names = [p.name for p in folder.iterdir()]
+        raise InputError(f"{folder} {no_weights(names)}")
+    for file in files:
+        if file.suffix != ".safetensors" or not file.is_file():
+            raise InputError(f"{folder} lacks {file.name}, which {INDEX} names; copy or download the folder again.")
+    return files
+
+
+def no_weights(names):
+    """Return the reason why a list of file names is no model: only pickles, or no weights at all."""
+    pickles = sorted(name for name in names if name.endswith(PICKLES))
+    if pickles:
+        return (
+            f"holds its weights only as {pickles[0]}, a pickle, which can run code when it is opened; "
+            "convert it to safetensors where it came from."
+        )
+    return f"holds no {WEIGHTS}."
+
+
+def read_header(path):
+    """Return the header of a safetensors file: tensor name -> dtype, shape, data_offsets (bytes).
+
+    The format: https://huggingface.co/docs/safetensors. Raises InputError when the file is cut short or something else.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(8)
+        if start == b"version ":
+            raise InputError(f"{path} is a Git LFS pointer and not the weights; run `git lfs pull` where it came from.")
+        length = int.from_bytes(start, "little")
+        if not 2 <= length <= min(size, 10**8):
+            raise InputError(f"{path} is not a safetensors file, or is cut short; copy or download it again.")
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            whole = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+            raise InputError(f"{path} has no safetensors header; copy or download it again.") from None
+    if size != whole:
+        raise InputError(f"{path} has {size} bytes where its header tells of {whole}; copy or download it again.")
+    return header
+
+
+def read_json(path, limit_mb=64):
+    """Return the object in a JSON file as a dict; raise InputError when it is broken, too large or not an object."""
+    if path.stat().st_size > limit_mb * 2**20:
+        raise InputError(f"{path} is larger than {limit_mb} MB, too large for a settings file.")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is not valid JSON; copy or download it again.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a JSON {type(value).__name__}, not an object; copy or download it again.")
+    return value

@@ -1,0 +1,537 @@
+"""Adapt a reranker to a domain on transformers' Trainer: query groups, held-out nDCG each epoch, best checkpoint, resume."""
+
+import hashlib
+import json
+import random
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from course_utils.compare import evaluate_scores
+from course_utils.data import check_no_leak, rankable, split, subset
+from course_utils.errors import InputError
+from course_utils.forward import Segment, build_segments, decoder_of, pad_rows, shared_forward, supports_sharing, yes_minus_no
+from course_utils.freezing import decoder_layers, first_trainable_layer, freeze_all_but_last, parameter_table, unfreeze_all
+from course_utils.losses import LOSSES
+from course_utils.profile import has_fast_bf16
+from course_utils.reranker import token_batches
+from course_utils.trunk import build_trunk, can_cache, remove_stale
+
+TENSORS = "trained.safetensors"
+
+
+class TrainingError(InputError):
+    """Training had to stop; the message names the cause."""
+
+
+@dataclass
+class Adaptation:
+    """What ``adapt`` did.
+
+    Attributes:
+        history: one dict an epoch: epoch, loss (mean over its batches; None before training), dev ndcg@10.
+        best_epoch: epoch whose weights were kept; 0 when no epoch beat the start.
+        seconds: wall time of training, evaluation on dev and building the trunk.
+        trainable: number of parameters that trained.
+        total: number of all parameters.
+        batch_losses: loss of every batch in order.
+        names: names of the tensors that trained.
+    """
+
+    history: list
+    best_epoch: int
+    seconds: float
+    trainable: int
+    total: int
+    batch_losses: list = field(default_factory=list)
+    names: list = field(default_factory=list)
+
+
+class GroupScorer(nn.Module):
+    """Scores batches of query groups and returns the loss, as the Trainer wants it.
+
+    Args:
+        reranker: the Reranker in training.
+        first: layers below this one were run before (see ``trunk``); 0 starts from token ids.
+        loss: a key of LOSSES.
+        recompute: compute activations again in the backward pass to save memory.
+        penalty: optional function of the model that returns a tensor added to the loss.
+    """
+
+    def __init__(self, reranker, first, loss="both", recompute=False, penalty=None):
+        super().__init__()
+        self.model, self.yes_no = reranker.model, (reranker.yes_id, reranker.no_id)
+        self.first, self.loss, self.recompute, self.penalty = first, LOSSES[loss], recompute, penalty
+
+    def scores(self, values, lengths, parents, rows, leaves):
+        """Return logits [pairs] of one collated batch, in the order of its labels."""
+        if not supports_sharing(self.model):
+            mask = torch.arange(values[0].shape[1], device=lengths[0].device)[None] < lengths[0][:, None]
+            states = decoder_of(self.model)(
+                input_ids=values[0], attention_mask=mask, use_cache=False
+            ).last_hidden_state
+            last = states[torch.arange(len(states), device=states.device), lengths[0] - 1]
+        else:
+            segments = [
+                Segment(v, n, None if p < 0 else p, None if p < 0 else r)
+                for v, n, p, r in zip(values, lengths, parents, rows, strict=True)
+            ]
+            last = torch.cat(shared_forward(self.model, segments, leaves, first=self.first, recompute=self.recompute))
+        return yes_minus_no(self.model, last, *self.yes_no)
+
+    def forward(self, labels, groups, index, **batch):
+        """Return {"loss", "scores"}; see ``collate`` for the batch."""
+        scores = self.scores(**batch)
+        loss = self.loss(scores, labels, groups)
+        if self.penalty is not None and self.training:
+            loss = loss + self.penalty(self.model)
+        return {"loss": loss, "scores": scores}
+
+
+@dataclass
+class Source:
+    """Groups with their token ids and, where layers are frozen, the trunk that holds their states."""
+
+    groups: list
+    encoded: object
+    trunk: object = None
+
+    def collate(self, batch, sharing=True, bucket_tokens=1024):
+        """Return the tensors of a batch.
+
+        Args:
+            batch: list of query indices, or of (query index, [candidate index, ...]).
+            sharing: arrange a tree of segments; else plain padded rows.
+            bucket_tokens: see ``build_segments``.
+        """
+        chosen = [(b, range(len(self.encoded.candidates[b]))) if isinstance(b, int) else b for b in batch]
+        if not sharing:
+            order = [(row, c) for row, (_, own) in enumerate(chosen) for c in range(len(own))]
+            ids = [np.array(self.encoded.full_ids(chosen[row][0], chosen[row][1][c])) for row, c in order]
+            values, lengths = pad_rows(ids)
+            tree = {"values": [values], "lengths": [lengths], "parents": [-1], "rows": [lengths], "leaves": [0]}
+        else:
+            if self.trunk is None:
+                constant = self.encoded.constant
+                parts = [
+                    (self.encoded.prefixes[g], [self.encoded.candidates[g][c] for c in own]) for g, own in chosen
+                ]
+            else:
+                constant, parts = self.trunk.constant, []
+                for g, own in chosen:
+                    prefix, candidates = self.trunk.group(g)
+                    parts.append((prefix, [candidates[c] for c in own]))
+            segments, leaves, order = build_segments(
+                constant, [p for p, _ in parts], [c for _, c in parts], bucket_tokens
+            )
+            tree = {
+                "values": [s.values for s in segments],
+                "lengths": [s.lengths for s in segments],
+                "parents": [-1 if s.parent is None else s.parent for s in segments],
+                "rows": [s.lengths if s.rows is None else s.rows for s in segments],
+                "leaves": leaves,
+            }
+        labels = [self.groups[chosen[row][0]].relevance[chosen[row][1][c]] for row, c in order]
+        index = [(chosen[row][0], chosen[row][1][c]) for row, c in order]
+        return {
+            **tree,
+            "labels": torch.tensor(labels, dtype=torch.float32),
+            "groups": torch.tensor([row for row, _ in order]),
+            "index": index,
+        }
+
+
+class GroupTrainer(Trainer):
+    """The Trainer with three changes: dev nDCG as evaluation, only trained tensors in checkpoints, a named NaN."""
+
+    def __init__(self, *args, train_source, dev_source, batch_tokens, **kwargs):
+        self.train_source, self.dev_source, self.batch_tokens = train_source, dev_source, batch_tokens
+        self.batch_losses = []
+        super().__init__(*args, **kwargs)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Return the batch loss; raise TrainingError with the cause when it is not finite."""
+        index = inputs["index"]
+        out = model(**inputs)
+        if not torch.isfinite(out["loss"]):
+            raise TrainingError(self._explain(out["scores"], index))
+        if self.model.training:
+            self.batch_losses.append(float(out["loss"].detach()))
+        return (out["loss"], out) if return_outputs else out["loss"]
+
+    def _explain(self, scores, index):
+        step, rate = self.state.global_step, self.args.learning_rate
+        for name, p in self.model.model.named_parameters():
+            if not torch.isfinite(p).all():
+                return (
+                    f"The loss is not a number at step {step}: {name} holds values that are not finite. "
+                    f"The learning rate {rate:g} is too high for this model; try a tenth of it."
+                )
+        bad = (~torch.isfinite(scores)).nonzero()
+        if len(bad):
+            g, c = index[int(bad[0])]
+            group = self.train_source.groups[g]
+            return (
+                f'The loss is not a number at step {step}: query "{group.query[:60]}", document {c} has no finite '
+                "score. fp16 overflows here; train in bf16 or fp32."
+            )
+        return f"The loss is not a number at step {step} although all scores are finite: check the labels and the penalty."
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """Return mean dev nDCG@10 and loss; every process evaluates the same queries."""
+        metrics = {f"{metric_key_prefix}_{k}": v for k, v in self.dev_metrics().items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def dev_metrics(self):
+        """Return {"ndcg@10", "loss"} on the dev groups with the current weights."""
+        source, scorer = self.dev_source, self.model
+        training = scorer.training
+        scorer.eval()
+        scores = [np.empty(len(c), dtype=np.float32) for c in source.encoded.candidates]
+        sharing = supports_sharing(scorer.model)
+        for batch in token_batches(source.encoded, self.batch_tokens):
+            inputs = self._prepare_inputs(source.collate(batch, sharing, 4096))
+            index = inputs.pop("index")
+            with self.compute_loss_context_manager():
+                out = scorer.scores(**{k: v for k, v in inputs.items() if k not in ("labels", "groups")})
+            for (g, c), value in zip(index, out.float().tolist(), strict=True):
+                scores[g][c] = value
+        scorer.train(training)
+        if not all(np.isfinite(s).all() for s in scores):
+            raise TrainingError("The dev scores are not finite: lower the learning rate or leave fp16.")
+        flat = torch.tensor(np.concatenate(scores))
+        labels = torch.tensor([r for g in source.groups for r in g.relevance])
+        owner = torch.tensor([i for i, g in enumerate(source.groups) for _ in g.relevance])
+        loss = float(scorer.loss(flat, labels, owner))
+        return {"ndcg@10": evaluate_scores(scores, source.groups).summary["ndcg@10"], "loss": loss}
+
+    def _save(self, output_dir=None, state_dict=None):
+        folder = Path(output_dir or self.args.output_dir)
+        if self.args.should_save:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(trained_tensors(self.model.model), folder / TENSORS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        load_tensors(self.model.model, load_file(Path(resume_from_checkpoint) / TENSORS))
+
+    def _load_best_model(self):
+        load_tensors(self.model.model, load_file(Path(self.state.best_model_checkpoint) / TENSORS))
+
+
+def trained_tensors(model):
+    """Return {name: contiguous copy} of the parameters that train."""
+    return {n: p.detach().contiguous().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def load_tensors(model, tensors):
+    """Copy tensors into the model's parameters of the same names.
+
+    Raises:
+        InputError: when a name is unknown or a shape differs; the model is unchanged then.
+    """
+    own = dict(model.named_parameters())
+    for name, value in tensors.items():
+        if name not in own or own[name].shape != value.shape:
+            raise InputError(f"Tensor {name} {tuple(value.shape)} does not fit this model.")
+    with torch.no_grad():
+        for name, value in tensors.items():
+            own[name].copy_(value)
+
+
+class _Progress(TrainerCallback):
+    """Prints a line an epoch and keeps the history."""
+
+    def __init__(self, history, quiet):
+        self.history, self.quiet, self.trainer, self.seen = history, quiet, None, 0
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        losses = self.trainer.batch_losses[self.seen :]
+        self.seen = len(self.trainer.batch_losses)
+        row = {
+            "epoch": round(state.epoch or 0),
+            "loss": float(np.mean(losses)) if losses else None,
+            "dev_loss": metrics["eval_loss"],
+            "ndcg@10": metrics["eval_ndcg@10"],
+        }
+        self.history.append(row)
+        if not self.quiet and state.is_world_process_zero:
+            loss = "     -" if row["loss"] is None else f"{row['loss']:6.3f}"
+            print(f"epoch {row['epoch']:2d}  loss {loss}  dev loss {row['dev_loss']:6.3f}  dev nDCG@10 {row['ndcg@10']:.3f}")
+
+    def on_save(self, args, state, control, **kwargs):
+        # The history is part of the checkpoint, so that a resumed run reports all epochs.
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            record = {"history": self.history, "batch_losses": self.trainer.batch_losses}
+            (folder / "history.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def default_learning_rate(model):
+    """Return 2e-5 for a pretrained model, 5e-4 for one below 50 million parameters."""
+    return 2e-5 if sum(p.numel() for p in model.parameters()) > 50e6 else 5e-4
+
+
+def adapt(
+    reranker,
+    train,
+    dev=None,
+    *,
+    layers=3,
+    epochs=3,
+    learning_rate=None,
+    batch_queries=4,
+    weight_decay=0.01,
+    loss="both",
+    replay=(),
+    replay_share=0.25,
+    seed=0,
+    cache=True,
+    recompute=False,
+    mixed_precision=None,
+    penalty=None,
+    work_dir=None,
+    resume=True,
+    quiet=False,
+):
+    """Train the last layers of a reranker on labelled groups, in place, and keep the best epoch.
+
+    Dev nDCG@10 is measured before training and after each epoch. When no epoch beats the start, the start is kept.
+
+    Args:
+        reranker: the Reranker; its model is changed.
+        train: list of Group.
+        dev: list of Group, none of them in ``train``; default: 15 % of ``train``, split by query.
+        layers: how many of the last layers train; "all" trains everything; None keeps requires_grad as it is set.
+        epochs: passes over the training queries.
+        learning_rate: peak of a linear schedule with 10 % warm-up; default: see ``default_learning_rate``.
+        batch_queries: queries in an optimiser step, over all processes.
+        weight_decay: of AdamW.
+        loss: "pointwise", "listwise" or "both".
+        replay: groups of earlier or general data mixed in against forgetting.
+        replay_share: replayed queries for each training query; drawn once with ``seed``.
+        seed: for split, order and replay; the same seed gives the same result on the same machine.
+        cache: keep the states of the frozen layers on disk and train from them; same result, less time.
+        recompute: save memory by computing activations again in the backward pass.
+        mixed_precision: "bf16", "fp16" or "no"; default: bf16 where it is fast and the model is large, fp16 on older
+            GPUs. Trained weights are kept in fp32.
+        penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights.
+        work_dir: folder for checkpoints and cached states; default: a temporary one, removed at the end.
+        resume: continue from the last checkpoint in ``work_dir`` when it belongs to the same settings.
+        quiet: print nothing.
+
+    Returns:
+        Adaptation.
+
+    Raises:
+        InputError: train and dev share queries or relevant documents; nothing to rank; a bad argument.
+        TrainingError: the loss is not finite; the message names the cause.
+    """
+    started = time.perf_counter()
+    if loss not in LOSSES:
+        raise InputError(f'loss is "{loss}"; choose one of {", ".join(LOSSES)}.')
+    if not isinstance(epochs, int) or epochs < 1 or batch_queries < 1:
+        raise InputError(f"epochs is {epochs} and batch_queries {batch_queries}; both are whole numbers from 1.")
+    train = rankable(train)
+    if dev is None:
+        if len(train) < 4:
+            raise InputError(f"{len(train)} rankable training queries are too few to hold some out; give at least 4.")
+        train, dev = split(train, (0.85, 0.15), seed=seed)
+    dev = rankable(dev)
+    if not train or not dev:
+        raise InputError("No query has both a relevant and a non-relevant document: there is nothing to learn from.")
+    check_no_leak(train, dev, ("train", "dev"))
+    mixed = list(train)
+    if replay and replay_share > 0:
+        mixed += subset(rankable(replay), max(1, round(replay_share * len(train))), seed)
+    set_seed(seed)
+    model = reranker.model
+    table = _choose_trainable(model, layers)
+    dtypes = {n: p.dtype for n, p in model.named_parameters() if p.requires_grad}
+    for p in model.parameters():
+        if p.requires_grad:
+            p.data = p.data.float()  # small updates vanish in bf16 weights
+    rate = learning_rate or default_learning_rate(model)
+    temporary = None
+    if work_dir is None:
+        temporary = work_dir = tempfile.mkdtemp(prefix="adapt-")
+    work = Path(work_dir)
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        below = first_trainable_layer(model)
+        use_cache = cache and supports_sharing(model) and can_cache(model, below)
+        sources = []
+        for groups in (mixed, dev):
+            encoded = reranker.encode([(g.query, g.documents) for g in groups])
+            trunk = None
+            if use_cache:
+                if not sources:
+                    remove_stale(work / "trunk", model, below)
+                trunk = build_trunk(model, encoded, below, work / "trunk", reranker.batch_tokens, quiet)
+            sources.append(Source(groups, encoded, trunk))
+        scorer = GroupScorer(reranker, below if use_cache else 0, loss, recompute, penalty)
+        start = trained_tensors(model)
+        settings = _settings(reranker, sources, start, locals())
+        checkpoints = work / "checkpoints"
+        last = _resumable(checkpoints, settings) if resume else None
+        if last is None:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        history = []
+        trainer = _trainer(
+            reranker, scorer, sources, checkpoints, history, quiet, rate=rate, epochs=epochs, seed=seed,
+            batch_queries=batch_queries, weight_decay=weight_decay, mixed_precision=mixed_precision,
+        )  # fmt: skip
+        if last is None:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            (checkpoints / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+            trainer.evaluate()
+        else:
+            record = json.loads((Path(last) / "history.json").read_text(encoding="utf-8"))
+            history += record["history"]
+            trainer.batch_losses += record["batch_losses"]
+            trainer.progress.seen = len(trainer.batch_losses)
+            if not quiet:
+                print(f"resuming from {last}")
+        trainer.train(resume_from_checkpoint=last)
+        model.to(reranker.device)
+        best = max(history, key=lambda row: row["ndcg@10"])
+        if best["epoch"] == 0:
+            load_tensors(model, start)
+            if not quiet:
+                print("no epoch beat the start on dev: the weights are unchanged")
+        model.eval()
+        for n, p in model.named_parameters():
+            if n in dtypes:
+                p.data = p.data.to(dtypes[n])
+        return Adaptation(
+            history, best["epoch"], time.perf_counter() - started, table.trainable, table.total, trainer.batch_losses,
+            sorted(dtypes),
+        )  # fmt: skip
+    finally:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _choose_trainable(model, layers):
+    if layers == "all":
+        return unfreeze_all(model)
+    if layers is None:
+        return parameter_table(model)
+    return freeze_all_but_last(model, min(layers, len(decoder_layers(model)[1])) if isinstance(layers, int) else layers)
+
+
+def _settings(reranker, sources, start, given):
+    digest = hashlib.sha256()
+    for source in sources:
+        for g in source.groups:
+            digest.update(json.dumps([g.query, g.documents, g.relevance]).encode())
+    for name, value in sorted(start.items()):
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    keys = ("layers", "epochs", "rate", "batch_queries", "weight_decay", "loss", "seed", "use_cache")
+    return {
+        **{k: given[k] for k in keys},
+        "instruction": reranker.instruction,
+        "max_length": reranker.max_length,
+        "start": digest.hexdigest(),
+    }
+
+
+def _resumable(checkpoints, settings):
+    """Return the last whole checkpoint made with these settings, or None."""
+    path = checkpoints / "settings.json"
+    if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != settings:
+        return None
+    for folder in checkpoints.glob("checkpoint-*"):
+        if not all((folder / name).exists() for name in (TENSORS, "optimizer.pt", "trainer_state.json", "history.json")):
+            shutil.rmtree(folder)  # the kill came in the middle of this one
+    return get_last_checkpoint(str(checkpoints))
+
+
+def _trainer(reranker, scorer, sources, folder, history, quiet, *, rate, epochs, seed, batch_queries, weight_decay,
+             mixed_precision):
+    total = sum(p.numel() for p in reranker.model.parameters())
+    device = reranker.device.type
+    if mixed_precision is None:
+        if total < 50e6:
+            mixed_precision = "no"
+        elif has_fast_bf16(device):
+            mixed_precision = "bf16"
+        else:
+            mixed_precision = "fp16" if device == "cuda" else "no"
+    processes = max(1, int(torch.distributed.get_world_size()) if torch.distributed.is_initialized() else _world_size())
+    if batch_queries % processes:
+        raise InputError(f"batch_queries {batch_queries} cannot be shared by {processes} processes; choose a multiple.")
+    steps = max(1, len(sources[0].groups) // batch_queries) * epochs
+    args = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=batch_queries // processes,
+        num_train_epochs=epochs,
+        learning_rate=rate,
+        weight_decay=weight_decay,
+        warmup_steps=max(1, round(0.1 * steps)),
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_ndcg@10",
+        greater_is_better=True,
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_drop_last=len(sources[0].groups) > batch_queries,
+        dataloader_pin_memory=device == "cuda",
+        use_cpu=device == "cpu",
+        bf16=mixed_precision == "bf16",
+        fp16=mixed_precision == "fp16",
+        seed=seed,
+        data_seed=seed,
+        ddp_find_unused_parameters=True,
+    )
+    sharing = supports_sharing(reranker.model)
+    progress = _Progress(history, quiet)
+    trainer = GroupTrainer(
+        model=scorer,
+        args=args,
+        train_dataset=list(range(len(sources[0].groups))),
+        eval_dataset=list(range(len(sources[1].groups))),
+        data_collator=lambda batch: sources[0].collate(batch, sharing),
+        callbacks=[progress],
+        train_source=sources[0],
+        dev_source=sources[1],
+        batch_tokens=reranker.batch_tokens,
+    )
+    for callback in ("PrinterCallback",):
+        for own in list(trainer.callback_handler.callbacks):
+            if type(own).__name__ == callback:
+                trainer.remove_callback(own)
+    progress.trainer = trainer.progress_owner = trainer
+    trainer.progress = progress
+    return trainer
+
+
+def _world_size():
+    import os
+
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def shuffle_labels(groups, share=1.0, seed=0):
+    """Return groups in which the labels of ``share`` of the queries are flipped: poisoned data for tests and lessons."""
+    random_ = random.Random(seed)
+    out = []
+    for g in groups:
+        flip = random_.random() < share
+        out.append(type(g)(g.query, g.documents, tuple(int(not r) for r in g.relevance) if flip else g.relevance, g.topic))
+    return out

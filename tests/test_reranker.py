@@ -1,0 +1,135 @@
+"""The score is logit(yes) - logit(no) of the official prompt, however it is computed."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_model
+
+from course_utils import prompt
+from course_utils.errors import InputError
+from course_utils.reranker import Reranker, sigmoid, token_batches
+
+QUERIES = [
+    ("what is a fever", ["A fever is a raised body temperature.", "Rent is paid each month.", "糖尿病常见症状包括口渴。"]),
+    ("糖尿病症状", ["糖尿病常见症状包括多饮、多尿、多食和体重下降。", "租房押金应当退还。" * 9]),
+    ("lonely query", ["only one candidate, so nothing is shared with a sibling"]),
+]
+
+
+def reference_scores(model, tokenizer, queries, side, batch, instruction=prompt.DEFAULT_INSTRUCTION):
+    """Scores from the whole vocabulary, every prompt padded and computed on its own."""
+    texts = [prompt.prompt_text(q, d, instruction) for q, documents in queries for d in documents]
+    tokenizer.padding_side, out = side, []
+    for start in range(0, len(texts), batch):
+        inputs = tokenizer(texts[start : start + batch], padding=True, return_tensors="pt", add_special_tokens=False)
+        positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        with torch.no_grad():
+            logits = model(**inputs, position_ids=positions).logits
+        last = logits[:, -1] if side == "left" else logits[
+            torch.arange(len(logits)), inputs["attention_mask"].sum(1) - 1
+        ]
+        yes, no = prompt.yes_no_ids(tokenizer)
+        out += (last[:, yes] - last[:, no]).tolist()
+    return np.array(out)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("batch", [1, 16])
+def test_two_rows_at_the_last_token_equal_the_full_vocabulary(tiny, side, batch):
+    expected = reference_scores(tiny.model, tiny.tokenizer, QUERIES, side, batch)
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(np.concatenate(tiny.score_groups(QUERIES)), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_sharing_works_for_other_decoders(tokenizer, family):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        family, hidden_size=48, num_hidden_layers=3, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=len(tokenizer), max_position_embeddings=1024, initializer_range=0.2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    expected = reference_scores(model, tokenizer, QUERIES, "right", 16)
+    np.testing.assert_allclose(
+        np.concatenate(Reranker(model, tokenizer).score_groups(QUERIES)), expected, atol=2e-5
+    )
+
+
+def test_a_decoder_that_cannot_share_is_scored_the_plain_way(tokenizer):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    model = Gemma2ForCausalLM(
+        Gemma2Config(
+            hidden_size=48, num_hidden_layers=2, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2,
+            head_dim=16, vocab_size=len(tokenizer), final_logit_softcapping=None, sliding_window=4096,
+        )  # fmt: skip
+    ).eval()
+    expected = reference_scores(model, tokenizer, QUERIES, "right", 16)
+    np.testing.assert_allclose(np.concatenate(Reranker(model, tokenizer).score_groups(QUERIES)), expected, atol=2e-4)
+
+
+def test_the_way_pairs_are_batched_changes_no_score(tiny):
+    groups = [(f"query {i}", [f"document {j} " * (1 + (i * j) % 17) for j in range(7)]) for i in range(9)]
+    whole = np.concatenate(tiny.score_groups(groups))
+    tiny.batch_tokens = 300
+    np.testing.assert_allclose(np.concatenate(tiny.score_groups(groups, chunk=5)), whole, atol=2e-5)
+    one_by_one = [tiny.score([(q, d)])[0] for q, documents in groups for d in documents]
+    np.testing.assert_allclose(one_by_one, whole, atol=2e-5)
+
+
+def test_batches_hold_every_candidate_once(tiny):
+    encoded = tiny.encode([(f"q{i}", [f"d {j} " * (j + 1) for j in range(i + 1)]) for i in range(8)])
+    seen = [(g, c) for batch in token_batches(encoded, 200) for g, own in batch for c in own]
+    assert sorted(seen) == [(i, j) for i in range(8) for j in range(i + 1)]
+
+
+def test_a_generator_of_pairs_is_scored_in_order(tiny):
+    pairs = [("a", "b"), ("a", "c"), ("x", "b")]
+    np.testing.assert_allclose(tiny.score(iter(pairs)), [tiny.score([p])[0] for p in pairs], atol=2e-5)
+    assert tiny.score([]).shape == (0,)
+
+
+def test_rank_sorts_and_shows_probabilities(tiny):
+    ranked = tiny.rank("fever", ["a", "b c d", "fever and cough"])
+    assert [r.score for r in ranked] == sorted((r.score for r in ranked), reverse=True)
+    assert sorted(r.index for r in ranked) == [0, 1, 2]
+    assert all(abs(r.probability - sigmoid(r.score)) < 1e-9 for r in ranked)
+
+
+@pytest.mark.parametrize(("query", "documents", "word"), [("", ["a"], "query"), ("q", [], "document")])
+def test_nothing_to_rank_is_refused(tiny, query, documents, word):
+    with pytest.raises(InputError, match=word):
+        tiny.rank(query, documents)
+
+
+def test_save_and_load_keep_scores_and_settings(tiny, tmp_path):
+    tiny.instruction = "Given a health question, retrieve medical passages that answer it"
+    before = tiny.score([("fever", "a raised temperature"), ("租房", "押金")])
+    tiny.save(tmp_path / "model")
+    again = Reranker.load(str(tmp_path / "model"), device="cpu", quiet=True)
+    np.testing.assert_array_equal(again.score([("fever", "a raised temperature"), ("租房", "押金")]), before)
+    assert (again.instruction, again.max_length) == (tiny.instruction, tiny.max_length)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_a_failed_save_leaves_the_old_model(tiny, tmp_path, monkeypatch):
+    tiny.save(tmp_path / "model")
+    before = sorted(p.name for p in (tmp_path / "model").iterdir())
+    monkeypatch.setattr(tiny.tokenizer, "save_pretrained", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        tiny.save(tmp_path / "model")
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_classifier_folder_is_refused(tokenizer, tmp_path):
+    from transformers import Qwen3ForSequenceClassification
+
+    config = tiny_model(tokenizer).config
+    Qwen3ForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="classification head"):
+        Reranker.load(str(tmp_path))
