@@ -8,108 +8,121 @@ import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import ceil
+from itertools import islice
 from pathlib import Path
 
 from course_utils import prompt
-from course_utils.data import CJK, DataError, check_row, iter_rows, normalise
+from course_utils.data import DataError, check_row, iter_rows, normalise
 from course_utils.errors import InputError
+from course_utils.near import DOCUMENTS, QUERIES, near_index
 
-# Passages count as near-duplicates from 0.7 on three neighbouring words; queries are short, so from 0.8 on two.
-DOCUMENTS = {"threshold": 0.7, "width": 3}
-QUERIES = {"threshold": 0.8, "width": 2}
 EXAMPLES = 3
 
+# kind of remark -> (must be mended before use, what is counted, what to do)
+REMARKS = {
+    "unusable row": (True, "Rows that cannot be used", "Mend or delete them; data.read_pairs refuses the file."),
+    "duplicate pair": (True, "Pairs that stand twice", "Delete the copies, or read with drop_repeated=True."),
+    "contradictory pair": (True, "Pairs labelled both relevant and not", "Decide which label is right."),
+    "labelled both ways": (
+        True,
+        "Pairs that differ only in case or punctuation, one labelled relevant and one not",
+        "Decide which label is right and delete the other row.",
+    ),
+    "query in test": (
+        True,
+        "Queries that are in the test file too",
+        "Remove them from one side: the test would measure memory.",
+    ),
+    "document in test": (
+        True,
+        "Relevant documents that are relevant in the test file too",
+        "Join the two files and split again with data.split, which keeps such queries together.",
+    ),
+    "query too long": (
+        True,
+        "Queries that leave no room for a document",
+        "Raise max_length or shorten the query.",
+    ),
+    "no relevant document": (
+        True,
+        "Pairs, not one of them relevant",
+        "Without right answers there is nothing to learn.",
+    ),
+    "no other document": (
+        True,
+        "Pairs, all of them relevant",
+        "A model would learn to say yes to everything: add negatives with negatives.mine.",
+    ),
+    "query nearly in test": (
+        False,
+        "Queries nearly the same as one in the test file",
+        "If they ask the same thing, remove them from one side.",
+    ),
+    "document nearly in test": (
+        False,
+        "Relevant documents nearly the same as a relevant one in the test file",
+        "If they are copies with a few words changed, keep their queries on one side.",
+    ),
+    "almost the same pair": (
+        False,
+        "Pairs that differ from another only in case or punctuation",
+        "Keep one of each.",
+    ),
+    "query without relevant document": (
+        False,
+        "Queries without a relevant document",
+        "They cannot be ranked right or wrong: add the right document, or leave them out of the test.",
+    ),
+    "query with relevant documents only": (
+        False,
+        "Queries with relevant documents only",
+        "They cannot be ranked wrongly: add negatives with negatives.mine.",
+    ),
+    "frequent document": (
+        False,
+        "Documents that are relevant to very many queries",
+        "Boilerplate, or a default label? Read a few of their queries.",
+    ),
+    "document is the query": (False, "Documents that repeat the query", "They teach matching words, not meaning."),
+    "no words": (False, "Pairs with a text that has no letter or digit", "Was the text lost on the way?"),
+    "prompt marks": (
+        False,
+        "Pairs whose text holds marks of the chat prompt, such as <|im_end|>",
+        "The model takes them for the end of a message: remove them.",
+    ),
+    "cut document": (
+        False,
+        "Documents that would be cut",
+        "What stands behind the cut is never read: raise max_length or split long documents into passages.",
+    ),
+    "few pairs": (
+        False,
+        "Few pairs for training",
+        "1,000 to 5,000 a domain is the usual advice; with fewer, expect less.",
+    ),
+    "mostly relevant": (
+        False,
+        "Relevant pairs, more than half of all",
+        "In use most candidates are wrong: add negatives with negatives.mine, three to eight a query.",
+    ),
+    "hardly relevant": (
+        False,
+        "Relevant pairs, fewer than 1 in 50",
+        "Most of the time would go into negatives: keep the hardest ten a query.",
+    ),
+    "length tells": (
+        False,
+        "Chances in 100 that a relevant document is longer than another",
+        "A model could learn the length alone: take negatives from the same kind of text as the right answers.",
+    ),
+}
 
-def shingles(text, width=3):
-    """Return the set of hashes of all ``width`` neighbouring words (in Chinese: characters) of the normalised text."""
-    units = re.findall(rf"[{CJK}]|[^\s{CJK}]+", normalise(text))
-    return {hash(tuple(units[i : i + width])) for i in range(max(1, len(units) - width + 1))}
 
-
-def near_index(texts, threshold=0.7, width=3):
-    """Return a function that finds, for a text, all of ``texts`` with a Jaccard similarity of at least ``threshold``.
-
-    Two sets that alike must share one of their rarest shingles; only those are indexed and looked up, and the result
-    is exact. Source: Bayardo, Ma and Srikant, "Scaling up all pairs similarity search", WWW 2007.
-
-    Args:
-        texts: list of str.
-        threshold: shared shingles / all shingles of both texts, above 0.
-        width: words (Chinese: characters) a shingle.
-
-    Returns:
-        ``find(text)``, which returns a list of (index into ``texts``, similarity).
-    """
-    sets = [shingles(t, width) for t in texts]
-    frequency = Counter(h for own in sets for h in own)
-    places = defaultdict(list)
-
-    def rarest(own):
-        order = sorted(own, key=lambda h: (frequency[h], h))
-        return order[: len(own) - ceil(threshold * len(own) - 1e-9) + 1]
-
-    for i, own in enumerate(sets):
-        for h in rarest(own):
-            places[h].append(i)
-
-    def find(text):
-        own, found = shingles(text, width), []
-        for i in sorted({i for h in rarest(own) for i in places.get(h, ())}):
-            shared = len(own & sets[i])
-            similarity = shared / (len(own) + len(sets[i]) - shared)
-            if similarity >= threshold:
-                found.append((i, similarity))
-        return found
-
-    return find
-
-
-def near_duplicates(left, right, threshold=0.7, width=3):
-    """Return (text of ``left``, text of ``right``, similarity) of all near-duplicates; arguments as in near_index."""
-    right = list(right)
-    find = near_index(right, threshold, width)
-    return [(text, right[j], similarity) for text in left for j, similarity in find(text)]
-
-
-@dataclass
-class Leakage:
-    """What training data share with test data: lists of (text in train, text in test, similarity).
-
-    Attributes:
-        queries: the same query, up to case, punctuation and spaces.
-        documents: the same relevant document.
-        near_queries: nearly the same query.
-        near_documents: nearly the same relevant document.
-    """
-
-    queries: list = field(default_factory=list)
-    documents: list = field(default_factory=list)
-    near_queries: list = field(default_factory=list)
-    near_documents: list = field(default_factory=list)
-
-    def __bool__(self):
-        return bool(self.queries or self.documents or self.near_queries or self.near_documents)
-
-    def add(self, kind, text, other, similarity):
-        """Record a pair of near-duplicates; ``kind`` is "queries" or "documents"."""
-        exact = normalise(text) == normalise(other)
-        getattr(self, kind if exact else f"near_{kind}").append((text, other, similarity))
-
-
-def leakage(train, test):
-    """Return the Leakage between two lists of Group: queries and relevant documents, exact and near-duplicate.
-
-    ``data.check_no_leak`` is the quick, exact check; this one also finds texts with a few words changed.
-    """
-    found = Leakage()
-    for kind, texts, settings in (
-        ("queries", lambda groups: dict.fromkeys(g.query for g in groups), QUERIES),
-        ("documents", lambda groups: dict.fromkeys(d for g in groups for d in g.positives), DOCUMENTS),
-    ):
-        for match in near_duplicates(texts(train), texts(test), **settings):
-            found.add(kind, *match)
-    return found
+def excerpt(text, size=40):
+    """Return text in one short line without control characters, for messages."""
+    text = " ".join(text[: 4 * size].split())
+    text = "".join("?" if unicodedata.category(c)[0] == "C" else c for c in text)
+    return text if len(text) <= size else text[: size - 1] + "…"
 
 
 class Lengths:
@@ -118,14 +131,14 @@ class Lengths:
     Attributes:
         counts: Counter from number of tokens to number of pairs.
         cut: pairs whose document is truncated at ``max_length``.
-        too_long: pairs whose query leaves no room for a document.
         longest: (tokens, where) of the longest prompt.
+        too_long: where the first queries stand that leave no room for a document.
     """
 
     def __init__(self, tokenizer, max_length=1024, instruction=prompt.DEFAULT_INSTRUCTION):
         self.tokenizer, self.max_length, self.instruction = tokenizer, max_length, instruction
-        self.frame = len(self._ids([prompt.PREFIX])[0]) + len(self._ids([prompt.SUFFIX])[0])
-        self.counts, self.cut, self.too_long, self.longest = Counter(), 0, 0, (0, "")
+        self.frame = sum(map(len, self._ids([prompt.PREFIX, prompt.SUFFIX])))
+        self.counts, self.cut, self.longest, self.too_long = Counter(), 0, (0, ""), {}
 
     def _ids(self, texts):
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
@@ -136,12 +149,14 @@ class Lengths:
         for (where, query, _), ids in zip(rows, self._ids(texts) if texts else [], strict=True):
             tokens = self.frame + len(ids)
             self.counts[tokens] += 1
-            self.longest = max(self.longest, (tokens, where), key=lambda pair: pair[0])
+            if tokens > self.longest[0]:
+                self.longest = (tokens, where)
             if tokens > self.max_length:
                 self.cut += 1
                 used = len(self._ids([prompt.content_text(query, "", self.instruction)])[0])
                 # The same margin as in prompt.encode_groups.
-                self.too_long += used + 8 > self.max_length - self.frame
+                if used + 8 > self.max_length - self.frame:
+                    self.too_long.setdefault(hash(query), where)
 
     def quantile(self, share):
         """Return the number of tokens that ``share`` of the prompts do not exceed."""
@@ -149,18 +164,18 @@ class Lengths:
         for tokens in sorted(self.counts):
             left -= self.counts[tokens]
             if left <= 1e-9:
-                return tokens
-        return 0
+                break
+        return tokens
 
     def __str__(self):
-        text = (
-            f"a whole prompt has {self.quantile(0.5):,} tokens at the median, {self.quantile(0.95):,} at the 95th "
-            f"percentile, {self.longest[0]:,} at most; "
-        )
-        if not self.cut:
-            return f"{text}nothing is cut at {self.max_length:,}"
+        if not self.counts:
+            return "no prompts"
         share = self.cut / self.counts.total()
-        return f"{text}{_count(self.cut, 'document')} ({share:.1%}) would be cut at {self.max_length:,}"
+        return (
+            f"a whole prompt has {self.quantile(0.5):,} tokens at the median, {self.quantile(0.95):,} at the 95th "
+            f"percentile, {self.longest[0]:,} at most; at max_length {self.max_length:,} "
+            + (f"{self.cut:,} documents ({share:.1%}) would be cut" if self.cut else "nothing is cut")
+        )
 
 
 def token_lengths(groups, tokenizer, max_length=1024, instruction=prompt.DEFAULT_INSTRUCTION):
@@ -173,47 +188,53 @@ def token_lengths(groups, tokenizer, max_length=1024, instruction=prompt.DEFAULT
 
 @dataclass
 class Finding:
-    """One remark: what, how often, examples, what to do. ``mend``: the data cannot be used as they are."""
+    """One remark: its kind (a key of REMARKS), how often it applies, examples, particulars."""
 
     kind: str
     count: int
-    text: str
-    advice: str
     examples: list = field(default_factory=list)
-    mend: bool = False
+    detail: str = ""
+
+    @property
+    def mend(self):
+        """True when the data should not be used before this is mended."""
+        return REMARKS[self.kind][0]
 
     def __str__(self):
+        _, text, advice = REMARKS[self.kind]
         examples = f" For example {'; '.join(self.examples)}." if self.examples else ""
-        return f"- {self.text}.{examples} {self.advice}"
+        return f"- {text}: {self.count:,}{self.detail}.{examples} {advice}"
 
 
 @dataclass
 class Report:
-    """What ``check_file`` found. ``str(report)`` is for people.
+    """What ``check_file`` found; ``str(report)`` is for people.
 
     Attributes:
         source: name of the data.
         rows: records read; rows = pairs + unusable + repeated.
-        pairs: usable, different pairs.
+        pairs: usable, different pairs; all other numbers are about these.
         unusable: records that cannot be used.
         repeated: further copies of a pair, whatever their label.
+        problems: number of problems of each kind in unusable records.
         queries: different queries.
         documents: different documents, up to case and punctuation.
         labels: number of pairs of each relevance.
         findings: list of Finding.
         lengths: Lengths, when a tokenizer was given.
-        test: name of the test data, if given.
+        test: name of the test data, when given.
     """
 
     source: str
-    rows: int = 0
-    pairs: int = 0
-    unusable: int = 0
-    repeated: int = 0
-    queries: int = 0
-    documents: int = 0
-    labels: Counter = field(default_factory=Counter)
-    findings: list = field(default_factory=list)
+    rows: int
+    pairs: int
+    unusable: int
+    repeated: int
+    problems: dict
+    queries: int
+    documents: int
+    labels: dict
+    findings: list
     lengths: Lengths = None
     test: str = ""
 
@@ -222,98 +243,92 @@ class Report:
         """True when nothing has to be mended before the data are used."""
         return not any(f.mend for f in self.findings)
 
+    @property
     def counts(self):
-        """Return {kind: count} of all findings."""
+        """{kind: count} of all findings."""
         return {f.kind: f.count for f in self.findings}
 
     def __str__(self):
         relevant = sum(n for label, n in self.labels.items() if label > 0)
         other = self.pairs - relevant
-        ratio = f": 1 to {other / relevant:.1f}" if relevant and other else ""
+        ratio = f", 1 to {other / relevant:.1f}" if relevant and other else ""
         lines = [
-            f"{self.source}: {_count(self.pairs, 'pair')}, {_count(self.queries, 'query', 'queries')}, "
-            f"{_count(self.documents, 'document')}.",
-            f"Balance: {relevant:,} relevant, {other:,} not{ratio}; "
-            f"{relevant / max(1, self.queries):.1f} relevant and {other / max(1, self.queries):.1f} other documents "
-            "a query.",
+            f"{self.source}: {self.pairs:,} pairs, {self.queries:,} queries, {self.documents:,} documents.",
+            f"Balance: {relevant:,} relevant, {other:,} not{ratio}; a query has on average "
+            f"{relevant / self.queries:.1f} relevant and {other / self.queries:.1f} other documents.",
         ]
         if self.lengths:
             lines.append(f"Lengths: {self.lengths}.")
         if self.test:
-            leaks = [f for f in self.findings if "test" in f.kind]
+            leaks = any(f.kind.endswith("in test") for f in self.findings)
             lines.append(f"Against {self.test}: {'see below' if leaks else 'nothing shared, nothing nearly the same'}.")
         mend, look = [f for f in self.findings if f.mend], [f for f in self.findings if not f.mend]
         if mend:
-            lines += ["Mend this before you use the file:", *map(str, mend)]
+            lines += ["Mend this before you use it:", *map(str, mend)]
         if look:
             lines += ["Have a look at this:", *map(str, look)]
-        if not self.findings:
-            lines.append("Nothing suspicious: go ahead.")
-        elif not mend:
-            lines.append("Nothing stands in the way of using it.")
+        lines += [] if mend else ["Nothing stands in the way of using it." if look else "Nothing suspicious: go ahead."]
         return "\n".join(lines)
 
 
 def check_file(path, test=None, tokenizer=None, max_length=1024, max_relevance=1):
-    """Read labelled pairs once, as a stream, and return a Report on them.
+    """Read labelled pairs as a stream and return a Report on them.
 
     Args:
         path: a file, a ``datasets.Dataset`` or a list of dicts, as for ``data.read_pairs``.
         test: test data of the same kind, to look for leaks; its queries and relevant documents are held in memory.
         tokenizer: a fast tokenizer, to count tokens; None counts none.
         max_length: tokens of one prompt at which documents would be cut.
-        max_relevance: the highest grade.
+        max_relevance: the highest grade, at most 255.
 
     Returns:
         Report. Rows that cannot be used are a finding of it.
 
     Raises:
-        InputError: no such file, unknown format, or not one usable row.
+        InputError: no such file, unknown format, not one usable row, or a test file with unusable rows.
     """
-    notes = Notes(max_relevance, Lengths(tokenizer, max_length) if tokenizer else None)
+    name = str(path) if isinstance(path, (str, Path)) else "the data"
+    notes = _Notes(max_relevance, Lengths(tokenizer, max_length) if tokenizer else None)
     if test is not None:
         notes.read_test(test)
     for number, (where, row) in enumerate(iter_rows(path)):
         notes.add(number, where, row)
-    name = str(path) if isinstance(path, (str, Path)) else "the data"
     if not notes.labels:
-        if notes.problems:
+        if notes.first_problems:
             raise DataError(name, notes.first_problems)
         raise InputError(f"{name} holds no pairs.")
     return notes.report(name, path)
 
 
 def check_groups(groups, test=None, tokenizer=None, max_length=1024, max_relevance=1):
-    """Return the Report on a list of Group (``test``: another); arguments as in ``check_file``."""
-    rows, test = _rows(groups), None if test is None else _rows(test)
+    """Return the Report on a list of Group (``test``: another one); arguments as in ``check_file``."""
+    rows, test = (
+        part
+        and [
+            {"query": g.query, "document": d, "relevance": r}
+            for g in part
+            for d, r in zip(g.documents, g.relevance, strict=True)
+        ]
+        for part in (groups, test)
+    )
     return check_file(rows, test, tokenizer, max_length, max_relevance)
 
 
-def _rows(groups):
-    return [
-        {"query": g.query, "document": d, "relevance": r}
-        for g in groups
-        for d, r in zip(g.documents, g.relevance, strict=True)
-    ]
-
-
-class Notes:
-    """What is remembered while the rows go by: hashes, counts, the number of a row to show, a few examples."""
+class _Notes:
+    """What is remembered while rows go by: hashes, counts, row numbers and a few examples, but no texts."""
 
     def __init__(self, max_relevance, lengths):
-        self.max_relevance, self.lengths = max_relevance, lengths
-        self.rows = self.unusable = 0
-        self.problems, self.first_problems = Counter(), []
-        self.labels, self.seen = Counter(), Counter()
-        self.examples = defaultdict(list)
-        self.exact, self.alike = {}, {}  # hash of a pair -> number of its row and label, in one integer
-        self.queries, self.documents = {}, {}  # hash -> [relevant, other, number of the first row]
-        self.sizes = {True: Counter(), False: Counter()}  # characters of relevant and other documents
-        self.waiting, self.test, self.leaks = [], "", Leakage()
+        self.max_relevance, self.lengths, self.waiting = max_relevance, lengths, []
+        self.rows, self.problems, self.first_problems = 0, Counter(), []
+        self.labels, self.found, self.examples = Counter(), Counter(), defaultdict(list)
+        self.exact, self.alike = {}, {}  # hash of a pair -> 256 x number of its row + label, one integer for memory
+        self.first = defaultdict(list)  # number of a row -> (kind, place in examples) of later rows like it
+        self.queries, self.documents = {}, {}  # hash -> [relevant, other, number of its first row]
+        self.sizes = {True: Counter(), False: Counter()}  # characters of relevant and of other documents
+        self.test = ""
         self.normalise = lru_cache(maxsize=4096)(normalise)
 
     def read_test(self, test):
-        """Index the queries and relevant documents of the test data."""
         self.test = str(test) if isinstance(test, (str, Path)) else "the test data"
         queries, documents, problems = {}, {}, []
         for where, row in iter_rows(test):
@@ -328,59 +343,143 @@ class Notes:
             raise DataError(self.test, problems)
         if not queries:
             raise InputError(f"{self.test} holds no pairs.")
-        self.test_queries, self.test_documents = list(queries), list(documents)
-        self.find_query = near_index(self.test_queries, **QUERIES)
-        self.find_document = near_index(self.test_documents, **DOCUMENTS)
+        self.test_texts = {"query": list(queries), "document": list(documents)}
+        self.finders = {"query": near_index(queries, **QUERIES), "document": near_index(documents, **DOCUMENTS)}
 
-    def note(self, kind, example):
-        """Count a finding and keep the first few examples."""
-        self.seen[kind] += 1
+    def note(self, kind, example, first=None):
+        self.found[kind] += 1
         if len(self.examples[kind]) < EXAMPLES:
+            if first is not None:
+                self.first[first // 256].append((kind, len(self.examples[kind])))
             self.examples[kind].append(example)
 
     def add(self, number, where, row):
-        """Take in one record."""
         self.rows += 1
         checked = check_row(row, self.max_relevance)
         if isinstance(checked, list):
-            self.unusable += 1
-            for problem in checked:
-                self.problems[problem.kind] += 1
-                if len(self.first_problems) < 1000:
-                    self.first_problems.append((where, *problem))
+            self.note("unusable row", f"{where}: {checked[0].text}")
+            self.problems.update(p.kind for p in checked)
+            # Enough for an error message if no row is good.
+            self.first_problems += [(where, *p) for p in checked] if len(self.first_problems) < 1000 else []
             return
-        query, document, relevance = checked
-        right, packed = relevance > 0, number * 256 + min(relevance, 255)
-        shown = f'{where} "{excerpt(query)}" / "{excerpt(document)}"'
-        exact = hash((query, document))
-        first = self.exact.setdefault(exact, packed)
+        query, document, label = checked
+        right, shown = label > 0, f'{where} "{excerpt(query)}" / "{excerpt(document)}"'
+        first = self.exact.get(hash((query, document)))
+        if first is not None:
+            self.note("duplicate pair" if first % 256 == label else "contradictory pair", shown, first)
+            return
+        packed = self.exact[hash((query, document))] = 256 * number + label
+        plain = self.normalise(query), self.normalise(document)
+        first = self.alike.setdefault(hash(plain), packed)
         if first != packed:
-            self.note("duplicate pair" if first % 256 == relevance else "contradictory pair", shown)
-            return
-        plain_query, plain_document = self.normalise(query), self.normalise(document)
-        alike = self.alike.setdefault(hash((plain_query, plain_document)), packed)
-        if alike != packed:
-            both = (alike % 256 > 0) != right
-            self.note("labelled both ways" if both else "almost the same pair", shown)
-        if plain_query == plain_document:
+            same = (first % 256 > 0) == right
+            self.note("almost the same pair" if same else "labelled both ways", shown, first)
+        if plain[0] == plain[1]:
             self.note("document is the query", shown)
         if not (re.search(r"\w", query) and re.search(r"\w", document)):
             self.note("no words", shown)
-        if re.search(r"<\|[a-z_]+\|>|</?think>", f"{query} {document}"):
+        if re.search(r"<\|\w+\|>|</?think>", f"{query} {document}"):
             self.note("prompt marks", shown)
-        self.labels[relevance] += 1
+        self.labels[label] += 1
         self.sizes[right][len(document)] += 1
-        new_query = self._count(self.queries, hash(query), right, number) == 1
-        self._count(self.documents, hash(plain_document), right, number)
-        if self.test:
-            if new_query:
-                for i, similarity in self.find_query(query):
-                    self.leaks.add("queries", f"{where} {query}", self.test_queries[i], similarity)
-            if right and self.documents[hash(plain_document)][0] == 1:
-                for i, similarity in self.find_document(document):
-                    self.leaks.add("documents", document, self.test_documents[i], similarity)
+        seen = self.queries.setdefault(hash(query), [0, 0, number])
+        if self.test and not sum(seen[:2]):
+            self.compare("query", where, query)
+        seen[not right] += 1
+        seen = self.documents.setdefault(hash(plain[1]), [0, 0, number])
+        if self.test and right and not seen[0]:
+            self.compare("document", where, document)
+        seen[not right] += 1
         if self.lengths:
             self.waiting.append((where, query, document))
             if len(self.waiting) == 256:
-                self.lengths.add(self.waiting)
-                self.waiting = []
+                self.flush()
+
+    def compare(self, kind, where, text):
+        matches = [(self.test_texts[kind][i], similarity) for i, similarity in self.finders[kind](text)]
+        for other, _ in matches:
+            if normalise(other) == self.normalise(text):
+                return self.note(f"{kind} in test", f'{where} "{excerpt(text)}"')
+        if matches:
+            other, similarity = max(matches, key=lambda m: m[1])
+            self.note(f"{kind} nearly in test", f'{where} "{excerpt(text)}" and "{excerpt(other)}" ({similarity:.0%})')
+
+    def flush(self):
+        if self.waiting:
+            self.lengths.add(self.waiting)
+            self.waiting = []
+
+    def report(self, name, source):
+        pairs, relevant = self.labels.total(), sum(n for label, n in self.labels.items() if label > 0)
+        many = max(10, len(self.queries) // 20)
+        rare = {  # kind -> numbers of the rows to show, all in all how many
+            "query without relevant document": [n for r, _, n in self.queries.values() if not r],
+            "query with relevant documents only": [n for _, o, n in self.queries.values() if not o],
+            "frequent document": [n for r, _, n in self.documents.values() if r > many],
+        }
+        if not relevant or relevant == pairs:
+            self.found["no other document" if relevant else "no relevant document"] = pairs
+            rare = {"frequent document": rare["frequent document"]}
+        self.show(rare, source)
+        if self.lengths:
+            self.flush()
+            for kind, count, where in (
+                ("cut document", self.lengths.cut, self.lengths.longest),
+                ("query too long", len(self.lengths.too_long), next(iter(self.lengths.too_long.values()), "")),
+            ):
+                if count:
+                    self.found[kind] = count
+                    self.examples[kind] = [f"{where[1]} with {where[0]:,} tokens" if kind == "cut document" else where]
+        if pairs < 1000:
+            self.found["few pairs"] = pairs
+        if pairs / 2 < relevant < pairs:
+            self.found["mostly relevant"] = relevant
+        if 0 < relevant < pairs / 50:
+            self.found["hardly relevant"] = relevant
+        longer = _chance_longer(self.sizes[True], self.sizes[False])
+        if min(relevant, pairs - relevant) >= 50 and not 0.25 <= longer <= 0.75:
+            self.found["length tells"] = round(100 * longer)
+        unusable = self.found["unusable row"]
+        problems = f" ({', '.join(f'{n:,} x {kind}' for kind, n in self.problems.most_common())})"
+        return Report(
+            name,
+            self.rows,
+            pairs,
+            unusable,
+            self.rows - pairs - unusable,
+            dict(self.problems),
+            len(self.queries),
+            len(self.documents),
+            dict(sorted(self.labels.items())),
+            [
+                Finding(k, self.found[k], self.examples[k], problems if k == "unusable row" else "")
+                for k in REMARKS
+                if self.found[k]
+            ],
+            self.lengths,
+            self.test,
+        )
+
+    def show(self, rare, source):
+        """Note row numbers under their kind; the texts of the first few are read again from ``source``."""
+        wanted = defaultdict(list)
+        for kind, numbers in rare.items():
+            self.found[kind] = len(numbers)
+            for n in sorted(numbers)[:EXAMPLES]:
+                wanted[n].append(kind)
+        last = max([*wanted, *self.first], default=-1)
+        for number, (where, row) in enumerate(islice(iter_rows(source), last + 1)):
+            for kind in wanted.get(number, ()):
+                text = row["document" if kind == "frequent document" else "query"]
+                self.examples[kind].append(f'{where} "{excerpt(text)}"')
+            for kind, place in self.first.get(number, ()):
+                self.examples[kind][place] += f" (compare {where})"
+
+
+def _chance_longer(left, right):
+    """Return the chance that a draw from Counter ``left`` exceeds one from ``right``; equals count half."""
+    below, total = 0, 0.0
+    for size in sorted(left | right):
+        total += left[size] * (below + right[size] / 2)
+        below += right[size]
+    return total / max(1, left.total() * below)
