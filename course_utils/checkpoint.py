@@ -14,18 +14,18 @@ WEIGHTS, INDEX, SETTINGS = "model.safetensors", "model.safetensors.index.json", 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 
 
-def inside(folder, name, root=None):
+def inside(folder, name, *roots):
     """Return ``folder / name`` if it stays inside, else raise InputError.
 
     Args:
         folder: the folder that may be read or written.
         name: a file name from a JSON file, an archive or the network.
-        root: the folder that a symbolic link may point into; default ``folder``.
+        roots: folders that a symbolic link may point into, beside ``folder``.
     """
-    folder, windows = (Path(folder), PureWindowsPath(str(name)))  # splits at / and \, knows drives
-    path = folder / str(name)
-    escapes = not str(name).strip() or "\0" in str(name) or windows.drive or windows.root or ".." in windows.parts
-    if escapes or not path.resolve().is_relative_to(Path(root or folder).resolve()):
+    windows = PureWindowsPath(str(name))  # splits at / and \, knows drives
+    path = Path(folder) / str(name)
+    wrong = not str(name).strip() or "\0" in str(name) or windows.drive or windows.root or ".." in windows.parts
+    if wrong or not any(path.resolve().is_relative_to(Path(root).resolve()) for root in (folder, *roots)):
         raise InputError(f'The file name "{str(name)[:200]}" leads out of {folder}, so it is not followed.')
     return path
 
@@ -40,16 +40,16 @@ def check_folder(path):
         raise InputError(f"{path} is not a folder; give the folder that holds config.json and {WEIGHTS}.")
     if not (path / "config.json").is_file():
         raise InputError(f"{path} holds no config.json, so it is not a model folder.")
-    root = (
-        path.parents[1] if path.resolve().parent.name == "snapshots" else path
-    )  # the hub's cache links to ../../blobs
+    full, roots = path.resolve(), ()
+    if full.parent.name == "snapshots" and full.parents[1].name.startswith("models--"):  # how the hub's cache links
+        roots = (full.parents[1] / "blobs", full.parents[2] / "blobs")
     for file in path.iterdir():
-        inside(path, file.name, root)
+        inside(path, file.name, *roots)
     if (path / "adapter_config.json").exists():
         raise InputError(f"{path} holds a LoRA adapter, which names another model; merge it first (merge_and_unload).")
     config = check_config(path / "config.json")
     layers = set()
-    for file in weight_files(path, root):
+    for file in weight_files(path, *roots):
         layers |= {int(i) for name in read_header(file) for i in re.findall(r"\.(?:layers|h)\.(\d+)\.", name)}
     if layers and config.get("num_hidden_layers", len(layers)) != len(layers):
         raise InputError(
@@ -68,8 +68,9 @@ def check_config(path):
         if config.get(key) is not None and (type(config[key]) is not int or not 1 <= config[key] <= 2**24):
             raise InputError(f'{path}: "{key}" is {str(config[key])[:40]}, not a whole number that fits a model.')
     kinds = config.get("architectures") or []
-    if not isinstance(config.get("model_type", ""), str) or not all(isinstance(kind, str) for kind in kinds):
-        raise InputError(f"{path}: model_type and architectures are not names.")
+    named = isinstance(config.get("model_type"), str) and isinstance(kinds, list)
+    if not named or not all(isinstance(kind, str) for kind in kinds):
+        raise InputError(f"{path}: model_type and architectures do not name a model; copy or download it again.")
     if "auto_map" in config:
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -98,7 +99,7 @@ def check_settings(path):
         )
 
 
-def weight_files(folder, root=None):
+def weight_files(folder, *roots):
     """Return the safetensors files of ``folder`` as paths: one, or those that its index names.
 
     Raises InputError when there is none, only a pickle, a shard is missing, or the index leads out of the folder.
@@ -108,7 +109,7 @@ def weight_files(folder, root=None):
         shards = read_json(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
             raise InputError(f"{folder / INDEX} does not tell which file holds which tensor.")
-        files = [inside(folder, name, root) for name in sorted(set(shards.values()))]
+        files = [inside(folder, name, *roots) for name in sorted(set(shards.values()))]
     if (folder / WEIGHTS).is_file():  # transformers takes this one first
         return [folder / WEIGHTS]
     if not files:

@@ -86,25 +86,25 @@ def hub_folder(name, revision, quiet):
 
     store = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     ref = inside(store / "refs", revision or "main")
-    commit = revision if COMMIT.fullmatch(revision or "") else ref.read_text().strip() if ref.is_file() else None
-    folder = store / "snapshots" / commit if COMMIT.fullmatch(commit or "") else None
+    commit = revision or ""
+    if not COMMIT.fullmatch(commit) and ref.is_file():
+        commit = ref.read_text(errors="replace").strip()
+    folder = store / "snapshots" / commit if COMMIT.fullmatch(commit) else None
+    source, reason = "from the local cache", None
     try:
-        if folder is None or not folder.is_dir():
-            raise InputError("it was never fetched")
+        if folder is None or not (folder / "config.json").is_file():
+            raise InputError("its download was never finished" if store.exists() else "it was never downloaded")
         check_folder(folder)
-    except InputError as reason:
-        if constants.HF_HUB_OFFLINE:
-            raise InputError(
-                f"{name} is not ready in the local cache ({str(reason).rstrip('.')}) and HF_HUB_OFFLINE is set. "
-                f"{offline_way(name, revision)}"
-            ) from None
-        folder = check_folder(download(name, revision, store, quiet))
-    if commit != revision or commit is None:
-        asked = f'revision "{revision}"' if revision else "no revision was given: it"
-        if not quiet:
-            print(
-                f'{name}: {asked} is commit {folder.name} today; pass revision="{folder.name}" to get the same again.'
-            )
+    except InputError as error:
+        reason = str(error).rstrip(".")
+    if reason and constants.HF_HUB_OFFLINE:
+        way = offline_way(name, revision)
+        raise InputError(f"{name} is not ready in the local cache ({reason}) and HF_HUB_OFFLINE is set. {way}")
+    if reason:
+        folder, source = check_folder(download(name, revision, store, quiet)), "from the hub"
+    if folder.name != revision and not quiet:
+        asked = f'revision "{revision}"' if revision else "no revision given"
+        print(f'{name}: {asked}, commit {folder.name} taken {source}; revision="{folder.name}" gets the same again')
     return folder
 
 
@@ -125,10 +125,10 @@ def download(name, revision, store, quiet=False):
     """
     from huggingface_hub.utils import WeakFileLock
 
-    commit, files = list_files(name, revision)
-    folder, parts = store / "snapshots" / commit, store / "blobs"
     try:
-        for place in (folder, parts, store / "refs", store.parent / ".locks" / store.name):
+        commit, files = list_files(name, revision)
+        folder, parts = store / "snapshots" / commit, store / "blobs"
+        for place in (parts, store.parent / ".locks" / store.name):
             place.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(store.parent / ".locks" / store.name / "course.lock"):  # two notebooks at once
             missing = [file for file in files if not is_whole(folder / file.name, file)]
@@ -136,11 +136,11 @@ def download(name, revision, store, quiet=False):
             done = {file: part[file].stat().st_size if part[file].exists() else 0 for file in missing}
             check_disk(name, parts, missing, done)
             total = sum(file.size or 0 for file in missing)
-            with tqdm(
-                total=total or None, initial=sum(done.values()), unit="B", unit_scale=True, desc=name, disable=quiet
-            ) as bar:
+            look = {"unit": "B", "unit_scale": True, "desc": name, "disable": quiet}
+            with tqdm(total=total or None, initial=sum(done.values()), **look) as bar:
                 for file in missing:
                     fetch(name, commit, file, part[file], bar)
+                    folder.mkdir(parents=True, exist_ok=True)
                     os.replace(part[file], inside(folder, file.name))
             if revision != commit:
                 ref = inside(store / "refs", revision or "main")
@@ -148,8 +148,6 @@ def download(name, revision, store, quiet=False):
                 temporary = ref.with_name(f".{ref.name}-{os.getpid()}")
                 temporary.write_text(commit)
                 os.replace(temporary, ref)
-    except InputError:
-        raise
     except OSError as error:
         raise InputError(
             f"{name} cannot be written to {store.parent}: {error.strerror or error}; free space there, or set "
@@ -172,7 +170,7 @@ def list_files(name, revision):
         try:
             info = HfApi().model_info(name, **asked)
             break
-        except (HTTPError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (HTTPError, ConnectionError, ValueError, TypeError, KeyError, AttributeError) as error:
             wait = pause(error, tries) if status_of(error) else None  # no answer at all: say so at once
             if wait is None:
                 raise InputError(explain(error, name, revision)) from None
@@ -180,31 +178,23 @@ def list_files(name, revision):
     commit = info.sha or ""
     if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(revision or "") and commit != revision):
         raise InputError(f"The answer for {name} does not come from a hub (commit {commit[:60]!r}): check HF_ENDPOINT.")
-    files = []
+    pinned = CHECKSUMS.get(name, {}) if revision == REVISIONS.get(name) else {}
+    files = {}
     for sibling in info.siblings or []:
-        lfs = sibling.lfs
-        digest = str(lfs.sha256 if lfs else sibling.blob_id or "")
-        files.append(
-            RemoteFile(
-                str(sibling.rfilename),
-                sibling.size if isinstance(sibling.size, int) else None,
-                digest if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digest) else None,
-            )
-        )
-    names = [file.name for file in files if "/" not in file.name and "\\" not in file.name]
-    weights = [WEIGHTS] if WEIGHTS in names else sorted(n for n in names if SHARD.fullmatch(n))
+        file, size = str(sibling.rfilename), sibling.size
+        digest = str(sibling.lfs.sha256 if sibling.lfs else sibling.blob_id or pinned.get(file, ""))
+        if digest and pinned.get(file, digest) != digest:
+            raise InputError(f"{file} of {name} is not the file that the course pins; check HF_ENDPOINT.")
+        if "/" not in file and "\\" not in file:
+            known = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digest)
+            files[file] = RemoteFile(file, size if type(size) is int else None, digest if known else None)
+    weights = [WEIGHTS] if WEIGHTS in files else sorted(filter(SHARD.fullmatch, files))
     if not weights:
-        raise InputError(f"{name} on the hub {no_weights(names)} Nothing was downloaded.")
-    for file in files:
-        pinned = CHECKSUMS.get(name, {}).get(file.name) if revision == REVISIONS.get(name) else None
-        if pinned and file.digest not in (None, pinned):
-            raise InputError(f"{file.name} of {name} is not the file that the course pins; check HF_ENDPOINT.")
-    small = [n for n in names if n.endswith((".json", ".txt", ".jinja", ".model")) and ".bin" not in n]
-    small = sorted(n for n in [*small, *{"README.md", "LICENSE"}.intersection(names)] if n != "config.json")
-    if weights == [WEIGHTS]:
-        small = [n for n in small if n != INDEX]
-    by_name = {file.name: file for file in files}
-    return commit, [by_name[n] for n in [*small, *weights, "config.json"] if n in by_name]
+        raise InputError(f"{name} on the hub {no_weights(files)} Nothing was downloaded.")
+    small = [n for n in files if n.endswith((".json", ".txt", ".jinja", ".model")) or n in ("README.md", "LICENSE")]
+    skipped = {"config.json", "pytorch_model.bin.index.json", INDEX if weights == [WEIGHTS] else ""}
+    order = [*sorted(set(small) - skipped), *weights, "config.json"]
+    return commit, [files[n] for n in order if n in files]
 
 
 def check_disk(name, place, files, done):
@@ -228,7 +218,7 @@ def fetch(name, commit, file, part, bar):
     from huggingface_hub.errors import HTTPError
 
     part.touch()
-    if file.size is not None and part.stat().st_size > file.size:
+    if file.size is None or part.stat().st_size > file.size:  # no way to tell where it stops
         part.write_bytes(b"")
     url, tries, most = hf_hub_url(name, file.name, revision=commit), 0, part.stat().st_size
     while file.size is None or part.stat().st_size < file.size:

@@ -1,0 +1,330 @@
+"""Models from the hub: good downloads, and every fault of tests/fake_hub.py, against a local stand-in for the hub."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import ROOT, tiny_model
+from fake_hub import COMMIT, FAULTS, NAME, closed_port, point_to, serve, state
+
+from course_utils import hub
+from course_utils.checkpoint import check_folder
+from course_utils.errors import InputError
+from course_utils.hub import model_folder
+from course_utils.reranker import Reranker
+
+
+@pytest.fixture(scope="module")
+def repository(tokenizer, tmp_path_factory):
+    """A folder as a repository on the hub holds it: a tiny random Qwen3 with nano's tokenizer."""
+    folder = tmp_path_factory.mktemp("repository")
+    tiny_model(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(repository):
+    with serve(repository) as running:
+        yield running
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def fake(server, cache, monkeypatch):
+    """The fake hub, in good health, with an empty cache."""
+    server.heal()
+    point_to(server.url, cache, monkeypatch, timeout=0.5)
+    return server
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_good_download_is_whole_needs_no_token_and_loads(fake, cache, repository):
+    ranker = Reranker.load(NAME, device="cpu", quiet=True)
+    folder = cache / "models--course--tiny" / "snapshots" / COMMIT
+    assert contents(folder) == contents(repository)
+    assert list(cache.rglob("*.incomplete")) == []
+    here = Reranker.load(repository, device="cpu", quiet=True)
+    pairs = [("fever", "a page about fever"), ("rent", "a page about salt")]
+    assert ranker.score(pairs).tolist() == here.score(pairs).tolist()
+    assert not any("authorization" in headers for _, headers in fake.log)
+
+
+def test_second_load_asks_the_network_nothing(fake):
+    model_folder(NAME, quiet=True)
+    asked = len(fake.log)
+    model_folder(NAME, quiet=True)
+    assert len(fake.log) == asked
+
+
+def test_commit_is_printed_when_no_revision_was_given_and_not_when_one_was(fake, capsys):
+    model_folder(NAME)
+    assert f'no revision given, commit {COMMIT} taken from the hub; revision="{COMMIT}"' in capsys.readouterr().out
+    model_folder(NAME)
+    assert f"commit {COMMIT} taken from the local cache" in capsys.readouterr().out
+    model_folder(NAME, revision=COMMIT)
+    assert capsys.readouterr().out == ""
+    model_folder(NAME, revision="main")
+    assert f'revision "main", commit {COMMIT}' in capsys.readouterr().out
+
+
+def test_own_model_is_asked_for_at_its_pinned_commit(fake):
+    with pytest.raises(InputError):
+        model_folder(hub.HUB_MODEL)
+    assert f"/revision/{hub.REVISIONS[hub.HUB_MODEL]}?" in fake.log[0][0]
+
+
+def test_weights_that_differ_from_the_pinned_checksum_are_refused(fake, monkeypatch):
+    monkeypatch.setitem(hub.REVISIONS, NAME, COMMIT)
+    monkeypatch.setitem(hub.CHECKSUMS, NAME, {"model.safetensors": "0" * 64})
+    with pytest.raises(InputError, match="not the file that the course pins"):
+        model_folder(NAME)
+    fake.sizes = False  # nor when the hub tells no checksum
+    with pytest.raises(InputError, match="wrong checksum"):
+        model_folder(NAME, quiet=True)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault_is_one_sentence_leaves_nothing_half_written_and_heals(
+    fault, fake, cache, repository, monkeypatch, capfd
+):
+    for key, value in fault.answers.items():
+        setattr(fake, key, value)
+    began = time.perf_counter()
+    with monkeypatch.context() as patch:
+        if fault.here:
+            fault.here(patch)
+        with pytest.raises(InputError) as caught:
+            model_folder(fault.repository, fault.revision, quiet=True)
+    message = str(caught.value)
+    assert fault.says in message
+    assert "\n" not in message
+    assert len(message) < 600
+    assert ("--local-dir FOLDER" in message) is fault.offline_way
+    assert caught.value.__suppress_context__ or not caught.value.__context__  # no stack of the libraries below
+    assert time.perf_counter() - began < 6
+    assert len(fake.log) < 12
+    assert "Traceback" not in capfd.readouterr().err
+    after = state(cache, repository)
+    assert "BROKEN" not in after
+    if fault.keeps == "nothing":
+        assert after == "nothing"
+    for piece in fault.keeps.split("; "):
+        assert piece in after
+    if cache.is_file():
+        cache.unlink()
+    fake.heal()
+    folder = model_folder(NAME, quiet=True)
+    assert contents(folder) == contents(repository)
+    assert state(cache, repository) == "the whole model"
+
+
+def test_cut_download_goes_on_where_it_stopped(fake, cache, repository):
+    fake.cut = 0.6
+    with pytest.raises(InputError, match=r"MB of model.safetensors are kept and the next call goes on"):
+        model_folder(NAME, quiet=True)
+    whole = (repository / "model.safetensors").stat().st_size
+    fake.heal()
+    model_folder(NAME, quiet=True)
+    assert fake.sent == whole - int(whole * 0.6)
+    assert len(fake.asked("/resolve/")) == 2  # the weights and config.json; the rest was there
+
+
+def test_one_cut_is_mended_within_the_call(fake, cache, repository, monkeypatch):
+    fake.cut = 0.3
+    waits = []
+
+    def heal(seconds):
+        waits.append(seconds)
+        fake.cut = None
+
+    monkeypatch.setattr(hub.time, "sleep", heal)
+    assert contents(model_folder(NAME, quiet=True)) == contents(repository)
+    assert waits == [0.05]
+    assert fake.sent == (repository / "model.safetensors").stat().st_size
+
+
+def test_short_rest_that_a_busy_hub_asks_for_is_kept_and_a_long_one_is_not(fake, monkeypatch):
+    waits = []
+    monkeypatch.setattr(hub.time, "sleep", waits.append)
+    fake.status, fake.headers, fake.good_after = 429, {"Retry-After": "7"}, 1
+    model_folder(NAME, quiet=True)
+    assert waits == [7]
+
+
+def test_waiting_is_bounded(monkeypatch):
+    class Busy(OSError):
+        class response:
+            status_code, headers = 503, {}
+
+    assert sum(hub.PAUSES) <= 10
+    assert [hub.pause(Busy(), tries) for tries in range(3)] == [*hub.PAUSES, None]
+    Busy.response.headers = {"Retry-After": str(hub.PATIENCE + 1)}
+    assert hub.pause(Busy(), 0) is None
+
+
+def test_needed_space_is_what_the_hub_tells_less_what_is_here(fake, cache, monkeypatch):
+    class Disk:
+        free = 99 * 2**20
+
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: Disk)
+    with pytest.raises(InputError, match=r"needs 3 MB \(and 100 MB to spare\) and .* has 99 MB free; .*HF_HOME"):
+        model_folder(NAME)
+    fake.sizes = False
+    with pytest.raises(InputError, match=rf"needs {hub.NEEDED_MB} MB"):
+        model_folder(NAME)
+    assert state(cache, fake.folder) == "nothing"
+
+
+def test_hub_that_tells_no_sizes_still_serves(fake, repository):
+    fake.sizes = False
+    assert contents(model_folder(NAME, quiet=True)) == contents(repository)
+
+
+def test_token_is_sent_to_the_hub_and_not_to_the_storage_it_redirects_to(fake, monkeypatch, repository):
+    fake.redirect = True
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert contents(model_folder(NAME, quiet=True)) == contents(repository)
+    storage = fake.asked("/cdn/")
+    assert len(storage) == 1
+    assert "authorization" not in storage[0][1]
+    assert all(headers.get("authorization") == "Bearer hf_secret" for path, headers in fake.log if "/cdn/" not in path)
+
+
+def test_partial_folder_of_another_tool_is_completed(fake, cache, repository):
+    folder = cache / "models--course--tiny" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes((repository / "config.json").read_bytes())
+    (folder / "model.safetensors").write_bytes((repository / "model.safetensors").read_bytes()[:1000])
+    assert contents(model_folder(NAME, COMMIT, quiet=True)) == contents(repository)
+
+
+def test_folder_that_snapshot_download_fetched_is_used_as_it_is(fake, cache, monkeypatch):
+    """The hub's own tool links its files to blobs; such a cache must not be fetched again."""
+    folder = model_folder(NAME, quiet=True)
+    blobs = cache / "models--course--tiny" / "blobs"
+    for path in list(folder.iterdir()):
+        path.rename(blobs / f"blob-of-{path.name}")
+        path.symlink_to(os.path.relpath(blobs / f"blob-of-{path.name}", folder))
+    fake.log.clear()
+    assert model_folder(NAME, quiet=True) == folder
+    assert fake.log == []
+
+
+def test_snapshot_download_finds_what_was_fetched_here(fake):
+    from huggingface_hub import snapshot_download
+
+    folder = model_folder(NAME, quiet=True)
+    assert snapshot_download(NAME, local_files_only=True) == str(folder)
+
+
+def test_two_notebooks_at_once_fetch_the_weights_once(fake, repository):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(model_folder(NAME, quiet=True))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [contents(folder) for folder in found] == [contents(repository)] * 3
+    assert fake.sent == (repository / "model.safetensors").stat().st_size
+
+
+def environment(url, cache, **more):
+    """Return the environment of a fresh process that knows the hub by its variables alone."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
+    return {**kept, "HF_ENDPOINT": url, "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(ROOT), **more}
+
+
+def test_killed_process_leaves_no_model_and_the_next_call_goes_on(fake, tmp_path, repository, monkeypatch):
+    fake.cut, fake.stall = 0.5, 30
+    code = f"from course_utils.hub import model_folder; model_folder({NAME!r})"
+    env = environment(fake.url, tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="30")
+    process = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
+    half = int((repository / "model.safetensors").stat().st_size * 0.5)
+    for _ in range(400):
+        time.sleep(0.05)
+        here = [path.stat().st_size for path in tmp_path.rglob("*.incomplete")]
+        if here and max(here) > half / 2:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert here, "the download did not begin"
+    assert not [*tmp_path.rglob("*.safetensors"), *tmp_path.rglob("config.json")]
+    fake.heal()
+    point_to(fake.url, tmp_path / "hub", monkeypatch)
+    assert contents(model_folder(NAME, quiet=True)) == contents(repository)
+    assert fake.sent < half * 1.5
+
+
+def test_offline_with_the_cache_filled_works(fake, monkeypatch, repository):
+    from huggingface_hub import constants
+
+    model_folder(NAME, quiet=True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    fake.log.clear()
+    assert contents(model_folder(NAME, quiet=True)) == contents(repository)
+    with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
+        model_folder(NAME, revision="v2")
+    assert fake.log == []
+
+
+def test_no_network_with_the_cache_filled_works(fake, monkeypatch, repository):
+    from huggingface_hub import constants
+
+    model_folder(NAME, quiet=True)
+    monkeypatch.setattr(constants, "ENDPOINT", closed_port())
+    assert contents(model_folder(NAME, quiet=True)) == contents(repository)
+
+
+def test_repository_with_only_a_pickle_is_refused_before_anything_is_fetched(fake, tmp_path, monkeypatch):
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    monkeypatch.setattr(fake, "folder", folder)
+    with pytest.raises(InputError, match=r"only as pytorch_model.bin, a pickle.*Nothing was downloaded"):
+        model_folder(NAME)
+    assert fake.asked("/resolve/") == []
+
+
+def test_file_names_of_a_hostile_hub_stay_in_the_folder(fake, cache, repository):
+    fake.extra = ("../../../evil.json", "..\\evil.json", "sub/config.json", "/etc/evil.json", "..")
+    folder = model_folder(NAME, quiet=True)
+    assert contents(folder) == contents(repository)
+    assert not list(cache.parent.rglob("*evil*"))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "no-such-folder", "a/b/c", "../x", "~nobody/x", "a/..", "a--b/c", "a\0/b", "x" * 5000, 7, "http://x/y"]
+)
+def test_name_that_is_nothing_is_told_so_without_asking_the_hub(name, fake):
+    with pytest.raises(InputError):
+        model_folder(name)
+    assert fake.log == []
+
+
+def test_revision_cannot_lead_out_of_the_cache(fake):
+    with pytest.raises(InputError, match="leads out of"):
+        model_folder(NAME, revision="../../../../etc/passwd")
+    assert fake.log == []
+
+
+def test_bundled_model_that_is_missing_is_told_so(monkeypatch, tmp_path):
+    monkeypatch.setitem(hub.BUNDLED, "nano", tmp_path / "nano")
+    with pytest.raises(InputError, match="get the whole project again"):
+        model_folder("nano")
+
+
+def test_bundled_model_passes_its_own_checks():
+    assert check_folder(hub.BUNDLED["nano"]) == hub.BUNDLED["nano"]
