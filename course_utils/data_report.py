@@ -326,7 +326,7 @@ class _Notes:
         self.queries, self.documents = {}, {}  # hash -> [relevant, other, number of its first row]
         self.sizes = {True: Counter(), False: Counter()}  # characters of relevant and of other documents
         self.test = ""
-        self.normalise = lru_cache(maxsize=4096)(normalise)
+        self.normalise = lru_cache(maxsize=64)(normalise)
 
     def read_test(self, test):
         self.test = str(test) if isinstance(test, (str, Path)) else "the test data"
