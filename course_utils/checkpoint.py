@@ -5,6 +5,7 @@ path in a JSON file or an archive can lead elsewhere: each is refused with its r
 """
 
 import json
+import math
 import re
 from pathlib import Path, PureWindowsPath
 
@@ -33,7 +34,8 @@ def inside(folder, name, *roots):
 def check_folder(path):
     """Return ``path`` if it holds a model that can be loaded without running its code, else raise InputError.
 
-    Looked at: config.json, the index of the weights, the header of each weights file, symbolic links, reranker.json.
+    Looked at: config.json, the index of the weights, the header of each weights file, symbolic links, reranker.json,
+    and whether the weights fill the model that config.json describes. The weights themselves are not read.
     """
     path = Path(path)
     if not path.is_dir():
@@ -48,15 +50,17 @@ def check_folder(path):
     if (path / "adapter_config.json").exists():
         raise InputError(f"{path} holds a LoRA adapter, which names another model; merge it first (merge_and_unload).")
     config = check_config(path / "config.json")
-    layers = set()
+    shapes = {}
     for file in weight_files(path, *roots):
-        layers |= {int(i) for name in read_header(file) for i in re.findall(r"\.(?:layers|h)\.(\d+)\.", name)}
+        shapes |= {name: entry["shape"] for name, entry in read_header(file).items()}
+    layers = {i for name in shapes for i in re.findall(r"\.(?:layers|h)\.(\d+)\.", name)}
     if layers and config.get("num_hidden_layers", len(layers)) != len(layers):
         raise InputError(
             f"{path / 'config.json'} tells of {config['num_hidden_layers']} layers and the weights hold {len(layers)}; "
             "one of the two belongs to another model."
         )
-    check_settings(path / SETTINGS)
+    check_settings(path)
+    check_size(path, config, sum(math.prod(shape) for shape in shapes.values()))
     return path
 
 
@@ -79,14 +83,58 @@ def check_config(path):
                 f"{path} needs Python code that comes with the model (auto_map); such code is never run here: "
                 "choose a model of a kind that transformers knows."
             )
+    for key, value in config.items():
+        if "_implementation" in key and "/" in json.dumps(value):
+            raise InputError(
+                f'{path} asks for program code from the hub ("{key}": {json.dumps(value)[:80]}); delete that line.'
+            )
     for key, why in (("transformers_weights", "names other weights"), ("quantization_config", "is quantised")):
         if config.get(key):
             raise InputError(f'{path} {why} ("{key}"); give the original model with its weights in {WEIGHTS}.')
     return config
 
 
-def check_settings(path):
-    """Raise InputError unless the file that ``Reranker.save`` writes is absent or holds plain values in range."""
+def check_size(path, config, stored):
+    """Raise InputError unless config.json describes a causal language model that the weights can fill.
+
+    What is missing from the weights would be made up at random, and a hostile size would take all memory; so the
+    model is built without memory first (on torch's meta device, 0.1 s).
+
+    Args:
+        path: folder of the model.
+        config: its config.json as a dict.
+        stored: numbers that the weights hold.
+    """
+    if not all(kind.endswith("ForCausalLM") for kind in config.get("architectures") or ["?"]):
+        return  # Reranker.load says what is wrong with it
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        described = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(described, trust_remote_code=False)
+    except Exception as error:  # whatever a wrong value leads to, in any of the model classes
+        raise InputError(f"{path / 'config.json'} does not describe a model: {one_line(error)}") from None
+    needed = sum(parameter.numel() for parameter in model.parameters())
+    if needed > 1.01 * stored:
+        raise InputError(
+            f"{path / 'config.json'} describes a model of {needed / 1e6:.1f} M parameters and the weights hold "
+            f"{stored / 1e6:.1f} M; the rest would be random. One of the two belongs to another model."
+        )
+
+
+def one_line(error):
+    """Return the type and the text of an error on one line, at most 200 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def check_settings(folder):
+    """Raise InputError unless the settings of the tokenizer and of ``Reranker.save`` hold plain values, where they exist."""
+    path = folder / "tokenizer_config.json"
+    if path.exists() and not isinstance(read_json(path).get("tokenizer_class") or "", str):
+        raise InputError(f"{path}: tokenizer_class does not name a tokenizer; copy or download it again.")
+    path = folder / SETTINGS
     if not path.exists():
         return
     saved = read_json(path)
@@ -138,7 +186,7 @@ def read_header(path):
     The format: https://huggingface.co/docs/safetensors. Raises InputError when the file is cut short or something else.
     """
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         start = file.read(8)
         if start == b"version ":
             raise InputError(f"{path} is a Git LFS pointer and not the weights; run `git lfs pull` where it came from.")
@@ -148,6 +196,8 @@ def read_header(path):
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
+            if not all(type(n) is int and n >= 0 for entry in header.values() for n in entry["shape"]):
+                raise ValueError("a shape is not of whole numbers")
             whole = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
             raise InputError(f"{path} has no safetensors header; copy or download it again.") from None
@@ -161,9 +211,14 @@ def read_json(path, limit_mb=64):
     if path.stat().st_size > limit_mb * 2**20:
         raise InputError(f"{path} is larger than {limit_mb} MB, too large for a settings file.")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
     except (ValueError, RecursionError):
         raise InputError(f"{path} is not valid JSON; copy or download it again.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a JSON {type(value).__name__}, not an object; copy or download it again.")
     return value
+
+
+def no_number(text):
+    """Refuse NaN and Infinity, which Python's reader takes although JSON has neither: they would make scores NaN."""
+    raise ValueError(f"{text} is no number of JSON")

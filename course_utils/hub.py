@@ -69,10 +69,11 @@ def model_folder(name, revision=None, quiet=False):
         return check_folder(path)
     try:
         path = Path(name).expanduser()
-        if path.exists():
-            return check_folder(path)
+        here = path.exists()
     except (OSError, RuntimeError, ValueError, TypeError):  # a name that is no path on this system
-        path = None
+        here = False
+    if here:
+        return check_folder(path)
     if not HUB_NAME.fullmatch(str(name)) or ".." in str(name) or "--" in str(name):
         raise InputError(
             f'No model "{name}": it is neither "nano", nor a folder that exists, nor a hub name such as "{HUB_MODEL}".'
@@ -141,13 +142,13 @@ def download(name, revision, store, quiet=False):
                 for file in missing:
                     fetch(name, commit, file, part[file], bar)
                     folder.mkdir(parents=True, exist_ok=True)
-                    os.replace(part[file], inside(folder, file.name))
+                    part[file].replace(inside(folder, file.name))
             if revision != commit:
                 ref = inside(store / "refs", revision or "main")
                 ref.parent.mkdir(parents=True, exist_ok=True)
                 temporary = ref.with_name(f".{ref.name}-{os.getpid()}")
                 temporary.write_text(commit)
-                os.replace(temporary, ref)
+                temporary.replace(ref)
     except OSError as error:
         raise InputError(
             f"{name} cannot be written to {store.parent}: {error.strerror or error}; free space there, or set "
@@ -261,7 +262,7 @@ def receive(url, part, size, bar):
         if not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):  # all of it is sent again
             bar.update(-have)
             have = 0
-        with open(part, "ab" if have else "wb") as out:
+        with part.open("ab" if have else "wb") as out:
             for chunk in answer.iter_bytes():
                 out.write(chunk)
                 have += len(chunk)
@@ -282,7 +283,7 @@ def is_whole(path, file):
         digest = hashlib.sha256()
     else:  # git's name for a file of this content
         digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with open(path, "rb") as stream:
+    with path.open("rb") as stream:
         while block := stream.read(2**20):
             digest.update(block)
     return digest.hexdigest() == file.digest
