@@ -25,6 +25,7 @@ from torch.nn.functional import log_softmax
 
 from course_utils import prompt
 from course_utils.data import read_groups
+from course_utils.export import chat_template
 from course_utils.forward import Segment, decoder_of, pad_rows, shared_forward, yes_minus_no
 from course_utils.grid import LANGUAGES, grid_groups, read_grid
 from course_utils.profile import has_fast_bf16
@@ -34,20 +35,7 @@ SHAPE = {"hidden_size": 128, "num_hidden_layers": 6, "intermediate_size": 384, "
 HEAD = 32
 MEANING = 48  # dimensions of an embedding that start from co-occurrence; the rest starts at random
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
-
-# The official prompt as a chat template with the roles "query" and "document", as sentence-transformers asks for.
-# Jinja drops one newline at the end of a template, so the last ones are written as an expression.
-CHAT_TEMPLATE = (
-    "{%- set ns = namespace(instruction='" + prompt.DEFAULT_INSTRUCTION + "', query='', document='') -%}\n"
-    "{%- for message in messages -%}\n"
-    "{%- if message.role in ('system', 'instruction') -%}{%- set ns.instruction = message.content -%}{%- endif -%}\n"
-    "{%- if message.role == 'query' -%}{%- set ns.query = message.content -%}{%- endif -%}\n"
-    "{%- if message.role == 'document' -%}{%- set ns.document = message.content -%}{%- endif -%}\n"
-    "{%- endfor -%}\n"
-    "{{- " + json.dumps(prompt.PREFIX) + " -}}\n"
-    "{{- '<Instruct>: ' + ns.instruction + '\\n<Query>: ' + ns.query + '\\n<Document>: ' + ns.document -}}\n"
-    "{{- " + json.dumps(prompt.SUFFIX) + " -}}\n"
-)
+CHAT_TEMPLATE = chat_template()
 
 
 def sources(text_folder, data_folder=None):
