@@ -1,6 +1,7 @@
 """Many domains on one base: train a delta for each, whole layers or LoRA, and serve a mixed stream of queries."""
 
 import threading
+import warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -123,7 +124,9 @@ def adapt_lora(
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets, bias="none")
     rate = learning_rate or 10 * default_learning_rate(model)
     with _unchanged(model):
-        wrapped = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers 5 for an old name
+            wrapped = get_peft_model(model, config)
         reranker.model = wrapped
         try:
             run = adapt(reranker, train, dev, layers=None, learning_rate=rate, seed=seed, **settings)
@@ -141,7 +144,9 @@ class Domains:
 
     Args:
         reranker: the base Reranker.
-        deltas: iterable of Delta.
+        deltas: iterable of Delta. Whole layers are switched by reference, in about a millisecond; LoRA factors are merged
+            at each switch, which for 0.6 billion weights on one CPU core takes 50 ms in fp32 and 250 ms in bf16. Give
+            ``merging.interpolate(reranker, delta, 1)`` to keep it merged.
         router: something with ``predict(list of queries) -> names``, see ``routing``; asked when no names are given.
 
     Attributes:

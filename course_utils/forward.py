@@ -77,9 +77,7 @@ def _layout(segments, leaves, dtype):
             start = (starts[segment.parent] + parent.lengths)[segment.rows]
             past = valid[segment.parent][segment.rows]
             valid.append(torch.cat([past, own], dim=1))
-            allowed = torch.cat(
-                [past[:, None].expand(-1, length, -1), causal.expand(len(own), -1, -1)], dim=2
-            )
+            allowed = torch.cat([past[:, None].expand(-1, length, -1), causal.expand(len(own), -1, -1)], dim=2)
             if i in leaves:
                 ends = segment.lengths - 1
                 last = allowed[torch.arange(len(ends), device=device), ends]

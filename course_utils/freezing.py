@@ -70,7 +70,9 @@ def freeze_all_but_last(model, k, norm=True):
     """
     name, layers = decoder_layers(model)
     if not isinstance(k, int) or not 1 <= k <= len(layers):
-        raise InputError(f"k is {k!r}, but the model has {len(layers)} layers: choose a whole number from 1 to {len(layers)}.")
+        raise InputError(
+            f"k is {k!r}, but the model has {len(layers)} layers: choose a whole number from 1 to {len(layers)}."
+        )
     for p in model.parameters():
         p.requires_grad = False
     for layer in layers[-k:]:
@@ -103,7 +105,9 @@ def parameter_table(model):
         fresh = [p for p in parameters if id(p) not in seen]
         seen.update(id(p) for p in fresh)
         if fresh:
-            rows.append(FreezeRow(part, sum(p.numel() for p in fresh), sum(p.numel() for p in fresh if p.requires_grad)))
+            rows.append(
+                FreezeRow(part, sum(p.numel() for p in fresh), sum(p.numel() for p in fresh if p.requires_grad))
+            )
 
     add("embeddings", model.get_input_embeddings().parameters())
     for i, layer in enumerate(layers):

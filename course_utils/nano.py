@@ -84,7 +84,10 @@ def train_tokenizer(texts, size):
     frame = [prompt.prompt_text("yes no", "yes\nno") for _ in range(2000)]
     core.train_from_iterator([*texts, *frame], trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left",
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        padding_side="left",
         model_max_length=4096,
     )
     tokenizer.add_special_tokens({"additional_special_tokens": SPECIALS})
@@ -101,9 +104,16 @@ def new_model(tokenizer, shape=None, seed=0):
     shape = {**SHAPE, **(shape or {}), "vocab_size": len(tokenizer)}
     heads = shape["hidden_size"] // HEAD
     config = Qwen3Config(
-        **shape, num_attention_heads=heads, num_key_value_heads=heads, head_dim=HEAD, tie_word_embeddings=True,
-        max_position_embeddings=4096, rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
+        **shape,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=HEAD,
+        tie_word_embeddings=True,
+        max_position_embeddings=4096,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
     )
     model = Qwen3ForCausalLM(config)
     with torch.no_grad():
@@ -360,25 +370,37 @@ def build(text_folder, out, minutes=120.0, shape=None, seed=0, device="cpu", dat
             for i, p in enumerate(parameters):
                 p.copy_(saved[f"p{i}"])
                 optimizer.state[p] = {
-                    "step": torch.tensor(float(state["step"])), "exp_avg": saved[f"m{i}"], "exp_avg_sq": saved[f"v{i}"],
+                    "step": torch.tensor(float(state["step"])),
+                    "exp_avg": saved[f"m{i}"],
+                    "exp_avg_sq": saved[f"v{i}"],
                 }
         print(f"resuming at step {state['step']}, {state['seconds'] / 60:.1f} minutes done", flush=True)
-    encode = {t: np.array(ids) for t, ids in zip(
-        texts, tokenizer([" " + t for t in texts], add_special_tokens=False)["input_ids"], strict=True)}
+    encode = {
+        t: np.array(ids)
+        for t, ids in zip(
+            texts, tokenizer([" " + t for t in texts], add_special_tokens=False)["input_ids"], strict=True
+        )
+    }
 
     def ids(text):
         if text not in encode:
             encode[text] = np.array(tokenizer.encode(" " + text, add_special_tokens=False))
         return encode[text]
 
-    labelled = [(ids(g.query), [ids(d) for d in g.documents], list(g.relevance)) for g in labelled
-                if any(g.relevance) and not all(g.relevance)]
+    labelled = [
+        (ids(g.query), [ids(d) for d in g.documents], list(g.relevance))
+        for g in labelled
+        if any(g.relevance) and not all(g.relevance)
+    ]
     matching = Matching([encode[t] for t in texts], len(tokenizer), seed + state["step"])
     random_ = random.Random(seed + state["step"])
     frame = Frame(tokenizer)
     total = minutes * 60
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(texts)} texts, "
-          f"{sum(map(len, matching.documents)) / 1e6:.2f} M tokens, {len(labelled)} labelled lists", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(texts)} texts, "
+        f"{sum(map(len, matching.documents)) / 1e6:.2f} M tokens, {len(labelled)} labelled lists",
+        flush=True,
+    )
     started, before = time.time(), state["seconds"]
     saved_at, recent, averages = time.time(), [], []
     if not state["step"]:
@@ -412,8 +434,10 @@ def build(text_folder, out, minutes=120.0, shape=None, seed=0, device="cpu", dat
         recent.append((float(loss.detach()), right))
         if state["step"] % 50 == 0:
             mean = np.mean(recent, axis=0)
-            print(f"{spent / 60:6.1f} min  step {state['step']:6d}  {name:18s} loss {mean[0]:.3f}  first {mean[1]:.3f}",
-                  flush=True)
+            print(
+                f"{spent / 60:6.1f} min  step {state['step']:6d}  {name:18s} loss {mean[0]:.3f}  first {mean[1]:.3f}",
+                flush=True,
+            )
             state["log"].append([round(spent / 60, 1), name, round(float(mean[0]), 4), round(float(mean[1]), 4)])
             recent = []
         if done > 0.9 and state["step"] % 50 == 0:
@@ -426,8 +450,20 @@ def build(text_folder, out, minutes=120.0, shape=None, seed=0, device="cpu", dat
             for n, p in model.named_parameters():
                 p.copy_(torch.stack([a[n] for a in averages]).mean(0))
     checkpoint(work, parameters, optimizer, state, total)
-    finish(model, tokenizer, out, state, {"minutes": minutes, "seed": seed, "device": device, "texts": len(texts),
-                                          "labelled_lists": len(labelled), "threads": torch.get_num_threads()})
+    finish(
+        model,
+        tokenizer,
+        out,
+        state,
+        {
+            "minutes": minutes,
+            "seed": seed,
+            "device": device,
+            "texts": len(texts),
+            "labelled_lists": len(labelled),
+            "threads": torch.get_num_threads(),
+        },
+    )
 
 
 def checkpoint(work, parameters, optimizer, state, seconds):

@@ -19,8 +19,22 @@ from transformers.trainer_utils import get_last_checkpoint
 from course_utils.compare import evaluate_scores
 from course_utils.data import check_no_leak, rankable, split, subset
 from course_utils.errors import InputError
-from course_utils.forward import Segment, build_segments, decoder_of, pad_rows, shared_forward, supports_sharing, yes_minus_no
-from course_utils.freezing import decoder_layers, first_trainable_layer, freeze_all_but_last, parameter_table, unfreeze_all
+from course_utils.forward import (
+    Segment,
+    build_segments,
+    decoder_of,
+    pad_rows,
+    shared_forward,
+    supports_sharing,
+    yes_minus_no,
+)
+from course_utils.freezing import (
+    decoder_layers,
+    first_trainable_layer,
+    freeze_all_but_last,
+    parameter_table,
+    unfreeze_all,
+)
 from course_utils.losses import LOSSES
 from course_utils.profile import has_fast_bf16
 from course_utils.reranker import token_batches
@@ -76,9 +90,7 @@ class GroupScorer(nn.Module):
         """Return logits [pairs] of one collated batch, in the order of its labels."""
         if not supports_sharing(self.model):
             mask = torch.arange(values[0].shape[1], device=lengths[0].device)[None] < lengths[0][:, None]
-            states = decoder_of(self.model)(
-                input_ids=values[0], attention_mask=mask, use_cache=False
-            ).last_hidden_state
+            states = decoder_of(self.model)(input_ids=values[0], attention_mask=mask, use_cache=False).last_hidden_state
             last = states[torch.arange(len(states), device=states.device), lengths[0] - 1]
         else:
             segments = [
@@ -122,9 +134,7 @@ class Source:
         else:
             if self.trunk is None:
                 constant = self.encoded.constant
-                parts = [
-                    (self.encoded.prefixes[g], [self.encoded.candidates[g][c] for c in own]) for g, own in chosen
-                ]
+                parts = [(self.encoded.prefixes[g], [self.encoded.candidates[g][c] for c in own]) for g, own in chosen]
             else:
                 constant, parts = self.trunk.constant, []
                 for g, own in chosen:
@@ -184,7 +194,9 @@ class GroupTrainer(Trainer):
                 f'The loss is not a number at step {step}: query "{group.query[:60]}", document {c} has no finite '
                 "score. fp16 overflows here; train in bf16 or fp32."
             )
-        return f"The loss is not a number at step {step} although all scores are finite: check the labels and the penalty."
+        return (
+            f"The loss is not a number at step {step} although all scores are finite: check the labels and the penalty."
+        )
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         """Return mean dev nDCG@10 and loss; every process evaluates the same queries."""
@@ -268,7 +280,9 @@ class _Progress(TrainerCallback):
         self.history.append(row)
         if not self.quiet and state.is_world_process_zero:
             loss = "     -" if row["loss"] is None else f"{row['loss']:6.3f}"
-            print(f"epoch {row['epoch']:2d}  loss {loss}  dev loss {row['dev_loss']:6.3f}  dev nDCG@10 {row['ndcg@10']:.3f}")
+            print(
+                f"epoch {row['epoch']:2d}  loss {loss}  dev loss {row['dev_loss']:6.3f}  dev nDCG@10 {row['ndcg@10']:.3f}"
+            )
 
     def on_save(self, args, state, control, **kwargs):
         # The history is part of the checkpoint, so that a resumed run reports all epochs.
@@ -453,13 +467,28 @@ def _resumable(checkpoints, settings):
     if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != settings:
         return None
     for folder in checkpoints.glob("checkpoint-*"):
-        if not all((folder / name).exists() for name in (TENSORS, "optimizer.pt", "trainer_state.json", "history.json")):
+        if not all(
+            (folder / name).exists() for name in (TENSORS, "optimizer.pt", "trainer_state.json", "history.json")
+        ):
             shutil.rmtree(folder)  # the kill came in the middle of this one
     return get_last_checkpoint(str(checkpoints))
 
 
-def _trainer(reranker, scorer, sources, folder, history, quiet, *, rate, epochs, seed, batch_queries, weight_decay,
-             mixed_precision):
+def _trainer(
+    reranker,
+    scorer,
+    sources,
+    folder,
+    history,
+    quiet,
+    *,
+    rate,
+    epochs,
+    seed,
+    batch_queries,
+    weight_decay,
+    mixed_precision,
+):
     total = sum(p.numel() for p in reranker.model.parameters())
     device = reranker.device.type
     if mixed_precision is None:
@@ -533,5 +562,7 @@ def shuffle_labels(groups, share=1.0, seed=0):
     out = []
     for g in groups:
         flip = random_.random() < share
-        out.append(type(g)(g.query, g.documents, tuple(int(not r) for r in g.relevance) if flip else g.relevance, g.topic))
+        out.append(
+            type(g)(g.query, g.documents, tuple(int(not r) for r in g.relevance) if flip else g.relevance, g.topic)
+        )
     return out

@@ -10,7 +10,10 @@ from course_utils.errors import InputError
 from course_utils.reranker import Reranker, sigmoid, token_batches
 
 QUERIES = [
-    ("what is a fever", ["A fever is a raised body temperature.", "Rent is paid each month.", "糖尿病常见症状包括口渴。"]),
+    (
+        "what is a fever",
+        ["A fever is a raised body temperature.", "Rent is paid each month.", "糖尿病常见症状包括口渴。"],
+    ),
     ("糖尿病症状", ["糖尿病常见症状包括多饮、多尿、多食和体重下降。", "租房押金应当退还。" * 9]),
     ("lonely query", ["only one candidate, so nothing is shared with a sibling"]),
 ]
@@ -25,9 +28,9 @@ def reference_scores(model, tokenizer, queries, side, batch, instruction=prompt.
         positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
         with torch.no_grad():
             logits = model(**inputs, position_ids=positions).logits
-        last = logits[:, -1] if side == "left" else logits[
-            torch.arange(len(logits)), inputs["attention_mask"].sum(1) - 1
-        ]
+        last = (
+            logits[:, -1] if side == "left" else logits[torch.arange(len(logits)), inputs["attention_mask"].sum(1) - 1]
+        )
         yes, no = prompt.yes_no_ids(tokenizer)
         out += (last[:, yes] - last[:, no]).tolist()
     return np.array(out)
@@ -52,9 +55,7 @@ def test_sharing_works_for_other_decoders(tokenizer, family):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     expected = reference_scores(model, tokenizer, QUERIES, "right", 16)
-    np.testing.assert_allclose(
-        np.concatenate(Reranker(model, tokenizer).score_groups(QUERIES)), expected, atol=2e-5
-    )
+    np.testing.assert_allclose(np.concatenate(Reranker(model, tokenizer).score_groups(QUERIES)), expected, atol=2e-5)
 
 
 def test_a_decoder_that_cannot_share_is_scored_the_plain_way(tokenizer):
@@ -63,8 +64,15 @@ def test_a_decoder_that_cannot_share_is_scored_the_plain_way(tokenizer):
     torch.manual_seed(0)
     model = Gemma2ForCausalLM(
         Gemma2Config(
-            hidden_size=48, num_hidden_layers=2, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2,
-            head_dim=16, vocab_size=len(tokenizer), final_logit_softcapping=None, sliding_window=4096,
+            hidden_size=48,
+            num_hidden_layers=2,
+            intermediate_size=64,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=16,
+            vocab_size=len(tokenizer),
+            final_logit_softcapping=None,
+            sliding_window=4096,
         )  # fmt: skip
     ).eval()
     expected = reference_scores(model, tokenizer, QUERIES, "right", 16)

@@ -1,0 +1,7 @@
+"""``python -m course_utils``: see cli.py."""
+
+import sys
+
+from course_utils.cli import main
+
+sys.exit(main())

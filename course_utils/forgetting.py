@@ -1,0 +1,86 @@
+"""The forgetting matrix: every test set before training and after each stage, and what can be read from it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Forgetting:
+    """The forgetting matrix: nDCG@10 of every test set before training and after each stage.
+
+    Attributes:
+        rows: "base" and the names of the stages, in the order of time.
+        columns: names of the test sets; a stage's own set has its name.
+        values: nDCG@10 [rows, columns].
+        strategy: what it was learned with.
+        log: what ``learn`` returned, a dict a stage.
+        queries: {(row, column): nDCG@10 of each query}, for paired intervals between strategies.
+    """
+
+    rows: list
+    columns: list
+    values: np.ndarray
+    strategy: str = ""
+    log: list = field(default_factory=list)
+    queries: dict = field(default_factory=dict)
+
+    def at(self, row, column):
+        """Return nDCG@10 on test set ``column`` after stage ``row``."""
+        return float(self.values[self.rows.index(row), self.columns.index(column)])
+
+    def __str__(self):
+        """Return a Markdown table, a stage's own set in bold, and a line of figures."""
+        lines = [f"| after | {' | '.join(self.columns)} |", f"|---|{'---|' * len(self.columns)}"]
+        for row, values in zip(self.rows, self.values, strict=True):
+            cells = [f"**{v:.3f}**" if row == c else f"{v:.3f}" for c, v in zip(self.columns, values, strict=True)]
+            lines.append(f"| {row} | {' | '.join(cells)} |")
+        forward = f", forward transfer {forward_transfer(self):+.3f}" if len(self.rows) > 2 else ""
+        backward = f", backward transfer {backward_transfer(self):+.3f}" if len(self.rows) > 2 else ""
+        facts = f"average forgetting {average_forgetting(self):.3f}{backward}{forward}, gain {own_gain(self):+.3f}"
+        return "\n".join([*lines, "", f"{self.strategy + ': ' if self.strategy else ''}{facts}"])
+
+    def _repr_markdown_(self):
+        return str(self)
+
+
+def losses(matrix):
+    """Return {test set: nDCG@10 lost from right after it was learned to the end}; negative where it became better.
+
+    A set without a stage counts from the base; the last stage's own set is left out, since nothing came after it.
+    """
+    learned = {c: c if c in matrix.rows else matrix.rows[0] for c in matrix.columns if c != matrix.rows[-1]}
+    return {c: matrix.at(row, c) - matrix.at(matrix.rows[-1], c) for c, row in learned.items()}
+
+
+def average_forgetting(matrix):
+    """Return the mean fall from the best earlier nDCG@10 of a test set to its last, over all but the last stage's set.
+
+    Source: Chaudhry et al., "Riemannian walk for incremental learning", arXiv 1801.10112, section 3; here sets
+    without a stage (general ones) count too, from the base on.
+    """
+    keep = [i for i, c in enumerate(matrix.columns) if c != matrix.rows[-1]]
+    values = matrix.values[:, keep]
+    return float((values[:-1].max(axis=0) - values[-1]).mean()) if keep else 0.0
+
+
+def backward_transfer(matrix):
+    """Return the mean of (nDCG@10 at the end - right after learning it) over the stages but the last.
+
+    Negative is forgetting. Source: Lopez-Paz and Ranzato, arXiv 1706.08840, equation 3.
+    """
+    return float(np.mean([matrix.at(matrix.rows[-1], s) - matrix.at(s, s) for s in matrix.rows[1:-1]]))
+
+
+def forward_transfer(matrix):
+    """Return the mean of (nDCG@10 just before learning a stage - of the base) over the stages but the first.
+
+    Positive: earlier stages helped it. Source: arXiv 1706.08840, equation 4; the base stands for its random start.
+    """
+    rows = matrix.rows
+    return float(np.mean([matrix.at(rows[i - 1], rows[i]) - matrix.at(rows[0], rows[i]) for i in range(2, len(rows))]))
+
+
+def own_gain(matrix):
+    """Return the mean over the stages of nDCG@10 on the own set right after learning it, less that of the base."""
+    return float(np.mean([matrix.at(s, s) - matrix.at(matrix.rows[0], s) for s in matrix.rows[1:]]))

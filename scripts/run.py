@@ -1,0 +1,119 @@
+"""Set up .venv and run a task; only the standard library, so that any Python 3.11 to 3.13 can start it.
+
+python scripts/run.py course | test | lab | bench | test-browser
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+STAMP = VENV / "installed"
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def fail(text):
+    say(f"FAILED: {text}")
+    sys.exit(1)
+
+
+def wanted():
+    """Return a hash of everything that decides what is installed."""
+    digest = hashlib.sha256(sys.version.encode())
+    for name in ("pyproject.toml", "constraints.txt"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def setup():
+    """Make .venv and install into it, unless that was done for the same files and the same Python."""
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        fail(f"Python {sys.version.split()[0]} is not supported; use 3.11, 3.12 or 3.13.")
+    if STAMP.exists() and PYTHON.exists() and STAMP.read_text() == wanted():
+        return
+    started = time.time()
+    say(f"setting up {VENV.name} (once; a few minutes, about 2 GB on disk with a CPU build of torch)")
+    if not PYTHON.exists():
+        shutil.rmtree(VENV, ignore_errors=True)
+        venv.create(VENV, with_pip=True)
+    # torch first and by its exact version, so that a local or CPU build of it is used where one is offered.
+    torch = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
+    for step in ([*pip, torch], [*pip, "-c", "constraints.txt", "-e", ".[test]"]):
+        if subprocess.run(step, cwd=ROOT, check=False).returncode:
+            fail("installing packages; the lines above say which one. Check the network and run the command again.")
+    STAMP.write_text(wanted())
+    say(f"set up in {time.time() - started:.0f} s")
+
+
+def step(name, command, **environment):
+    """Run one command with a heading and its time; end everything with one line when it fails."""
+    say(f"\n== {name}")
+    started = time.time()
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
+    env["PATH"] = f"{BIN}{os.pathsep}{env.get('PATH', '')}"
+    code = subprocess.run([str(c) for c in command], cwd=ROOT, env=env, check=False).returncode
+    if code:
+        fail(f"{name} (exit code {code}); the lines above say where.")
+    say(f"== {name}: done in {time.time() - started:.0f} s")
+
+
+def course(arguments):
+    step("course", [PYTHON, "-m", "course_utils", "course", *arguments])
+
+
+def test(arguments):
+    step("ruff", [PYTHON, "-m", "ruff", "check", "."])
+    step("ruff format", [PYTHON, "-m", "ruff", "format", "--check", "."])
+    step(
+        "unit and contract tests",
+        [PYTHON, "-m", "pytest", "-n", "2", "-q", "-m", "not browser", *arguments],
+        OMP_NUM_THREADS="1",
+        HF_HUB_OFFLINE="1",
+    )
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted(
+        (ROOT / "notebooks" / "solutions").glob("*.ipynb")
+    )
+    step(
+        "notebooks (nbmake, smoke profile)",
+        [PYTHON, "-m", "pytest", "-q", "-n", "2", "--nbmake", "--nbmake-timeout=300", *notebooks],
+        COURSE_PROFILE="smoke",
+        OMP_NUM_THREADS="1",
+        HF_HUB_OFFLINE="1",
+        MPLBACKEND="agg",
+    )
+
+
+def lab(arguments):
+    step("JupyterLab", [PYTHON, "-m", "jupyter", "lab", "notebooks/00_start_here.ipynb", *arguments])
+
+
+def bench(arguments):
+    step("benchmarks", [PYTHON, "benchmarks/speed.py", *arguments])
+
+
+def test_browser(arguments):
+    step("browser tests", [PYTHON, "-m", "pytest", "-q", "-m", "browser", "tests", *arguments])
+
+
+TASKS = {"course": course, "test": test, "lab": lab, "bench": bench, "test-browser": test_browser}
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
+        fail(f"say what to run: python scripts/run.py {' | '.join(TASKS)}")
+    try:
+        setup()
+        TASKS[sys.argv[1]](sys.argv[2:])
+    except KeyboardInterrupt:
+        fail("stopped by you")
