@@ -6,6 +6,8 @@ takes the fault away and calls again. A few faults are also given to ``huggingfa
     python benchmarks/hub_failures.py        (about two minutes; writes benchmarks/hub_failures.md)
 """
 
+# ruff: noqa: E402  (the tests folder has to be found first)
+
 import contextlib
 import io
 import os
@@ -22,7 +24,7 @@ import huggingface_hub
 import pytest
 import torch
 from conftest import tiny_model
-from fake_hub import COMMIT, FAULTS, NAME, point_to, serve, state
+from fake_hub import COMMIT, FAULTS, point_to, serve, state
 from transformers import AutoTokenizer, logging
 
 from course_utils import hub
@@ -64,7 +66,8 @@ def call(function, fault, fake, cache):
             except InputError as error:
                 message = str(error)
             except Exception as error:
-                message = f"`{type(error).__name__}`, {len(str(error).splitlines())} lines"
+                first = str(error).strip().splitlines()[0][:90]
+                message = f"`{type(error).__name__}`: {first} ({len(str(error).splitlines())} lines)"
             seconds = time.perf_counter() - began
         after = state(cache, fake.folder)
         if cache.is_file():
@@ -84,8 +87,8 @@ def ours(fault):
 
 
 def theirs(fault):
-    """Fetch as huggingface_hub does."""
-    return huggingface_hub.snapshot_download(fault.repository, revision=fault.revision)
+    """Fetch as huggingface_hub does, at the commit, as a pinned model is."""
+    return huggingface_hub.snapshot_download(fault.repository, revision=COMMIT)
 
 
 def main():

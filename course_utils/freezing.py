@@ -98,7 +98,7 @@ def parameter_table(model):
     Raises:
         InputError: when nothing would train.
     """
-    name, layers = decoder_layers(model)
+    _, layers = decoder_layers(model)
     seen, rows = set(), FreezeTable()
 
     def add(part, parameters):

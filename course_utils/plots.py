@@ -6,6 +6,7 @@ Colours: Okabe and Ito, "Color universal design", 2008.
 
 import contextlib
 import html
+import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -128,7 +129,7 @@ def _spread(values, gap):
     span = max(1e-6, max(values) - min(values))
     gap = gap * max(span, 0.2) * 2
     order, out = np.argsort(values), np.array(values, dtype=float)
-    for a, b in zip(order, order[1:], strict=False):
+    for a, b in itertools.pairwise(order):
         out[b] = max(out[b], out[a] + gap)
     return out
 

@@ -118,7 +118,11 @@ def build_trunk(model, encoded, layers, folder, batch_tokens=16384, quiet=False)
     need = trunk_megabytes(encoded, hidden, dtype)
     place.mkdir(parents=True, exist_ok=True)
     done_file, states_file, constant_file = place / "done.json", place / "states.bin", place / "constant.npy"
-    whole = states_file.exists() and constant_file.exists() and states_file.stat().st_size == rows * hidden * stored.itemsize
+    whole = (
+        states_file.exists()
+        and constant_file.exists()
+        and states_file.stat().st_size == rows * hidden * stored.itemsize
+    )
     finished = json.loads(done_file.read_text(encoding="utf-8"))["queries"] if whole and done_file.exists() else []
     if not whole:
         free = shutil.disk_usage(folder).free / 2**20
@@ -131,8 +135,10 @@ def build_trunk(model, encoded, layers, folder, batch_tokens=16384, quiet=False)
     if len(finished) < len(encoded) and not quiet:
         print(f"states after {layers} frozen layers: {rows:,} tokens, {need:.0f} MB in {place}")
     mode = "r+" if whole else "w+"
-    states = np.memmap(states_file, dtype=stored, mode=mode, shape=(max(1, rows), hidden)) if rows else np.empty(
-        (0, hidden), dtype=stored
+    states = (
+        np.memmap(states_file, dtype=stored, mode=mode, shape=(max(1, rows), hidden))
+        if rows
+        else np.empty((0, hidden), dtype=stored)
     )
     trunk = Trunk(encoded, layers, states, None)
     missing = sorted(set(range(len(encoded))) - set(finished))

@@ -64,7 +64,24 @@ def nano():
     return Reranker.load("nano", device="cpu", quiet=True)
 
 
-WORDS = ["fever", "cough", "rent", "lease", "bank", "loan", "salt", "sugar", "heart", "court", "wage", "tax", "fund", "knee", "sleep", "contract"]
+WORDS = [
+    "fever",
+    "cough",
+    "rent",
+    "lease",
+    "bank",
+    "loan",
+    "salt",
+    "sugar",
+    "heart",
+    "court",
+    "wage",
+    "tax",
+    "fund",
+    "knee",
+    "sleep",
+    "contract",
+]
 
 
 def make_groups(count=12, candidates=4, seed=0):

@@ -1,8 +1,9 @@
 """A small local stand-in for the model hub: its HTTP answers, good and bad, over 127.0.0.1.
 
-It knows the two routes that a download uses, as huggingface_hub 2.4 calls them:
+It knows the routes that a download uses, as huggingface_hub 2.4 calls them:
 ``/api/models/OWNER/NAME[/revision/REVISION]?blobs=true`` (commit, file names, sizes, checksums) and
-``/OWNER/NAME/resolve/COMMIT/FILE`` (content, with Range). ``FAULTS`` lists what can go wrong, for the tests and for
+``/OWNER/NAME/resolve/COMMIT/FILE`` (content, with Range); for ``snapshot_download`` also ``/api/models/OWNER/NAME/tree/``
+and HEAD of a file. ``FAULTS`` lists what can go wrong, for the tests and for
 benchmarks/hub_failures.py.
 """
 
@@ -91,6 +92,13 @@ class FakeHub:
         return {"id": NAME, "modelId": NAME, "sha": COMMIT, "private": False, "gated": False, "siblings": siblings}
 
 
+def as_tree(entry):
+    """Return an entry of the listing as the tree route gives it."""
+    lfs = {"oid": entry["lfs"]["sha256"], "size": entry["size"], "pointerSize": 134} if "lfs" in entry else None
+    found = {"type": "file", "path": entry["rfilename"], "size": entry["size"], "oid": entry["blobId"]}
+    return found | ({"lfs": lfs} if lfs else {})
+
+
 @contextmanager
 def serve(folder):
     """Run a FakeHub over ``folder`` in a thread; yield it."""
@@ -117,6 +125,8 @@ def serve(folder):
             try:
                 if hub.page is not None:
                     self.answer(200, hub.page, {"Content-Type": "text/html"})
+                elif re.fullmatch(rf"/api/models/{NAME}/tree/{COMMIT}", path):
+                    self.send_listing(NAME, COMMIT, bad, tree=True)
                 elif found := re.fullmatch(r"/api/models/(\w+/[\w.-]+)(?:/revision/(.+))?", path):
                     self.send_listing(*found.groups(), bad)
                 elif found := re.fullmatch(rf"(?:/cdn)?/{NAME}/resolve/({COMMIT})/(.+)", path):
@@ -126,7 +136,21 @@ def serve(folder):
             except (BrokenPipeError, ConnectionResetError):
                 pass
 
-        def send_listing(self, name, revision, bad):
+        def do_HEAD(self):
+            hub.log.append((self.path, {}))
+            bad = hub.good_after is None or len(hub.log) <= hub.good_after
+            if hub.file_status and bad:
+                return self.answer(hub.file_status, b"", hub.headers)
+            name = unquote(urlsplit(self.path).path).rsplit("/", 1)[1]
+            entry = next(e for e in hub.listing()["siblings"] if e["rfilename"] == name)
+            self.send_response(200)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{entry.get("lfs", {}).get("sha256", entry["blobId"])}"')
+            self.send_header("Content-Length", str(entry["size"]))
+            self.end_headers()
+            return None
+
+        def send_listing(self, name, revision, bad, tree=False):
             if hub.slow:
                 time.sleep(hub.slow)
             if hub.status and bad:
@@ -137,7 +161,10 @@ def serve(folder):
                 message = f"Invalid rev id: {revision}"
                 self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": message})
             else:
-                self.answer(200, json.dumps(hub.listing()).encode(), {"Content-Type": "application/json"})
+                listing = hub.listing()
+                if tree:
+                    listing = [as_tree(entry) for entry in listing["siblings"]]
+                self.answer(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
 
         def send_file(self, name, bad):
             path, large = hub.folder / name, name.endswith(LARGE)

@@ -135,7 +135,9 @@ def test_fisher_agrees_with_finite_differences(small):
             norm[i] += 1e-2
         slope = (scores[0] - scores[1]) / 2e-2
         p = 1 / (1 + np.exp(-small.score_groups([(pair.query, pair.documents)])[0]))
-        assert float(measured["model.norm.weight"][i]) == pytest.approx((p * (1 - p) * slope**2).mean(), rel=0.02, abs=1e-6)
+        assert float(measured["model.norm.weight"][i]) == pytest.approx(
+            (p * (1 - p) * slope**2).mean(), rel=0.02, abs=1e-6
+        )
     assert set(measured) == set(trained_tensors(small.model))
     assert all((t >= 0).all() for t in measured.values())
 

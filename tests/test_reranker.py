@@ -73,7 +73,7 @@ def test_a_decoder_that_cannot_share_is_scored_the_plain_way(tokenizer):
             vocab_size=len(tokenizer),
             final_logit_softcapping=None,
             sliding_window=4096,
-        )  # fmt: skip
+        )
     ).eval()
     expected = reference_scores(model, tokenizer, QUERIES, "right", 16)
     np.testing.assert_allclose(np.concatenate(Reranker(model, tokenizer).score_groups(QUERIES)), expected, atol=2e-4)
