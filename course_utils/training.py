@@ -21,6 +21,7 @@ from course_utils.data import check_no_leak, rankable, split, subset
 from course_utils.errors import InputError
 from course_utils.forward import (
     Segment,
+    bucket_size,
     build_segments,
     decoder_of,
     pad_rows,
@@ -29,7 +30,6 @@ from course_utils.forward import (
     yes_minus_no,
 )
 from course_utils.freezing import (
-    decoder_layers,
     first_trainable_layer,
     freeze_all_but_last,
     parameter_table,
@@ -117,7 +117,7 @@ class Source:
     encoded: object
     trunk: object = None
 
-    def collate(self, batch, sharing=True, bucket_tokens=1024):
+    def collate(self, batch, sharing=True, bucket_tokens=512):
         """Return the tensors of a batch.
 
         Args:
@@ -214,7 +214,7 @@ class GroupTrainer(Trainer):
         scores = [np.empty(len(c), dtype=np.float32) for c in source.encoded.candidates]
         sharing = supports_sharing(scorer.model)
         for batch in token_batches(source.encoded, self.batch_tokens):
-            inputs = self._prepare_inputs(source.collate(batch, sharing, 4096))
+            inputs = self._prepare_inputs(source.collate(batch, sharing, bucket_size(self.args.device)))
             index = inputs.pop("index")
             with self.compute_loss_context_manager():
                 out = scorer.scores(**{k: v for k, v in inputs.items() if k not in ("labels", "groups")})
@@ -442,7 +442,7 @@ def _choose_trainable(model, layers):
         return unfreeze_all(model)
     if layers is None:
         return parameter_table(model)
-    return freeze_all_but_last(model, min(layers, len(decoder_layers(model)[1])) if isinstance(layers, int) else layers)
+    return freeze_all_but_last(model, layers)
 
 
 def _settings(reranker, sources, start, given):
@@ -535,7 +535,7 @@ def _trainer(
         args=args,
         train_dataset=list(range(len(sources[0].groups))),
         eval_dataset=list(range(len(sources[1].groups))),
-        data_collator=lambda batch: sources[0].collate(batch, sharing),
+        data_collator=lambda batch: sources[0].collate(batch, sharing, bucket_size(device)),
         callbacks=[progress],
         train_source=sources[0],
         dev_source=sources[1],

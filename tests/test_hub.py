@@ -83,6 +83,7 @@ def test_own_model_is_asked_for_at_its_pinned_commit(fake):
     with pytest.raises(InputError):
         model_folder(hub.HUB_MODEL)
     assert f"/revision/{hub.REVISIONS[hub.HUB_MODEL]}?" in fake.log[0][0]
+    assert "blobs=True" in fake.log[0][0]  # sizes and checksums
 
 
 def test_weights_that_differ_from_the_pinned_checksum_are_refused(fake, monkeypatch):
@@ -128,6 +129,13 @@ def test_fault_is_one_sentence_leaves_nothing_half_written_and_heals(
     folder = model_folder(NAME, quiet=True)
     assert contents(folder) == contents(repository)
     assert state(cache, repository) == "the whole model"
+
+
+def test_failure_matrix_of_the_benchmark_has_every_fault():
+    table = (ROOT / "benchmarks" / "hub_failures.md").read_text(encoding="utf-8").split("## Beside")[0]
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
+    assert rows[1:] == [fault.name for fault in FAULTS]
+    assert "BROKEN" not in table
 
 
 def test_cut_download_goes_on_where_it_stopped(fake, cache, repository):

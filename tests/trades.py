@@ -2,11 +2,14 @@
 
 import random
 
+import torch
 from conftest import WORDS, tiny_model
 
 from course_utils.continual import Stage
 from course_utils.data import Group
 from course_utils.reranker import Reranker
+
+torch.set_num_threads(1)  # several threads only wait for each other on models of this size
 
 # medical needs sugar above court; legal alone pushes sugar down. lease > sugar > court satisfies both.
 RIGHT_WRONG = {"medical": ("sugar", "court"), "legal": ("lease", "sugar"), "general": ("sugar", "wage")}

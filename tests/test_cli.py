@@ -1,0 +1,115 @@
+"""The fixed forms of the command line, as a person would call them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, make_groups
+
+from course_utils.cli import main
+
+METRICS = {"ndcg@10", "mrr@10", "map", "accuracy", "f1"}
+
+
+def write(path, groups):
+    rows = [
+        {"query": g.query, "document": d, "relevance": r}
+        for g in groups
+        for d, r in zip(g.documents, g.relevance, strict=True)
+    ]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    groups = make_groups(30)
+    return {
+        "train": write(tmp_path / "train.json", groups[:16]),
+        "test": write(tmp_path / "test.json", groups[16:24]),
+        "general": write(tmp_path / "general.json", groups[24:]),
+    }
+
+
+def test_adapt_writes_everything_that_was_promised(files, tmp_path, capsys):
+    result = tmp_path / "deep" / "result.json"
+    code = main(
+        ["adapt", "--model", "nano", "--train", files["train"], "--test", files["test"], "--general", files["general"],
+         "--layers", "1", "--epochs", "1", "--max-queries", "12", "--seed", "4", "--no-replay",
+         "--out", str(tmp_path / "out"), "--json", str(result)]
+    )  # fmt: skip
+    assert code == 0, capsys.readouterr()
+    found = json.loads(result.read_text())
+    for part in ("before", "after", "general_before", "general_after"):
+        assert set(found[part]) >= METRICS
+    assert found["low"] <= found["delta_ndcg@10"] <= found["high"]
+    assert found["delta_ndcg@10"] == pytest.approx(found["after"]["ndcg@10"] - found["before"]["ndcg@10"])
+    assert found["seconds"] > 0
+    assert found["peak_memory_mb"] > 50
+    assert 0 < found["trainable_parameters"] < found["total_parameters"]
+    again = tmp_path / "again.json"
+    assert (
+        main(["evaluate", "--model", str(tmp_path / "out" / "model"), "--data", files["test"], "--json", str(again)])
+        == 0
+    )
+    after = json.loads(again.read_text())
+    assert set(after) >= METRICS
+    assert after["ndcg@10"] == pytest.approx(found["after"]["ndcg@10"], abs=1e-6)
+
+
+def test_rank_reads_standard_input_and_writes_json(tmp_path):
+    result = tmp_path / "r.json"
+    run = subprocess.run(
+        [sys.executable, "-m", "course_utils", "rank", "--query", "糖尿病治疗方案", "--documents", "-", "--json", str(result)],
+        input="糖尿病胰岛素治疗指南\n高血压药物选择\n\n糖尿病饮食管理\n", text=True, capture_output=True, cwd=ROOT, check=False,
+        encoding="utf-8",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    ranking = json.loads(result.read_text(encoding="utf-8"))["ranking"]
+    assert len(ranking) == 3
+    scores = [r["score"] for r in ranking]
+    assert scores == sorted(scores, reverse=True)
+    assert run.stdout.count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rank", "--query", "q", "--documents", "nowhere.txt"], "There is no file"),
+        (["rank", "--query", " ", "--documents", "DOCS"], "query is empty"),
+        (["rank", "--model", "no/such/model/here", "--query", "q", "--documents", "DOCS"], "neither"),
+        (["evaluate", "--data", "nowhere.json", "--json", "OUT"], "There is no file"),
+        (["evaluate", "--data", "BROKEN", "--json", "OUT"], "broken JSON"),
+        (["adapt", "--train", "TRAIN", "--test", "TRAIN", "--out", "DIR", "--json", "OUT"], "share 16 queries"),
+        (
+            ["adapt", "--train", "TRAIN", "--test", "TEST", "--layers", "99", "--out", "DIR", "--json", "OUT"],
+            "from 1 to",
+        ),
+        (["adapt", "--train", "TRAIN", "--test", "TEST", "--epochs", "0", "--out", "DIR", "--json", "OUT"], "epochs"),
+        (
+            ["adapt", "--train", "TRAIN", "--test", "TEST", "--max-queries", "1", "--out", "DIR", "--json", "OUT"],
+            "at least 4",
+        ),
+    ],
+)
+def test_bad_input_ends_with_code_2_and_one_sentence(files, tmp_path, capsys, arguments, words):
+    (tmp_path / "docs.txt").write_text("a\nb\n")
+    (tmp_path / "broken.json").write_text('[{"query": "q", ')
+    places = {
+        "DOCS": tmp_path / "docs.txt", "BROKEN": tmp_path / "broken.json", "OUT": tmp_path / "out.json",
+        "DIR": tmp_path / "out", "TRAIN": files["train"], "TEST": files["test"],
+    }  # fmt: skip
+    assert main([str(places.get(a, a)) for a in arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_doctor_says_all_is_well(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "all well" in out
+    assert "torch" in out

@@ -1,0 +1,194 @@
+"""adapt: it learns, it repeats itself, it survives a kill, it says why it stops."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, make_groups, tiny_model
+
+from course_utils.compare import evaluate
+from course_utils.errors import InputError
+from course_utils.reranker import Reranker
+from course_utils.training import TrainingError, adapt, load_tensors, shuffle_labels, trained_tensors
+
+
+def parameters(reranker):
+    return {n: p.detach().clone() for n, p in reranker.model.named_parameters()}
+
+
+def test_adapt_learns_and_leaves_the_frozen_part_alone(tiny):
+    before = parameters(tiny)
+    train, dev = make_groups(24), make_groups(12, seed=3)[:0] or None
+    done = adapt(tiny, train, dev, layers=2, epochs=3, learning_rate=5e-3, quiet=True)
+    assert [r["epoch"] for r in done.history] == [0, 1, 2, 3]
+    assert done.batch_losses[-1] < done.batch_losses[0]
+    changed = {n for n, p in parameters(tiny).items() if not torch.equal(p, before[n])}
+    if done.best_epoch:
+        assert changed
+    assert all(n.startswith(("model.layers.2.", "model.layers.3.", "model.norm.")) for n in changed)
+    assert done.trainable < done.total
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tokenizer):
+    def run(seed):
+        reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+        done = adapt(reranker, make_groups(20), layers=1, epochs=2, learning_rate=5e-3, seed=seed, quiet=True)
+        return done.batch_losses
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_the_best_epoch_is_kept_and_a_harmful_run_keeps_the_start(tokenizer):
+    reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+    clean = make_groups(30)
+    adapt(reranker, clean[:20], clean[20:], layers=2, epochs=3, learning_rate=5e-3, quiet=True)
+    good = evaluate(reranker, clean[20:]).summary["ndcg@10"]
+    assert good > 0.9
+    weights = parameters(reranker)
+    poisoned = adapt(
+        reranker, shuffle_labels(clean[:20]), clean[20:], layers=2, epochs=2, learning_rate=5e-3, quiet=True
+    )
+    assert poisoned.best_epoch == 0
+    assert all(torch.equal(p, weights[n]) for n, p in parameters(reranker).items())
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from conftest import make_groups, tiny_model
+from transformers import AutoTokenizer
+from course_utils.hub import BUNDLED
+from course_utils.reranker import Reranker
+from course_utils.training import adapt
+tokenizer = AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True)
+reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+done = adapt(reranker, make_groups(24), layers=2, epochs=4, learning_rate=3e-3, seed=3, work_dir=sys.argv[1], quiet=True)
+reranker.save(sys.argv[2])
+print(done.batch_losses, [r["ndcg@10"] for r in done.history], done.best_epoch)
+"""
+
+
+def run_script(arguments, **kwargs):
+    code = SCRIPT.format(tests=str(ROOT / "tests"))
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, **kwargs)
+
+
+def test_a_killed_run_resumes_to_the_same_result_as_one_that_was_not(tmp_path):
+    whole = run_script([tmp_path / "a", tmp_path / "whole"])
+    expected = whole.communicate(timeout=240)[0]
+    assert whole.returncode == 0
+    killed = run_script([tmp_path / "b", tmp_path / "resumed"])
+    deadline = time.time() + 200
+    while time.time() < deadline and not list(Path(tmp_path / "b").glob("checkpoints/checkpoint-*/history.json")):
+        assert killed.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "resumed").exists()
+    again = run_script([tmp_path / "b", tmp_path / "resumed"])
+    assert again.communicate(timeout=240)[0] == expected
+    pairs = [("what is fever 3", "a page about fever"), ("rent", "lease")]
+    scores = [Reranker.load(str(tmp_path / n), device="cpu", quiet=True).score(pairs) for n in ("whole", "resumed")]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_its_cause(tiny):
+    with torch.no_grad():
+        tiny.model.model.layers[3].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(TrainingError, match="not finite|not a number"):
+        adapt(tiny, make_groups(8), layers=1, epochs=1, quiet=True)
+
+
+def test_a_penalty_that_explodes_is_named(tiny):
+    with pytest.raises(TrainingError, match="check the labels and the penalty"):
+        adapt(tiny, make_groups(12), layers=1, epochs=1, quiet=True, penalty=lambda model: torch.tensor(float("inf")))
+
+
+def test_gradient_recomputation_gives_the_same_losses(tokenizer):
+    losses = []
+    for recompute in (False, True):
+        reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+        losses.append(
+            adapt(
+                reranker, make_groups(12), layers=2, epochs=1, recompute=recompute, cache=False, quiet=True
+            ).batch_losses
+        )
+    np.testing.assert_allclose(*losses, atol=1e-5)
+
+
+def test_a_decoder_without_sharing_trains_the_plain_way(tokenizer):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        hidden_size=32, num_hidden_layers=2, intermediate_size=32, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=16, vocab_size=len(tokenizer), sliding_window=512,
+    )  # fmt: skip
+    reranker = Reranker(Gemma2ForCausalLM(config), tokenizer, max_length=256)
+    done = adapt(reranker, make_groups(12), layers=1, epochs=1, quiet=True)
+    assert all(np.isfinite(done.batch_losses))
+
+
+def test_mistake_7_shared_queries_between_train_and_dev_are_refused(tiny):
+    groups = make_groups(12)
+    with pytest.raises(InputError, match="share 4 queries"):
+        adapt(tiny, groups, groups[:4], quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"loss": "magic"}, "pointwise"), ({"epochs": 0}, "whole numbers"), ({"batch_queries": 0}, "whole numbers")],
+)
+def test_bad_arguments_are_refused(tiny, change, words):
+    with pytest.raises(InputError, match=words):
+        adapt(tiny, make_groups(8), quiet=True, **change)
+
+
+def test_nothing_to_rank_is_refused(tiny):
+    import dataclasses
+
+    flat = [dataclasses.replace(g, relevance=(0,) * len(g.relevance)) for g in make_groups(8)]
+    with pytest.raises(InputError, match="too few"):
+        adapt(tiny, flat, quiet=True)
+
+
+def test_tensors_of_another_shape_are_refused_and_change_nothing(tiny, tokenizer):
+    other = tiny_model(tokenizer, hidden_size=32)
+    before = parameters(tiny)
+    with pytest.raises(InputError, match="does not fit"):
+        load_tensors(tiny.model, trained_tensors(other))
+    assert all(torch.equal(p, before[n]) for n, p in parameters(tiny).items())
+
+
+def test_mistake_9_the_names_of_trainer_arguments_are_the_current_ones():
+    import inspect
+
+    from transformers import Trainer, TrainingArguments
+
+    arguments = inspect.signature(TrainingArguments).parameters
+    assert "evaluation_strategy" not in arguments
+    assert "eval_strategy" in arguments
+    trainer = inspect.signature(Trainer).parameters
+    assert "tokenizer" not in trainer
+    assert "processing_class" in trainer
+    with pytest.raises(TypeError):
+        TrainingArguments(output_dir="x", evaluation_strategy="epoch")
+
+
+def test_mistake_10_the_base_is_scored_before_training(tiny):
+    """The history starts at epoch 0, measured before the first step, so there is always a baseline."""
+    groups = make_groups(30)
+    baseline = evaluate(tiny, groups[20:]).summary["ndcg@10"]
+    done = adapt(tiny, groups[:20], groups[20:], layers=2, epochs=1, learning_rate=5e-3, quiet=True)
+    assert done.history[0]["ndcg@10"] == pytest.approx(baseline)
+    assert done.history[0]["loss"] is None
