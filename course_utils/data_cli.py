@@ -16,6 +16,7 @@ from course_utils.data import normalise
 from course_utils.errors import InputError
 
 MAX_PAIRS = 5000
+TABLE_START, TABLE_END = "<!-- data table: start -->", "<!-- data table: end -->"
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,6 +45,7 @@ def main(argv=None):
     build.add_argument("--language", choices=[*grid.LANGUAGES, "both"], default="both")
     build.add_argument("--force", action="store_true", help="replace files that were changed")
     table = commands.add_parser("table", help="print the figures of the data card in Markdown")
+    table.add_argument("--card", action="store_true", help="put them into README.md of the data folder as well")
     for command in (split, build, table):
         command.add_argument("--data", metavar="DIR", default=grid.DATA, help="the data folder (default: the course's)")
     try:
@@ -163,46 +165,60 @@ def write(path, text):
 
 
 def run_table(options):
-    """Print the sizes, overlaps and baselines of all sets as Markdown tables."""
-    grids = [
-        grid.read_grid(domain, language, options.data) for domain, language in product(grid.DOMAINS, grid.LANGUAGES)
-    ]
-    print("| set | topics | passages | queries | with 2+ answers | words (zh: characters) a passage | a query |")
-    print("|---|---|---|---|---|---|---|")
+    """Print the table; with --card put it between the two marks of the data card too."""
+    text = table_text(options.data)
+    print(text)
+    if options.card:
+        path = Path(options.data) / "README.md"
+        card = path.read_text(encoding="utf-8") if path.is_file() else ""
+        before, start, rest = card.partition(TABLE_START)
+        _, end, after = rest.partition(TABLE_END)
+        if not (start and end):
+            raise InputError(f"{path} has no lines {TABLE_START} and {TABLE_END} to put the table between.")
+        write(path, f"{before}{start}\n\n{text}\n\n{end}{after}")
+    return 0
+
+
+def table_text(folder):
+    """Return sizes, overlaps and baselines of all sets as Markdown tables."""
+    lines = []
+    grids = [grid.read_grid(domain, language, folder) for domain, language in product(grid.DOMAINS, grid.LANGUAGES)]
+    lines.append("| set | topics | passages | queries | with 2+ answers | words (zh: characters) a passage | a query |")
+    lines.append("|---|---|---|---|---|---|---|")
     for g in grids:
         passages = [p.text for p in g.passages.values()]
         several = sum(len(q.aspects) > 1 for q in g.queries)
         sizes = [np.mean([size(t, g.language) for t in ts]) for ts in (passages, [q.text for q in g.queries])]
-        print(
+        lines.append(
             f"| {g.domain}/{g.language} | {len(g.topics())} | {len(passages)} | {len(g.queries)} | {several} "
             f"| {sizes[0]:.0f} | {sizes[1]:.1f} |"
         )
-    print("\nTrain / dev / test:\n")
-    print("| set | topics | queries | pairs | candidates a query | relevant share |")
-    print("|---|---|---|---|---|---|")
+    lines += ["", "Train / dev / test:", ""]
+    lines.append("| set | topics | queries | pairs | candidates a query | relevant share |")
+    lines.append("|---|---|---|---|---|---|")
     parts = {(g.domain, g.language): [grid.grid_groups(g, s) for s in grid.SPLITS] for g in grids}
     for g in grids:
         own = parts[g.domain, g.language]
         pairs = [sum(len(x.documents) for x in part) for part in own]
         right = [sum(len(x.positives) for x in part) for part in own]
-        print(
+        lines.append(
             f"| {g.domain}/{g.language} | {slashes(len(g.topics(s)) for s in grid.SPLITS)} | {slashes(map(len, own))} "
             f"| {slashes(pairs)} | {slashes(f'{n / len(p):.1f}' for n, p in zip(pairs, own, strict=True))} "
             f"| {slashes(f'{r / n:.1%}' for r, n in zip(right, pairs, strict=True))} |"
         )
-    print("\nOverlap between splits (any two of train, dev, test), and nDCG@10 of the candidate lists:\n")
-    print(
+    lines += ["", "Overlap between splits (any two of train, dev, test), and nDCG@10 of the candidate lists:", ""]
+    lines.append(
         "| set | same topics | same passages | same queries | near-duplicate passages | near-duplicate queries "
         "| BM25 train / dev / test | random train / dev / test |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    lines.append("|---|---|---|---|---|---|---|---|")
     for g in grids:
         bm25, chance = zip(*(baselines(part) for part in parts[g.domain, g.language]), strict=True)
-        print(
+        lines.append(
             f"| {g.domain}/{g.language} | {' | '.join(map(str, overlaps(g)))} "
             f"| {slashes(f'{x:.3f}' for x in bm25)} | {slashes(f'{x:.3f}' for x in chance)} |"
         )
-    return 0
+    return "\n".join(lines)
 
 
 def slashes(values):

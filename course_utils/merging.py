@@ -168,7 +168,7 @@ class Sweep:
 
     Attributes:
         dev: Matrix, a row for each weight; its last column is the mean that decides.
-        test: Matrix with the rows base, as trained (weight 1) and chosen.
+        test: Matrix with the rows base (weight 0), as trained (weight 1) and chosen; all under the same instruction.
         best: the chosen weight.
         delta: the Delta at that weight.
     """
@@ -222,10 +222,10 @@ def sweep(reranker, deltas, dev, test, scales=SCALES, instructions=None, metric=
         rows.append([*own, sum(own) / len(own)])
     best = scales[max(range(len(scales)), key=lambda i: rows[i][-1])]
     chosen = mixed(best)
-    reports = [measure(delta, test) for delta in (None, mixed(1.0), chosen)]
+    reports = [measure(delta, test) for delta in (mixed(0.0), mixed(1.0), chosen)]
     return Sweep(
         Matrix([f"{s:g}" for s in scales], [*dev, "mean"], rows, "weight"),
-        Matrix(["base", "as trained", f"chosen ({best:g})"], list(test), reports, "on test"),
+        Matrix(["base (0)", "as trained (1)", f"chosen ({best:g})"], list(test), reports, "on test"),
         best,
         chosen,
     )

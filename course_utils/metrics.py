@@ -11,7 +11,7 @@ import numpy as np
 
 
 def _tie_blocks(scores, relevance):
-    """Yield (position before the block, gains of the block) from the best score down."""
+    """Return [(position before the block, gains of the block), ...] of tied documents, from the best score down."""
     scores, relevance = np.asarray(scores, dtype=np.float64), np.asarray(relevance, dtype=np.float64)
     if scores.shape != relevance.shape or scores.ndim != 1 or not len(scores):
         raise ValueError(f"scores {scores.shape} and relevance {relevance.shape} must be equally long lists")
@@ -33,10 +33,11 @@ def ndcg_at_k(scores, relevance, k=10):
         relevance: one grade per document, 0 for not relevant.
         k: ranks that count.
     """
+    blocks = _tie_blocks(scores, relevance)
     discounts = 1 / np.log2(np.arange(2, len(scores) + 2))
     discounts[k:] = 0
     ideal = np.sort(np.asarray(relevance, dtype=np.float64))[::-1] @ discounts
-    gain = sum(block.mean() * discounts[a : a + len(block)].sum() for a, block in _tie_blocks(scores, relevance))
+    gain = sum(block.mean() * discounts[a : a + len(block)].sum() for a, block in blocks)
     return float(gain / ideal) if ideal > 0 else 0.0
 
 
@@ -53,10 +54,11 @@ def mrr_at_k(scores, relevance, k=10):
 
 def average_precision(scores, relevance):
     """Return the mean of precision at each relevant document's rank; its mean over queries is MAP."""
+    blocks = _tie_blocks(scores, relevance)
     total, before, found = 0.0, 0, int((np.asarray(relevance) > 0).sum())
     if not found:
         return 0.0
-    for a, block in _tie_blocks(scores, relevance):
+    for a, block in blocks:
         n, r = len(block), int((block > 0).sum())
         if r:
             places = np.arange(1, n + 1)

@@ -6,6 +6,7 @@ The package carries the byte-pair ranks that Qwen published for tiktoken; here t
 
 import base64
 from importlib import resources
+from itertools import pairwise
 
 from course_utils.errors import InputError
 
@@ -50,7 +51,7 @@ def last_merge(token, ranks):
     """
     parts, own = [bytes([b]) for b in token], ranks[token]
     while len(parts) > 2:
-        pairs = [ranks.get(a + b, own) for a, b in zip(parts, parts[1:], strict=False)]
+        pairs = [ranks.get(a + b, own) for a, b in pairwise(parts)]
         i = pairs.index(min(pairs))
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
     return tuple(parts)

@@ -17,7 +17,15 @@ from tqdm.auto import tqdm
 
 from course_utils import prompt
 from course_utils.errors import InputError
-from course_utils.forward import build_segments, decoder_of, pad_rows, shared_forward, supports_sharing, yes_minus_no
+from course_utils.forward import (
+    bucket_size,
+    build_segments,
+    decoder_of,
+    pad_rows,
+    shared_forward,
+    supports_sharing,
+    yes_minus_no,
+)
 from course_utils.hub import model_folder
 from course_utils.profile import pick_device, pick_dtype
 
@@ -137,7 +145,8 @@ class Reranker:
 
     def _score_shared(self, encoded, batch, scores):
         candidates = [[encoded.candidates[g][c] for c in own] for g, own in batch]
-        segments, leaves, order = build_segments(encoded.constant, [encoded.prefixes[g] for g, _ in batch], candidates)
+        prefixes = [encoded.prefixes[g] for g, _ in batch]
+        segments, leaves, order = build_segments(encoded.constant, prefixes, candidates, bucket_size(self.device))
         states = shared_forward(self.model, [s.to(self.device) for s in segments], leaves)
         logits = yes_minus_no(self.model, torch.cat(states), self.yes_id, self.no_id).cpu().numpy()
         for (row, column), value in zip(order, logits, strict=True):

@@ -28,6 +28,7 @@ from course_utils.routing import course_texts, route_report, train_router
 from course_utils.training import adapt, trained_tensors
 
 FAST = {"epochs": 1, "quiet": True, "learning_rate": 3e-3}
+LORA = {**FAST, "learning_rate": 1e-2}
 TRAIN, DEV = make_groups(24), make_groups(32)[24:]
 
 
@@ -52,7 +53,7 @@ def built(tokenizer):
     before = bits(reranker)
     reranker.instruction = "Given a question about words, retrieve pages"
     layers, _ = adapt_layers(reranker, TRAIN, DEV, name="words", layers=2, **FAST)
-    lora, _ = adapt_lora(reranker, TRAIN, DEV, name="factors", layers=2, rank=4, **FAST)
+    lora, _ = adapt_lora(reranker, TRAIN, DEV, name="factors", layers=2, rank=4, **LORA)
     reranker.instruction = "the base's own"
     return reranker, layers, lora, before
 
@@ -119,7 +120,7 @@ def test_lora_merged_scores_like_the_peft_model(tokenizer, monkeypatch):
     target = peft.PeftModel if hasattr(peft.PeftModel, "unload") else peft.tuners.lora.LoraModel
     monkeypatch.setattr(target, "unload", scored_first)
     base = scores(reranker)
-    delta, run = adapt_lora(reranker, TRAIN, DEV, layers=2, rank=4, **FAST)
+    delta, run = adapt_lora(reranker, TRAIN, DEV, layers=2, rank=4, **LORA)
     assert run.trainable == delta.parameters < 0.1 * sum(p.numel() for p in reranker.model.parameters())
     np.testing.assert_allclose(scores(attach(reranker, delta)), seen["scores"], atol=2e-5)
     assert np.abs(seen["scores"] - base).max() > 1e-3
@@ -224,7 +225,8 @@ def test_a_bf16_base_takes_a_delta_and_comes_back(tokenizer):
     reranker = Reranker(tiny_model(tokenizer).to(torch.bfloat16), tokenizer, max_length=256)
     before = bits(reranker)
     for learn in (adapt_layers, adapt_lora):
-        delta, _ = learn(reranker, TRAIN, DEV, layers=2, **FAST)
+        delta, run = learn(reranker, TRAIN, DEV, layers=2, **LORA)
+        assert run.best_epoch == 1
         base = scores(reranker)
         attach(reranker, delta)
         assert {p.dtype for p in reranker.model.parameters()} == {torch.bfloat16}

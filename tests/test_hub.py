@@ -10,6 +10,7 @@ import time
 import pytest
 from conftest import ROOT, tiny_model
 from fake_hub import COMMIT, FAULTS, NAME, closed_port, point_to, serve, state
+from huggingface_hub import constants
 
 from course_utils import hub
 from course_utils.checkpoint import check_folder
@@ -42,7 +43,7 @@ def cache(tmp_path):
 def fake(server, cache, monkeypatch):
     """The fake hub, in good health, with an empty cache."""
     server.heal()
-    point_to(server.url, cache, monkeypatch, timeout=0.5)
+    point_to(server.url, cache, monkeypatch, timeout=10)
     return server
 
 
@@ -104,6 +105,8 @@ def test_fault_is_one_sentence_leaves_nothing_half_written_and_heals(
         setattr(fake, key, value)
     began = time.perf_counter()
     with monkeypatch.context() as patch:
+        if "stall" in fault.answers or "slow" in fault.answers:
+            patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
         if fault.here:
             fault.here(patch)
         with pytest.raises(InputError) as caught:
@@ -114,7 +117,7 @@ def test_fault_is_one_sentence_leaves_nothing_half_written_and_heals(
     assert len(message) < 600
     assert ("--local-dir FOLDER" in message) is fault.offline_way
     assert caught.value.__suppress_context__ or not caught.value.__context__  # no stack of the libraries below
-    assert time.perf_counter() - began < 6
+    assert time.perf_counter() - began < 20  # 2 s when the machine is idle
     assert len(fake.log) < 12
     assert "Traceback" not in capfd.readouterr().err
     after = state(cache, repository)
@@ -276,8 +279,6 @@ def test_killed_process_leaves_no_model_and_the_next_call_goes_on(fake, tmp_path
 
 
 def test_offline_with_the_cache_filled_works(fake, monkeypatch, repository):
-    from huggingface_hub import constants
-
     model_folder(NAME, quiet=True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     fake.log.clear()
@@ -288,8 +289,6 @@ def test_offline_with_the_cache_filled_works(fake, monkeypatch, repository):
 
 
 def test_no_network_with_the_cache_filled_works(fake, monkeypatch, repository):
-    from huggingface_hub import constants
-
     model_folder(NAME, quiet=True)
     monkeypatch.setattr(constants, "ENDPOINT", closed_port())
     assert contents(model_folder(NAME, quiet=True)) == contents(repository)

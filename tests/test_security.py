@@ -334,7 +334,7 @@ def test_hostile_config_is_refused_at_once_in_a_sentence(folder, values, monkeyp
         load(folder)
     assert "\n" not in str(caught.value)
     assert "config.json" in str(caught.value) or "classification head" in str(caught.value)
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 20  # 0.1 s when the machine is idle; weights made to measure take minutes
     assert not (folder.parent / "mark").exists()
 
 

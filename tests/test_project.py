@@ -1,0 +1,77 @@
+"""The project's own files agree with each other."""
+
+import re
+import subprocess
+import tomllib
+
+import yaml
+from conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+# conda-forge and PyPI call these by different names
+CONDA_NAMES = {"pytorch": "torch", "huggingface_hub": "huggingface-hub", "matplotlib-base": "matplotlib"}
+
+
+def floors(lines):
+    out = {}
+    for line in lines:
+        name, _, limits = re.match(r"([A-Za-z0-9_.-]+)()(.*)", line).groups()
+        out[CONDA_NAMES.get(name, name)] = limits
+    return out
+
+
+def test_environment_yml_has_the_floors_of_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    lines = [d for d in environment["dependencies"] if isinstance(d, str)]
+    lines += [d for part in environment["dependencies"] if isinstance(part, dict) for d in part["pip"] if d != "-e ."]
+    conda = floors(lines)
+    extras = PROJECT["project"]["optional-dependencies"]["lab"]
+    wanted = floors([*PROJECT["project"]["dependencies"], *extras])
+    assert conda.pop("python") == PROJECT["project"]["requires-python"]
+    conda.pop("pip")
+    assert conda == wanted
+
+
+def test_constraints_satisfy_pyproject():
+    from packaging.requirements import Requirement
+
+    pinned = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
+    )
+    assert len(pinned) > 50
+    extras = PROJECT["project"]["optional-dependencies"]
+    for text in [*PROJECT["project"]["dependencies"], *(r for own in extras.values() for r in own)]:
+        need = Requirement(text)
+        if need.name != PROJECT["project"]["name"]:
+            assert need.specifier.contains(pinned[need.name]), text
+
+
+def tracked():
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / n for n in names.split("\0") if n]
+
+
+def test_the_repository_stays_lean():
+    sizes = {p: p.stat().st_size for p in tracked() if p.exists()}
+    assert max(sizes.values()) < 20 * 2**20
+    assert sum(s for p, s in sizes.items() if p.is_relative_to(ROOT / "data")) < 60 * 2**20
+    assert not [p for p in sizes if p.suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin"}]
+
+
+def test_make_lines_are_commands_a_person_could_type():
+    lines = (ROOT / "Makefile").read_text().splitlines()
+    recipes = [line.strip() for line in lines if line.startswith("\t")]
+    assert recipes
+    assert all(line.startswith("$(PYTHON) scripts/run.py ") for line in recipes)
+    run = (ROOT / "scripts" / "run.py").read_text()
+    for line in recipes:
+        assert f'"{line.split()[-1]}"' in run
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make test" in readme
+    assert "make course" in readme
+    assert "python scripts/run.py course" in readme
+    assert "python scripts/run.py test" in readme
