@@ -369,3 +369,81 @@ def score_path(prompt_parts, logits, title="The path of a score"):
         + f"; at the last token yes {yes:+.2f}, no {no:+.2f}, score {yes - no:+.2f}, probability {p:.2f}."
     )  # fmt: skip
     return figure
+
+
+def grid_map(topics, aspects, cells, title="Where the candidates of one query come from"):
+    """Draw a grid of topics and aspects with the candidates of one query as marked cells.
+
+    Args:
+        topics: names of the rows.
+        aspects: names of the columns.
+        cells: dict from (row, column) to "right", "same topic", "same aspect" or "neither".
+        title: of the figure.
+    """
+    marks = {
+        "right": (BLUE, "★"),
+        "same topic": (ORANGE, "T"),
+        "same aspect": (GREEN, "A"),
+        "neither": ("#BBBBBB", "O"),
+    }
+    with style():
+        figure, axes = _new(title, size=(2.5 + 1.1 * len(aspects), 1.8 + 0.55 * len(topics)))
+        for y in range(len(topics)):
+            for x in range(len(aspects)):
+                colour, mark = marks.get(cells.get((y, x)), ("white", ""))
+                axes.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, ec="#AAAAAA"))
+                axes.text(x, y, mark, ha="center", va="center", color="white" if mark == "★" else BLACK, fontsize=16)
+        names = [drawable(a, f"aspect {i}") for i, a in enumerate(aspects, 1)]
+        rows = [drawable(t, f"topic {i}") for i, t in enumerate(topics, 1)]
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+        axes.grid(visible=False)
+        axes.set_xlabel("★ right   T same topic   A same aspect   O neither")
+    figure.alt = "Grid of topics and aspects: " + "; ".join(
+        f"{rows[y]} / {names[x]} {kind}" for (y, x), kind in sorted(cells.items())
+    )
+    return figure
+
+
+def layer_runs(layers, trained, epochs, title="Which layers run, with and without the states kept"):
+    """Draw each run of a layer as a cell: every epoch from the bottom, or the frozen layers once and then their states.
+
+    Args:
+        layers: number of layers.
+        trained: how many of the last ones train.
+        epochs: passes over the data.
+        title: of the figure.
+    """
+    frozen = layers - trained
+    with style():
+        figure, axes = plt.subplots(1, 2, figsize=(12, 1.8 + 0.42 * layers), sharey=True)
+        figure.suptitle(title)
+        counts = []
+        for ax, kept in zip(axes, (False, True), strict=True):
+            columns = [("once", True, False)] * kept + [(f"epoch {e}", not kept, True) for e in range(1, epochs + 1)]
+            counts.append(sum(below * frozen + top * trained for _, below, top in columns))
+            for x, (_, below, top) in enumerate(columns):
+                for y in range(layers):
+                    runs = top if y >= frozen else below
+                    colour = "white" if not runs else BLUE if y >= frozen else "#BBBBBB"
+                    hatch = "//" if runs and y < frozen else None
+                    ax.add_patch(
+                        plt.Rectangle((x - 0.42, y - 0.42), 0.84, 0.84, facecolor=colour, hatch=hatch, ec="white")
+                    )
+                if kept and top:
+                    ax.annotate("read\nstates", (x, frozen - 0.55), (x, max(0, frozen / 2 - 0.9)), ha="center", va="center",
+                                fontsize=11, arrowprops={"arrowstyle": "->"})  # fmt: skip
+            ax.set_xticks(range(len(columns)), [c[0] for c in columns])
+            ax.set(xlim=(-0.6, len(columns) - 0.4), ylim=(-0.6, layers - 0.4))
+            ax.set_title(f"{'states kept' if kept else 'states not kept'}: {counts[-1]} layer runs")
+            ax.grid(visible=False)
+        axes[0].set_yticks(
+            range(layers), [f"layer {y} ({'trains' if y >= frozen else 'frozen'})" for y in range(layers)]
+        )
+        figure.tight_layout()
+    figure.alt = (
+        f"{layers} layers, the last {trained} train for {epochs} epochs: {counts[0]} layer runs when every epoch starts "
+        f"at the bottom, {counts[1]} when the states of the {frozen} frozen layers are computed once and read again."
+    )
+    return figure
