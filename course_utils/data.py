@@ -242,7 +242,7 @@ def check_row(row, max_relevance=1):
     if label is not None and not (isinstance(label, Real) and 0 <= label <= max_relevance and label == int(label)):
         allowed = "0 or 1" if max_relevance == 1 else f"a whole number from 0 to {max_relevance}"
         # Neither a list nor a number of a thousand digits is worth showing.
-        short = isinstance(label, (str, float)) or isinstance(label, int) and label.bit_length() < 100
+        short = isinstance(label, (str, float)) or (isinstance(label, int) and label.bit_length() < 100)
         shown = repr(label)[:40] if short else f"a {type(label).__name__}"
         problems.append(Problem("wrong label", f'field "relevance" is {shown}, not {allowed}'))
     return problems or (row["query"].strip(), row["document"].strip(), int(label))

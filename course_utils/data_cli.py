@@ -53,7 +53,7 @@ def main(argv=None):
         run = {"check": run_check, "split": run_split, "build": run_build, "table": run_table}[options.command]
         return run(options)
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
 
 
@@ -158,7 +158,7 @@ def write(path, text):
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written: {error.strerror}.") from None

@@ -5,6 +5,7 @@ input order earns nothing. Formulas for ties: McSherry and Najork, "Computing in
 efficiently in the presence of tied scores", ECIR 2008.
 """
 
+from itertools import pairwise
 from math import comb
 
 import numpy as np
@@ -20,7 +21,7 @@ def _tie_blocks(scores, relevance):
     order = np.argsort(-scores, kind="stable")
     scores, relevance = scores[order], relevance[order]
     bounds = [0, *(np.flatnonzero(np.diff(scores)) + 1).tolist(), len(scores)]
-    return [(a, relevance[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [(a, relevance[a:b]) for a, b in pairwise(bounds)]
 
 
 def ndcg_at_k(scores, relevance, k=10):

@@ -520,7 +520,7 @@ def test_a_public_set_that_cannot_be_read_is_one_clear_error(tmp_path, cache):
         read_public("somebody/some-set")
     with pytest.raises(InputError, match="give revision="):
         read_public("somebody/some-set", revision="main")
-    with pytest.raises(InputError, match="cannot be read .*--local-dir FOLDER"):
+    with pytest.raises(InputError, match=r"cannot be read .*--local-dir FOLDER"):
         read_public("somebody/some-set", revision="0" * 40)
     bad = {
         "columns": ([{"query": "q", "pos": ["a"], "neg": ["b"]}], 'no column "positive" but query, pos, neg'),

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import suppress
 
 import pyarrow
 import pyarrow.parquet
@@ -158,14 +159,10 @@ def test_records_with_any_value_end_in_an_error_or_a_clean_read(tmp_path, suffix
 @quick
 @given(rows=st.lists(RECORD, max_size=5))
 def test_lists_of_anything_end_in_an_error_or_a_clean_read(rows):
-    try:
+    with suppress(InputError):
         assert len(read_pairs(rows)) == len(rows)
-    except InputError:
-        pass
-    try:
+    with suppress(InputError):
         assert check_file(rows).rows == len(rows)
-    except InputError:
-        pass
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
