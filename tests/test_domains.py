@@ -163,9 +163,10 @@ def test_a_delta_from_before_and_after_holds_what_differs(tiny):
     freeze_all_but_last(tiny.model, 1)
     before = trained_tensors(tiny.model)
     fingerprint = weights_fingerprint(tiny.model)
-    adapt(tiny, TRAIN, DEV, layers=1, **FAST)
+    layer = tiny.model.model.layers[3].self_attn.q_proj.weight
+    layer.data += 0.1
     delta = make_delta(tiny, before, "words", groups=TRAIN, figures={"seconds": 1.5})
-    assert delta.layers == [3]
+    assert delta.layers == [3] and list(delta.tensors) == ["model.layers.3.self_attn.q_proj.weight"]
     assert delta.base_fingerprint == fingerprint
     assert delta.data == groups_fingerprint(TRAIN) != groups_fingerprint(DEV)
     assert delta.nbytes < 0.5 * storage_bytes(tiny.model.parameters())
@@ -513,14 +514,14 @@ def test_the_sweep_chooses_on_dev_and_reports_on_test(trained):
 
 @pytest.fixture(scope="module")
 def router():
-    return train_router()
+    return train_router(course_texts(languages=("zh",)))
 
 
 def test_the_router_is_right_far_more_often_than_chance_on_topics_it_has_not_seen(router):
-    test = course_texts("dev")
-    accuracy = {name: np.mean(router.predict(queries) == name) for name, queries in test.items()}
-    assert np.mean(list(accuracy.values())) > 0.65
-    assert min(accuracy.values()) > 0.5
+    dev = course_texts("dev", languages=("zh",))
+    accuracy = {name: np.mean(router.predict(queries) == name) for name, queries in dev.items()}
+    assert np.mean(list(accuracy.values())) > 0.7  # 0.25 by chance
+    assert min(accuracy.values()) > 0.6
 
 
 def test_a_router_needs_two_domains_with_texts():
