@@ -285,9 +285,11 @@ def check_file(path, test=None, tokenizer=None, max_length=1024, max_relevance=1
         Report. Rows that cannot be used are a finding of it.
 
     Raises:
-        InputError: no such file, unknown format, not one usable row, or a test file with unusable rows.
+        InputError: no such file, unknown format, not one usable row, a test file with unusable rows, grades above 255.
     """
     name = str(path) if isinstance(path, (str, Path)) else "the data"
+    if not 1 <= max_relevance <= 255:
+        raise InputError(f"max_relevance is {max_relevance}; grades go from 0 to 255 at most.")
     notes = _Notes(max_relevance, Lengths(tokenizer, max_length) if tokenizer else None)
     if test is not None:
         notes.read_test(test)

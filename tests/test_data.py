@@ -433,6 +433,13 @@ def test_a_query_that_leaves_no_room_must_be_mended(tokenizer):
         prompt.encode_groups(tokenizer, [(g.query, g.documents) for g in groups], max_length=128)
 
 
+def test_grades_in_a_report_go_to_255():
+    rows = [{"query": "q", "document": str(i), "relevance": i} for i in (0, 254, 255)]
+    assert data_report.check_file(rows, max_relevance=255).labels == {0: 1, 254: 1, 255: 1}
+    with pytest.raises(InputError, match="255 at most"):
+        data_report.check_file(rows, max_relevance=256)
+
+
 def test_a_broken_test_file_is_an_error(tmp_path):
     with pytest.raises(data.DataError, match="the test data: 1 x missing field"):
         data_report.check_file(ROWS, [{"query": "q", "document": "d"}])
