@@ -33,6 +33,7 @@ from course_utils.reranker import Reranker, replace_folder
 
 SHAPE = {"hidden_size": 128, "num_hidden_layers": 6, "intermediate_size": 384, "vocab_size": 10_000}
 HEAD = 32
+SAVE_SECONDS = 60
 MEANING = 48  # dimensions of an embedding that start from co-occurrence; the rest starts at random
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
 CHAT_TEMPLATE = chat_template()
@@ -442,7 +443,7 @@ def build(text_folder, out, minutes=120.0, shape=None, seed=0, device="cpu", dat
             recent = []
         if done > 0.9 and state["step"] % 50 == 0:
             averages.append({n: p.detach().clone() for n, p in model.named_parameters()})
-        if time.time() - saved_at > 60:
+        if time.time() - saved_at > SAVE_SECONDS:
             checkpoint(work, parameters, optimizer, state, before + time.time() - started)
             saved_at = time.time()
     if averages:

@@ -1,6 +1,6 @@
 """Write constraints.txt: the exact versions in this environment of everything the package and its extras need.
 
-    .venv/bin/python scripts/constraints.py
+.venv/bin/python scripts/constraints.py
 """
 
 import importlib.metadata

@@ -1,0 +1,145 @@
+"""Measure the bundled model: chance, BM25, zero-shot, adapted with the last 1, 2, 3 layers and with all, over seeds.
+
+    python scripts/nano_table.py --out benchmarks/nano.md [--real FOLDER] [--seeds 3] [--only medical-en,...]
+
+Each adaptation runs on one set's train split and is measured on its test split; general replay as in the command line.
+Results are kept in OUT.json as they come, so a second call goes on where the first one stopped.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from course_utils.cli import default_epochs, write_json
+from course_utils.compare import compare, evaluate, evaluate_scores, paired_bootstrap
+from course_utils.data import rankable, read_groups
+from course_utils.grid import DOMAINS, LANGUAGES, load_domain
+from course_utils.negatives import bm25_scores, random_scores
+from course_utils.reranker import Reranker
+from course_utils.training import adapt
+
+WAYS = {"last 1": 1, "last 2": 2, "last 3": 3, "all": "all"}
+
+
+def course_sets():
+    """Return {name: (train, test, general test of the same language)} of the eight course sets."""
+    general = {language: load_domain("general", language, "test") for language in LANGUAGES}
+    return {
+        f"{domain}-{language}": (
+            load_domain(domain, language, "train"),
+            load_domain(domain, language, "test"),
+            general[language],
+        )
+        for domain in DOMAINS
+        for language in LANGUAGES
+    }
+
+
+def real_sets(folder):
+    """Return the same for real sets ``folder``/NAME/{train,test}.jsonl; general test of the course."""
+    out = {}
+    for path in sorted(Path(folder).glob("*/test.jsonl")):
+        train = path.with_name("train.jsonl")
+        language = "zh" if "-zh" in path.parent.name else "en"
+        out[f"real {path.parent.name}"] = (
+            read_groups(train) if train.exists() else None,
+            read_groups(path),
+            load_domain("general", language, "test"),
+        )
+    return out
+
+
+def baselines(test, reranker):
+    """Return figures that need no training and the zero-shot Evaluation."""
+    chance = np.mean([evaluate_scores(random_scores(test, s), test).summary["ndcg@10"] for s in range(10)])
+    bm25 = evaluate_scores(bm25_scores(test), test)
+    zero = evaluate(reranker, test)
+    return {
+        "random": float(chance),
+        "bm25": bm25.summary["ndcg@10"],
+        "zero-shot": zero.summary["ndcg@10"],
+        "zero-shot - bm25": [compare(bm25, zero).mean, compare(bm25, zero).low, compare(bm25, zero).high],
+    }, zero, bm25  # fmt: skip
+
+
+def run_way(model, train, test, general, layers, seeds, zero, bm25, replay):
+    """Adapt once a seed; return mean nDCG@10, the interval of the gain (queries and seeds), the loss in general."""
+    values, per_query, seconds, forgot = [], [], [], []
+    for seed in range(seeds):
+        reranker = Reranker.load(model, quiet=True)
+        before = evaluate(reranker, general).summary["ndcg@10"]
+        start = time.perf_counter()
+        adapt(reranker, train, layers=layers, epochs=default_epochs(reranker), seed=seed, replay=replay, quiet=True)
+        seconds.append(time.perf_counter() - start)
+        after = evaluate(reranker, test)
+        values.append(after.summary["ndcg@10"])
+        per_query.append(after.per_query())
+        forgot.append(evaluate(reranker, general).summary["ndcg@10"] - before)
+    mean = np.mean(per_query, axis=0)
+    gain, over = paired_bootstrap(zero.per_query(), mean), paired_bootstrap(bm25.per_query(), mean)
+    return {
+        "ndcg@10": float(np.mean(values)), "seeds": values, "gain": [gain.mean, gain.low, gain.high],
+        "over bm25": [over.mean, over.low, over.high], "general": float(np.mean(forgot)),
+        "seconds": float(np.median(seconds)),
+    }  # fmt: skip
+
+
+def markdown(results, facts):
+    """Return the table as Markdown."""
+    head = ["set", "random", "BM25", "zero-shot", *WAYS, "gain of last 3 [95 %]", "general, last 3", "seconds, last 3"]
+    lines = [f"{facts}\n", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, r in results.items():
+        cells = [name, *(f"{r[k]:.3f}" for k in ("random", "bm25", "zero-shot"))]
+        cells += [f"{r[w]['ndcg@10']:.3f}" if w in r else "-" for w in WAYS]
+        last = r.get("last 3")
+        if last:
+            g = last["gain"]
+            cells += [f"{g[0]:+.3f} [{g[1]:+.3f}, {g[2]:+.3f}]", f"{last['general']:+.3f}", f"{last['seconds']:.0f}"]
+        else:
+            cells += ["-"] * 3
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    """Run the command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--real")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    args = parser.parse_args()
+    sets = course_sets() | (real_sets(args.real) if args.real else {})
+    kept = Path(args.out).with_suffix(".json")
+    results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    replay = [g for language in LANGUAGES for g in load_domain("general", language, "train")]
+    for name, (train, test, general) in sets.items():
+        if args.only and name not in args.only.split(","):
+            continue
+        test = rankable(test)
+        own = results.setdefault(name, {})
+        found, zero, bm25 = baselines(test, Reranker.load(args.model, quiet=True))
+        own |= found
+        for way in args.ways.split(","):
+            if way in own or train is None or (name.startswith("general") and way != "last 3"):
+                continue
+            mixed = [] if name.startswith("general") else replay
+            own[way] = run_way(args.model, train, test, general, WAYS[way], args.seeds, zero, bm25, mixed)
+            write_json(kept, results)
+            print(f"{name:26s} {way:7s} {own['zero-shot']:.3f} -> {own[way]['ndcg@10']:.3f}  {own[way]}", flush=True)
+        write_json(kept, results)
+        facts = (
+            f"nDCG@10 on test lists; model {args.model}; {args.seeds} seeds; general replay on; "
+            f"{torch.get_num_threads()} threads. The interval is a paired bootstrap over queries of the mean over seeds."
+        )
+        Path(args.out).write_text(markdown(results, facts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
