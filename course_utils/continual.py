@@ -212,7 +212,7 @@ def mix(before, after, alpha):
     return {n: torch.lerp(before[n].float(), after[n].float(), alpha).to(before[n].dtype) for n in before}
 
 
-def interpolate(reranker, before, dev, earlier=(), alphas=(0.2, 0.4, 0.6, 0.8, 1.0), allowed=0.01, queries=150, seed=0):
+def interpolate(reranker, before, dev, earlier=(), alphas=(0.2, 0.4, 0.6, 0.8, 1.0), allowed=0.01, queries=300, seed=0):
     """Put the best mix of the weights ``before`` and the present ones into the reranker; return its alpha.
 
     Taken is the alpha with the best nDCG@10 on ``dev`` among those where no earlier set falls by more than
