@@ -60,7 +60,7 @@ def check_folder(path):
             "one of the two belongs to another model."
         )
     check_settings(path)
-    check_size(path, config, sum(math.prod(shape) for shape in shapes.values()))
+    check_filled(path, config, shapes)
     return path
 
 
@@ -94,7 +94,7 @@ def check_config(path):
     return config
 
 
-def check_size(path, config, stored):
+def check_filled(path, config, shapes):
     """Raise InputError unless config.json describes a causal language model that the weights can fill.
 
     What is missing from the weights would be made up at random, and a hostile size would take all memory; so the
@@ -103,7 +103,7 @@ def check_size(path, config, stored):
     Args:
         path: folder of the model.
         config: its config.json as a dict.
-        stored: numbers that the weights hold.
+        shapes: tensor name -> shape, of the weights.
     """
     if not all(kind.endswith("ForCausalLM") for kind in config.get("architectures") or ["?"]):
         return  # Reranker.load says what is wrong with it
@@ -116,11 +116,18 @@ def check_size(path, config, stored):
             model = AutoModelForCausalLM.from_config(described, trust_remote_code=False)
     except Exception as error:  # whatever a wrong value leads to, in any of the model classes
         raise InputError(f"{path / 'config.json'} does not describe a model: {one_line(error)}") from None
-    needed = sum(parameter.numel() for parameter in model.parameters())
+    parameters = dict(model.named_parameters())
+    needed = sum(parameter.numel() for parameter in parameters.values())
+    stored = sum(math.prod(shape) for shape in shapes.values())
     if needed > 1.01 * stored:
         raise InputError(
             f"{path / 'config.json'} describes a model of {needed / 1e6:.1f} M parameters and the weights hold "
             f"{stored / 1e6:.1f} M; the rest would be random. One of the two belongs to another model."
+        )
+    missing = sorted(parameters.keys() - shapes.keys())
+    if missing and shapes.keys() <= parameters.keys():  # other names in the file could be these, spelt the old way
+        raise InputError(
+            f"The weights in {path} lack {missing[0]}, which would be random; copy or download them again."
         )
 
 

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from course_utils.checkpoint import INDEX, WEIGHTS, check_folder, inside, read_header, read_json
 from course_utils.data import read_pairs
@@ -440,6 +441,14 @@ def test_weights_of_a_smaller_model_are_not_filled_up_at_random(folder, tokenize
     tiny_model(tokenizer, layers=2, intermediate_size=32).save_pretrained(folder)
     change(folder / "config.json", intermediate_size=64)
     with pytest.raises(InputError, match="the rest would be random"):
+        load(folder)
+
+
+def test_one_missing_tensor_is_named(folder):
+    weights = load_file(folder / WEIGHTS)
+    del weights["model.layers.1.self_attn.q_norm.weight"]
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lack model\.layers\.1\.self_attn\.q_norm\.weight, which would be random"):
         load(folder)
 
 
