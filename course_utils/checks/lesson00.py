@@ -1,0 +1,91 @@
+"""Checks for the exercises of lesson 00, Start here."""
+
+import math
+import random
+
+import numpy as np
+
+from course_utils.checks import need, ok
+from course_utils.data import leaks
+from course_utils.reranker import sigmoid
+
+
+def check_ranking(documents, right, ranking):
+    """Exercise 1: ``ranking`` is the ranking of the learner's own documents; ``right`` the place of the right one."""
+    need(len(set(documents)) >= 4, f"There are {len(set(documents))} different documents; write at least 4.")
+    need(
+        right in range(len(documents)), f"right is {right}; it is a place in documents, from 0 to {len(documents) - 1}."
+    )
+    found = sorted(r.index for r in ranking)
+    need(found == list(range(len(documents))), "The ranking does not hold each of your documents once.")
+    need(all(r.document == documents[r.index] for r in ranking), "The ranking belongs to other documents.")
+    scores = np.array([r.score for r in ranking])
+    need((np.diff(scores) <= 0).all(), "The scores do not fall from the first line to the last: best comes first.")
+    gap = np.abs(np.array([r.probability for r in ranking]) - sigmoid(scores)).max()
+    need(gap < 1e-4, "The probabilities do not belong to the scores.")
+    place = next(i for i, r in enumerate(ranking, 1) if r.index == right)
+    ok(f"Right: {len(documents)} documents in order. Yours stands on rank {place}.")
+
+
+def check_ndcg(ndcg):
+    """Exercise 2: ``ndcg(labels)`` of labels (0 or 1) in ranked order, best rank first, at most 10 of them."""
+    random_ = random.Random(0)
+    cases = [[1, 0, 0], [0, 1, 0], [0, 1, 0, 1], [1, 1, 0], [0, 0, 0, 1, 1]]
+    cases += [[random_.randint(0, 1) for _ in range(random_.randint(2, 9))] + [1] for _ in range(20)]
+    for labels in cases:
+        answer = ndcg(list(labels))
+        need(isinstance(answer, (int, float, np.floating)), f"Return one number, not a {type(answer).__name__}.")
+        gain = sum(1 / math.log2(rank + 1) for rank, label in enumerate(labels, 1) if label)
+        best = sum(1 / math.log2(rank + 1) for rank in range(1, sum(labels) + 1))
+        near = math.isclose(answer, gain, rel_tol=1e-6) and not math.isclose(answer, gain / best, rel_tol=1e-6)
+        need(
+            not near,
+            f"For {labels} you return the gain {gain:.3f}; divide it by the gain of the best order, {best:.3f}.",
+        )
+        need(
+            math.isclose(answer, gain / best, rel_tol=1e-6),
+            f"For {labels} the gain is {gain:.3f}, the best gain {best:.3f}, so nDCG {gain / best:.3f}; "
+            f"you return {answer:.3f}.",
+        )
+    answer = ndcg([0, 0, 0])
+    need(answer == 0, f"With no right document nDCG is 0 here; you return {answer}.")
+    ok(f"Right: {len(cases) + 1} rankings, among them one without a right document.")
+
+
+def check_winners(answer, before, after):
+    """Exercise 3: ``answer`` is (better, worse, same), the queries by the change of their nDCG@10."""
+    change = after.per_query() - before.per_query()
+    truth = (int((change > 0).sum()), int((change < 0).sum()), int((change == 0).sum()))
+    need(len(tuple(answer)) == 3, "Give three numbers: better, worse, same.")
+    answer = tuple(int(n) for n in answer)
+    need(sum(answer) == len(change), f"Your numbers sum to {sum(answer)}; there are {len(change)} queries.")
+    need(
+        answer != (truth[1], truth[0], truth[2]) or truth[0] == truth[1],
+        "Better and worse are swapped: take after minus before.",
+    )
+    need(answer == truth, f"Your numbers are {answer}. Compare query by query: per_query() gives one value for each.")
+    ok(f"Right: {truth[0]} better, {truth[1]} worse, {truth[2]} the same.")
+
+
+def check_adapted(train, dev, test, before, after, done):
+    """Exercise 4: a reranker adapted to another domain, measured before and after on the same test queries."""
+    for name, other in (("train", train), ("dev", dev)):
+        queries, documents = leaks(other, test)
+        need(
+            not queries and not documents,
+            f"{name} and test share {(queries or documents or [''])[0]!r}; keep them apart.",
+        )
+    labels = [g.relevance for g in test]
+    need(before.relevance == labels, "before was not measured on these test queries.")
+    need(after.relevance == labels, "after was not measured on these test queries.")
+    same = all(np.array_equal(a, b) for a, b in zip(before.scores, after.scores, strict=True))
+    need(
+        not same or done.best_epoch == 0,
+        "before and after hold the same scores, although training kept a later epoch: measure before you train.",
+    )
+    need(
+        same or done.best_epoch > 0,
+        "before and after differ although training kept the base: both must come from one reranker.",
+    )
+    change = after.summary["ndcg@10"] - before.summary["ndcg@10"]
+    ok(f"Right: {len(test)} unseen queries, nDCG@10 changed by {change:+.3f}; epoch {done.best_epoch} was kept.")

@@ -1,0 +1,160 @@
+"""Checks for the exercises of lesson 04, Training."""
+
+import math
+import random
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from course_utils.checks import need, ok
+from course_utils.data import Group
+
+
+def check_listwise(listwise):
+    """Exercise 1: ``listwise(scores, labels)`` of one query; every right document against the wrong ones."""
+    generator = torch.Generator().manual_seed(0)
+    for n, right in ((3, [1]), (8, [0]), (8, [2, 5]), (6, [0, 1, 2, 3])):
+        scores = 3 * torch.randn(n, generator=generator)
+        labels = torch.zeros(n)
+        labels[right] = 1
+        # torch's own cross-entropy: one row a right document, which stands in front of all wrong ones.
+        wrong = scores[labels == 0]
+        rows = torch.stack([torch.cat([scores[[i]], wrong]) for i in right])
+        expected = float(cross_entropy(rows, torch.zeros(len(right), dtype=torch.long)))
+        answer = float(listwise(scores.clone(), labels.clone()))
+        crowd = float(-torch.log_softmax(scores, 0)[right].mean())
+        what = f"{n} documents, {len(right)} of them right"
+        need(
+            len(right) == 1 or not math.isclose(answer, crowd, rel_tol=1e-4),
+            f"With {what}, you let right documents compete with each other; put each against the wrong ones alone.",
+        )
+        need(
+            len(right) == 1 or not math.isclose(answer, expected * len(right), rel_tol=1e-4),
+            f"With {what}, you return the sum; take the mean over the right documents.",
+        )
+        need(not math.isclose(answer, -expected, rel_tol=1e-4), "The sign is turned round: a loss is above 0.")
+        need(
+            math.isclose(answer, expected, rel_tol=1e-4, abs_tol=1e-6),
+            f"With {what}, the loss is {expected:.4f}; you return {answer:.4f}.",
+        )
+    answer = float(listwise(torch.tensor([1000.0, 990.0, -1000.0]), torch.tensor([0.0, 1.0, 0.0])))
+    need(math.isfinite(answer), "With scores of 1000 your loss is not a number: exp overflows. Use torch.log_softmax.")
+    need(abs(answer - 10) < 0.01, f"With scores 1000, 990 (right) and -1000 the loss is 10; you return {answer:.4f}.")
+    ok("Right: the same as torch's cross-entropy, for one and for several right documents, and without overflow.")
+
+
+def check_epoch(epoch_to_keep):
+    """Exercise 2: ``epoch_to_keep(history)`` returns the number of the epoch whose weights are worth keeping."""
+
+    def history(ndcg, dev_loss, first=0):
+        return [
+            {"epoch": first + i, "loss": None if first + i == 0 else 2 / (first + i), "dev_loss": b, "ndcg@10": a}
+            for i, (a, b) in enumerate(zip(ndcg, dev_loss, strict=True))
+        ]
+
+    cases = (
+        ("dev nDCG@10 rises to the end", history([0.5, 0.6, 0.7, 0.8], [2.0, 1.5, 1.2, 1.1]), 3),
+        ("dev nDCG@10 is best in epoch 2 and the training loss falls on", history([0.5, 0.6, 0.7, 0.6], [2, 1.5, 1.2, 1.4]), 2),
+        ("dev loss is lowest in epoch 1, dev nDCG@10 best in epoch 3", history([0.5, 0.6, 0.62, 0.7], [2, 1.1, 1.3, 1.5]), 3),
+        ("no epoch beats the base", history([0.5, 0.4, 0.45], [2.0, 2.5, 2.4]), 0),
+        ("epochs 2 and 4 are equally good, and the earlier one is further from overfitting", history([0.5, 0.6, 0.7, 0.6, 0.7], [2, 1.5, 1.2, 1.3, 1.4]), 2),
+        ("the history begins with epoch 1", history([0.5, 0.7, 0.6], [2, 1.5, 1.6], first=1), 2),
+    )  # fmt: skip
+    for what, rows, expected in cases:
+        answer = epoch_to_keep([dict(row) for row in rows])
+        need(answer == expected, f"When {what}, keep epoch {expected}; you return {answer}.")
+    ok(f"Right: {len(cases)} histories, among them one in which the base stays best.")
+
+
+def moved_labels(groups, share, seed=0):
+    """Return (groups, indices): in a share of the groups the right label sits on a wrong document.
+
+    The number of right documents stays, so that counting does not find them.
+    """
+    random_ = random.Random(seed)
+    chosen = set(random_.sample(range(len(groups)), round(share * len(groups))))
+    out = []
+    for i, g in enumerate(groups):
+        relevance = g.relevance
+        if i in chosen:
+            labels = list(relevance)
+            a = random_.choice([j for j, r in enumerate(labels) if r])
+            b = random_.choice([j for j, r in enumerate(labels) if not r])
+            labels[a], labels[b] = 0, 1
+            relevance = tuple(labels)
+        out.append(Group(g.query, g.documents, relevance, g.topic))
+    return out, chosen
+
+
+def check_suspects(suspects):
+    """Exercise 3: ``suspects(groups, scores)`` returns all indices of groups, most suspicious first."""
+    random_ = random.Random(0)
+    clean = [
+        Group(f"query {i}", tuple(f"document {i} {j}" for j in range(8)), tuple(int(j in right) for j in range(8)))
+        for i in range(50)
+        for right in [random_.sample(range(8), random_.choice([1, 1, 2]))]
+    ]
+    # A model that ranks each query as it should be; its scores differ in level from query to query.
+    scores = []
+    for g in clean:
+        level = random_.gauss(0, 5)
+        scores.append([level + 3 * r + random_.uniform(-1, 1) for r in g.relevance])
+    groups, moved = moved_labels(clean, 0.2)
+    answer = [int(i) for i in suspects(groups, scores)]
+    need(sorted(answer) == list(range(len(groups))), f"Return each index from 0 to {len(groups) - 1} once.")
+    first, last = set(answer[: len(moved)]), set(answer[-len(moved) :])
+    need(len(last & moved) < 0.8 * len(moved), "The order is turned round: the most suspicious comes first.")
+    need(
+        first == moved,
+        f"Of {len(moved)} queries with a moved label you list {len(first & moved)} among the first {len(moved)}. Judge "
+        "the order within each query; the level of the scores differs from query to query.",
+    )
+    ok(f"Right: the {len(moved)} queries with a moved label stand in front of the other {len(groups) - len(moved)}.")
+
+
+def check_batches(batches):
+    """Exercise 4: ``batches(lengths, size)`` returns lists of indices; little padding, no more batches than needed."""
+    random_ = random.Random(0)
+
+    def computed(lengths, parts):
+        return sum(len(b) * max(lengths[i] for i in b) for b in parts)
+
+    def sliced(order, size):
+        return [order[i : i + size] for i in range(0, len(order), size)]
+
+    for n, size in ((8, 4), (30, 8), (101, 8), (5, 16)):
+        lengths = [random_.choice((30, 60, 90, 400)) + random_.randint(0, 20) for _ in range(n)]
+        parts = [list(b) for b in batches(list(lengths), size)]
+        what = f"With {n} prompts and a size of {size}"
+        need(
+            sorted(i for b in parts for i in b) == list(range(n)),
+            f"{what}, not every index from 0 to {n - 1} occurs once.",
+        )
+        need(all(0 < len(b) <= size for b in parts), f"{what}, a batch is empty or holds more than {size}.")
+        need(
+            len(parts) == -(-n // size),
+            f"{what}, {-(-n // size)} batches are enough; you make {len(parts)}. Batches of one have no padding and no speed.",
+        )
+        up = sorted(range(n), key=lengths.__getitem__)
+        bound = max(computed(lengths, sliced(up, size)), computed(lengths, sliced(up[::-1], size)))
+        tokens = computed(lengths, parts)
+        need(tokens <= bound, f"{what}, {tokens} tokens are computed, padding included; {bound} are enough.")
+    ok("Right: every prompt once, full batches, as little padding as sorting gives.")
+
+
+def check_search(search):
+    """Exercise 5: ``search(measure, start)`` returns the best rate, factor 4 apart, winner inside what was tried."""
+    for steps in (0, 1, -1, 3, -4):
+        peak, tried = 5e-4 * 4.0**steps, []
+
+        def measure(rate, peak=peak, tried=tried):
+            tried.append(float(rate))
+            return 0.8 - 0.05 * abs(math.log(rate / peak, 4))
+
+        answer = search(measure, 5e-4)
+        what = f"With the best rate at {peak:.2g}"
+        need(answer is not None and math.isclose(answer, peak, rel_tol=0.01), f"{what}, you return {answer}.")
+        inside = tried and min(tried) < 0.9 * peak and max(tried) > 1.1 * peak
+        need(inside, f"{what}, the winner lies at the edge of what you tried.")
+        need(len(tried) <= abs(steps) + 3, f"{what}, {abs(steps) + 3} runs are enough; you made {len(tried)}.")
+    ok("Right: five hills, each top found and seen from both sides, without a wasted run.")
