@@ -1,7 +1,5 @@
 """The update gate: a new version replaces the one in use only if it is better for sure and nothing guarded falls."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from course_utils.checkpoint import read_json
 from course_utils.compare import evaluate, paired_bootstrap
 from course_utils.continual import Stage, check_strategy, choose_layers, learn, parts
 from course_utils.data import check_no_leak, rankable, subset
+from course_utils.delta import groups_fingerprint
 from course_utils.errors import InputError
 from course_utils.training import trained_tensors
 from course_utils.versions import RECORD, begin, load_version, publish
@@ -80,12 +79,17 @@ def update(folder, reranker, new, target, guards, *, margin=0.02, earlier=(), st
             check_no_leak(list(stage.train) + list(stage.dev or []), groups, (f"stage {stage.name}", name))
     choose_layers(model, layers)
     previous = begin(folder, reranker)
+    begun = read_json(folder / previous / RECORD)
     names = {name for name, p in model.named_parameters() if p.requires_grad}
-    begun_with = set(read_json(folder / previous / RECORD)["tensors"])
-    if names != begun_with:
+    if names != set(begun["tensors"]):
         raise InputError(
-            f"The versions in {folder} hold {len(begun_with)} tensors and layers={layers} trains {len(names)}; "
+            f"The versions in {folder} hold {len(begun['tensors'])} tensors and layers={layers} trains {len(names)}; "
             "use the layers that the folder was begun with, or another folder."
+        )
+    if begun["instruction"] != reranker.instruction:
+        raise InputError(
+            f'The versions in {folder} were made with the instruction "{begun["instruction"]}"; '
+            "set reranker.instruction to it, or use another folder."
         )
     load_version(folder, reranker, previous)
     held = trained_tensors(model)
@@ -101,7 +105,7 @@ def update(folder, reranker, new, target, guards, *, margin=0.02, earlier=(), st
             "previous": previous,
             "stage": new.name,
             "queries": len(new.train),
-            "data": data_fingerprint(new.train),
+            "data": groups_fingerprint(new.train),
             "strategy": check_strategy(strategy),
             "learned": {k: v for k, v in done.items() if k != "stage"},
             "agreement": agreed,
@@ -175,9 +179,3 @@ def put_back(model, tensors):
             p.data = tensors[name].to(p.device)
             p.grad = None
     model.eval()
-
-
-def data_fingerprint(groups):
-    """Return a short hash of the texts and labels of groups."""
-    rows = json.dumps([[g.query, g.documents, g.relevance] for g in groups], ensure_ascii=False)
-    return hashlib.sha256(rows.encode()).hexdigest()[:16]

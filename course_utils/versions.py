@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from course_utils.checkpoint import read_json
+from course_utils.delta import attached, weights_fingerprint
 from course_utils.errors import InputError
 from course_utils.training import TENSORS, load_tensors, trained_tensors
 
@@ -67,24 +68,30 @@ def publish(folder, reranker, record):
     made = datetime.now(UTC)
     name = f"v{number:04d}-{made:%Y%m%d-%H%M%S}"
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    save_file(tensors, temporary / TENSORS)
-    record = {
-        "version": name,
-        "made": made.isoformat(timespec="seconds"),
-        **record,
-        "base": base_fingerprint(reranker.model, tensors),
-        "instruction": reranker.instruction,
-        "sha256": sha256(temporary / TENSORS),
-        "tensors": sorted(tensors),
-    }
-    (temporary / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.chmod(0o755)
-    for path in (temporary / TENSORS, temporary / RECORD, temporary):
+    try:
+        save_file(tensors, temporary / TENSORS)
+        record = {
+            "version": name,
+            "made": made.isoformat(timespec="seconds"),
+            **record,
+            "base": frozen_fingerprint(reranker.model, tensors),
+            "instruction": reranker.instruction,
+            "sha256": sha256(temporary / TENSORS),
+            "tensors": sorted(tensors),
+        }
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        (temporary / RECORD).write_text(text, encoding="utf-8")
+        temporary.chmod(0o755)
+        for path in (temporary / TENSORS, temporary / RECORD, temporary):
+            force_to_disk(path)
+        place = folder / name if record["accepted"] else folder / ASIDE / name
+        place.parent.mkdir(exist_ok=True)
+        temporary.rename(place)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for path in {place.parent, folder}:
         force_to_disk(path)
-    place = folder / name if record["accepted"] else folder / ASIDE / name
-    place.parent.mkdir(exist_ok=True)
-    temporary.rename(place)
-    force_to_disk(place.parent)
     if record["accepted"]:
         set_current(folder, name)
     return place
@@ -111,7 +118,7 @@ def force_to_disk(path):
 
 
 def load_version(folder, reranker, name=None):
-    """Put a version into the reranker and return its record.
+    """Put a version, its instruction included, into the reranker and return its record.
 
     Args:
         folder: the folder of versions.
@@ -121,20 +128,28 @@ def load_version(folder, reranker, name=None):
     Raises:
         InputError: no such version, a damaged one, another base. The reranker is unchanged then.
     """
-    name = name or current_version(folder)
-    path = Path(folder) / name
-    if not re.fullmatch(rf"({ASIDE}/)?{NAME}", str(name)) or not (path / RECORD).is_file():
-        raise InputError(f'{folder} has no version "{str(name)[:60]}".')
-    record = read_json(path / RECORD)
-    if not (path / TENSORS).is_file() or sha256(path / TENSORS) != record.get("sha256"):
-        raise InputError(f"{path / TENSORS} is damaged: its content is not what {RECORD} says. Use another version.")
-    tensors = load_file(path / TENSORS)
-    if base_fingerprint(reranker.model, tensors) != record.get("base"):
+    if attached(reranker) is not None:
+        raise InputError("A delta is attached to this reranker; detach it before a version is loaded.")
+    record, path = check_version(folder, name or current_version(folder))
+    tensors = load_file(path)
+    if frozen_fingerprint(reranker.model, tensors) != record.get("base"):
         raise InputError(
             f"{path} was made for another base than {reranker.name or 'this reranker'}; load that base first."
         )
     load_tensors(reranker.model, tensors)
+    reranker.instruction = record["instruction"]
     return record
+
+
+def check_version(folder, name):
+    """Return (record, path of the tensors) of a version; raise InputError when it is missing or damaged."""
+    place = Path(folder) / str(name)
+    if not re.fullmatch(rf"({ASIDE}/)?{NAME}", str(name)) or not (place / RECORD).is_file():
+        raise InputError(f'{folder} has no version "{str(name)[:60]}".')
+    record, path = read_json(place / RECORD), place / TENSORS
+    if not path.is_file() or sha256(path) != record.get("sha256"):
+        raise InputError(f"{path} is damaged: its content is not what {RECORD} says. Use another version.")
+    return record, path
 
 
 def rollback(folder, reranker=None):
@@ -147,9 +162,7 @@ def rollback(folder, reranker=None):
     previous = read_json(Path(folder) / now / RECORD).get("previous")
     if not previous:
         raise InputError(f"{now} is the first version in {folder}: there is nothing to go back to.")
-    path = Path(folder) / previous
-    if not (path / TENSORS).is_file() or sha256(path / TENSORS) != read_json(path / RECORD).get("sha256"):
-        raise InputError(f"{path} is gone or damaged, so {now} stays in use.")
+    check_version(folder, previous)
     if reranker is not None:
         load_version(folder, reranker, previous)
     set_current(folder, previous)
@@ -175,14 +188,9 @@ def version_table(folder):
     return "\n".join(lines)
 
 
-def base_fingerprint(model, names):
-    """Return a short hash of all parameters that are not in ``names``: what a version needs to be the same."""
-    digest = hashlib.sha256()
-    for name, p in sorted(model.named_parameters()):
-        digest.update(f"{name} {tuple(p.shape)}".encode())
-        if name not in names:
-            digest.update(str(p.dtype).encode() + p.detach().contiguous().view(torch.uint8).cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+def frozen_fingerprint(model, names):
+    """Return a short hash of all parameters that are not in ``names``: a version fits only where these are the same."""
+    return weights_fingerprint(model, {name: torch.zeros(()) for name in names})
 
 
 def sha256(path):
