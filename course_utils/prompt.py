@@ -39,7 +39,7 @@ def prompt_text(query, document, instruction=DEFAULT_INSTRUCTION):
 def yes_no_ids(tokenizer):
     """Return the token ids of "yes" and "no".
 
-    Raises InputError when either word is not a single token: such a tokenizer cannot carry a yes/no judgement.
+    Raises InputError when either word is not a single token of its own: such a tokenizer cannot carry a judgement.
     """
     ids = []
     for word in ("yes", "no"):
@@ -47,6 +47,8 @@ def yes_no_ids(tokenizer):
         if len(tokens) != 1:
             raise InputError(f'"{word}" is {len(tokens)} tokens in this tokenizer, not one: choose another base model.')
         ids.append(tokens[0])
+    if ids[0] == ids[1] or tokenizer.unk_token_id in ids:
+        raise InputError('This tokenizer does not know the words "yes" and "no": choose another base model.')
     return tuple(ids)
 
 
@@ -107,7 +109,10 @@ def encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_length
     tail = tokenizer.encode(SUFFIX, add_special_tokens=False)
     room = max_length - len(head) - len(tail)
     texts = [content_text(q, d, instruction) for q, documents in groups for d in documents]
-    contents = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    # A document that spells <|im_end|> stays text: it must not close the user's turn and answer in the model's place.
+    contents = (
+        tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"] if texts else []
+    )
     truncated = 0
     if any(len(ids) > room for ids in contents):
         for query, _ in groups:
