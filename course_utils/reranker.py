@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from course_utils import prompt
+from course_utils import processes, prompt
 from course_utils.errors import InputError
 from course_utils.forward import (
     bucket_size,
@@ -87,7 +87,7 @@ class Reranker:
         """
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-        folder = model_folder(name, revision)
+        folder = model_folder(name, revision, quiet=quiet)
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -100,6 +100,8 @@ class Reranker:
                 "not with a classification head."
             )
         device = device or pick_device()
+        if device == "cuda" and "LOCAL_RANK" in os.environ:
+            device = f"cuda:{os.environ['LOCAL_RANK']}"  # under accelerate launch each process has its own GPU
         size = sum(p.stat().st_size for p in folder.glob("*.safetensors")) / 2
         dtype = dtype or pick_dtype(device, size)
         try:
@@ -133,15 +135,15 @@ class Reranker:
 
     @torch.inference_mode()
     def score_encoded(self, encoded):
-        """Return one float32 array of logits a query for EncodedGroups."""
+        """Return one float32 array of logits a query for EncodedGroups; several processes score a share each."""
         share = supports_sharing(self.model)
-        scores = [np.empty(len(own), dtype=np.float32) for own in encoded.candidates]
-        for batch in token_batches(encoded, self.batch_tokens):
+        scores = [np.zeros(len(own), dtype=np.float32) for own in encoded.candidates]
+        for batch in own_batches(encoded, self.batch_tokens, self.device):
             if share:
                 self._score_shared(encoded, batch, scores)
             else:
                 self._score_plain(encoded, batch, scores)
-        return scores
+        return gather_scores(scores, self.device)
 
     def _score_shared(self, encoded, batch, scores):
         candidates = [[encoded.candidates[g][c] for c in own] for g, own in batch]
@@ -202,6 +204,12 @@ class Reranker:
         bar.close()
         return np.concatenate(out) if out else np.empty(0, dtype=np.float32)
 
+    def score_file(self, pairs, path, progress=True):
+        """Score a file or iterable of pairs of any length into a file of JSON lines; see ``scoring.score_file``."""
+        from course_utils.scoring import score_file
+
+        return score_file(self, pairs, path, progress)
+
     def rank(self, query, documents, top_k=None):
         """Return the documents as Ranked, best first; equal scores keep their input order.
 
@@ -259,6 +267,23 @@ def token_batches(encoded, batch_tokens):
             start = stop
     if batch:
         yield batch
+
+
+def own_batches(encoded, batch_tokens, device="cpu"):
+    """Return those of ``token_batches`` that this process computes: all of them where there is one process."""
+    rank, count = processes.join(device)
+    if count > 1:
+        tokens = sum(len(ids) for own in encoded.candidates for ids in own)
+        batch_tokens = min(batch_tokens, tokens // count + 1)  # one short list is divided, too
+    return list(token_batches(encoded, batch_tokens))[rank::count]
+
+
+def gather_scores(scores, device):
+    """Return score arrays in which every process has filled in its share and left the rest 0."""
+    if not processes.started() or not scores:
+        return scores
+    flat = processes.total(torch.from_numpy(np.concatenate(scores)).to(device)).cpu().numpy()
+    return np.split(flat, np.cumsum([len(own) for own in scores])[:-1])
 
 
 def read_settings(folder):

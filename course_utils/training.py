@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from course_utils import processes
 from course_utils.compare import evaluate_scores
 from course_utils.data import check_no_leak, rankable, split, subset
 from course_utils.errors import InputError
@@ -37,10 +39,11 @@ from course_utils.freezing import (
 )
 from course_utils.losses import LOSSES
 from course_utils.profile import has_fast_bf16
-from course_utils.reranker import token_batches
-from course_utils.trunk import build_trunk, can_cache, remove_stale
+from course_utils.reranker import gather_scores, own_batches
+from course_utils.trunk import build_trunk, can_cache, fingerprint, remove_stale, trunk_name
 
 TENSORS = "trained.safetensors"
+START = "start.safetensors"
 
 
 class TrainingError(InputError):
@@ -172,10 +175,11 @@ class GroupTrainer(Trainer):
         """Return the batch loss; raise TrainingError with the cause when it is not finite."""
         index = inputs["index"]
         out = model(**inputs)
-        if not torch.isfinite(out["loss"]):
+        mean = float(processes.total(out["loss"].detach().clone())) / self.args.world_size
+        if not np.isfinite(mean):
             raise TrainingError(self._explain(out["scores"], index))
         if self.model.training:
-            self.batch_losses.append(float(out["loss"].detach()))
+            self.batch_losses.append(mean)
         return (out["loss"], out) if return_outputs else out["loss"]
 
     def _explain(self, scores, index):
@@ -207,13 +211,13 @@ class GroupTrainer(Trainer):
 
     @torch.no_grad()
     def dev_metrics(self):
-        """Return {"ndcg@10", "loss"} on the dev groups with the current weights."""
+        """Return {"ndcg@10", "loss"} on the dev groups with the current weights; processes score a share each."""
         source, scorer = self.dev_source, self.model
         training = scorer.training
         scorer.eval()
-        scores = [np.empty(len(c), dtype=np.float32) for c in source.encoded.candidates]
+        scores = [np.zeros(len(c), dtype=np.float32) for c in source.encoded.candidates]
         sharing = supports_sharing(scorer.model)
-        for batch in token_batches(source.encoded, self.batch_tokens):
+        for batch in own_batches(source.encoded, self.batch_tokens):
             inputs = self._prepare_inputs(source.collate(batch, sharing, bucket_size(self.args.device)))
             index = inputs.pop("index")
             with self.compute_loss_context_manager():
@@ -221,6 +225,7 @@ class GroupTrainer(Trainer):
             for (g, c), value in zip(index, out.float().tolist(), strict=True):
                 scores[g][c] = value
         scorer.train(training)
+        scores = gather_scores(scores, self.args.device)
         if not all(np.isfinite(s).all() for s in scores):
             raise TrainingError("The dev scores are not finite: lower the learning rate or leave fp16.")
         flat = torch.tensor(np.concatenate(scores))
@@ -371,6 +376,12 @@ def adapt(
         mixed += subset(rankable(replay), max(1, round(replay_share * len(train))), seed)
     set_seed(seed)
     model = reranker.model
+    rank, count = processes.join(reranker.device)
+    main, quiet = rank == 0, quiet or rank > 0
+    if count > 1 and len(mixed) < batch_queries:
+        raise InputError(f"{len(mixed)} training queries are fewer than batch_queries {batch_queries}: lower it.")
+    if batch_queries % count:
+        raise InputError(f"batch_queries {batch_queries} cannot be shared by {count} processes; choose a multiple.")
     table = _choose_trainable(model, layers)
     dtypes = {n: p.dtype for n, p in model.named_parameters() if p.requires_grad}
     for p in model.parameters():
@@ -379,36 +390,41 @@ def adapt(
     rate = learning_rate or default_learning_rate(model)
     temporary = None
     if work_dir is None:
-        temporary = work_dir = tempfile.mkdtemp(prefix="adapt-")
+        if int(os.environ.get("LOCAL_WORLD_SIZE", count)) < count:
+            raise InputError(
+                "On several machines give a work_dir that all of them see: checkpoints and states go there."
+            )
+        temporary = work_dir = processes.from_main(tempfile.mkdtemp(prefix="adapt-") if main else None)
     work = Path(work_dir)
     work.mkdir(parents=True, exist_ok=True)
     try:
         below = first_trainable_layer(model)
         use_cache = cache and supports_sharing(model) and can_cache(model, below)
-        sources = []
-        for groups in (mixed, dev):
-            encoded = reranker.encode([(g.query, g.documents) for g in groups])
-            trunk = None
-            if use_cache:
-                if not sources:
-                    remove_stale(work / "trunk", model, below)
-                trunk = build_trunk(model, encoded, below, work / "trunk", reranker.batch_tokens, quiet)
-            sources.append(Source(groups, encoded, trunk))
+        sources = [Source(own, reranker.encode([(g.query, g.documents) for g in own])) for own in (mixed, dev)]
+        if use_cache:
+            weights = fingerprint(model, below)
+            if main:
+                remove_stale(work / "trunk", [trunk_name(weights, s.encoded) for s in sources])
+            for source in sources:
+                source.trunk = build_trunk(
+                    model, source.encoded, below, work / "trunk", reranker.batch_tokens, quiet, weights
+                )
         scorer = GroupScorer(reranker, below if use_cache else 0, loss, recompute, penalty)
-        start = trained_tensors(model)
-        settings = _settings(reranker, sources, start, locals())
+        settings = _settings(reranker, sources, locals())
         checkpoints = work / "checkpoints"
-        last = _resumable(checkpoints, settings) if resume else None
-        if last is None:
+        last = processes.from_main(_resumable(checkpoints, settings) if resume and main else None)
+        if last is None and main:
             shutil.rmtree(checkpoints, ignore_errors=True)
+            checkpoints.mkdir(parents=True)
+            save_file(trained_tensors(model), checkpoints / START)
+            (checkpoints / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        processes.wait()
         history = []
         trainer = _trainer(
             reranker, scorer, sources, checkpoints, history, quiet, rate=rate, epochs=epochs, seed=seed,
             batch_queries=batch_queries, weight_decay=weight_decay, mixed_precision=mixed_precision,
         )  # fmt: skip
         if last is None:
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            (checkpoints / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
             trainer.evaluate()
         else:
             record = json.loads((Path(last) / "history.json").read_text(encoding="utf-8"))
@@ -421,19 +437,20 @@ def adapt(
         model.to(reranker.device)
         best = max(history, key=lambda row: row["ndcg@10"])
         if best["epoch"] == 0:
-            load_tensors(model, start)
+            load_tensors(model, load_file(checkpoints / START))
             if not quiet:
                 print("no epoch beat the start on dev: the weights are unchanged")
         model.eval()
         for n, p in model.named_parameters():
             if n in dtypes:
                 p.data = p.data.to(dtypes[n])
+        processes.wait()  # nobody removes what another still reads
         return Adaptation(
             history, best["epoch"], time.perf_counter() - started, table.trainable, table.total, trainer.batch_losses,
             sorted(dtypes),
         )  # fmt: skip
     finally:
-        if temporary:
+        if temporary and main:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -445,13 +462,14 @@ def _choose_trainable(model, layers):
     return freeze_all_but_last(model, layers)
 
 
-def _settings(reranker, sources, start, given):
+def _settings(reranker, sources, given):
     digest = hashlib.sha256()
     for source in sources:
         for g in source.groups:
             digest.update(json.dumps([g.query, g.documents, g.relevance]).encode())
-    for name, value in sorted(start.items()):
-        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    for name, value in reranker.model.named_parameters():
+        if value.requires_grad:
+            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
     keys = ("layers", "epochs", "rate", "batch_queries", "weight_decay", "loss", "seed", "use_cache")
     return {
         **{k: given[k] for k in keys},
@@ -498,13 +516,10 @@ def _trainer(
             mixed_precision = "bf16"
         else:
             mixed_precision = "fp16" if device == "cuda" else "no"
-    processes = max(1, int(torch.distributed.get_world_size()) if torch.distributed.is_initialized() else _world_size())
-    if batch_queries % processes:
-        raise InputError(f"batch_queries {batch_queries} cannot be shared by {processes} processes; choose a multiple.")
     steps = max(1, len(sources[0].groups) // batch_queries) * epochs
     args = TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=batch_queries // processes,
+        per_device_train_batch_size=batch_queries // processes.join(device)[1],
         num_train_epochs=epochs,
         learning_rate=rate,
         weight_decay=weight_decay,
@@ -528,6 +543,8 @@ def _trainer(
         data_seed=seed,
         ddp_find_unused_parameters=True,
     )
+    if args.n_gpu > 1:
+        args._n_gpu = 1  # else the Trainer cuts batches for all GPUs; several GPUs are used with accelerate launch
     sharing = supports_sharing(reranker.model)
     progress = _Progress(history, quiet)
     trainer = GroupTrainer(
@@ -548,12 +565,6 @@ def _trainer(
     progress.trainer = trainer.progress_owner = trainer
     trainer.progress = progress
     return trainer
-
-
-def _world_size():
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def shuffle_labels(groups, share=1.0, seed=0):
