@@ -1,6 +1,7 @@
 """Lines that start other people's rerank servers on folders written by ``course_utils.export``.
 
-Tried over HTTP: Infinity and vLLM (on CPU), see benchmarks/export_matrix.md. The others are from their documentation and code.
+Tried over HTTP: Infinity 0.0.78 and vLLM 0.32 on CPU, see benchmarks/export_matrix.md; llama.cpp's converter was run. SGLang,
+TEI and Ollama could not be run: their lines come from their code and documentation.
 """
 
 import json
@@ -25,7 +26,8 @@ def serving_lines(causal="causal-lm", one_label="one-label", port=8000):
     return {
         "vLLM": f"vllm serve {causal} --runner pooling --hf_overrides '{overrides}' \\\n"
         f"  --chat-template {causal}/chat_template.jinja --port {port}\n"
-        "# POST /rerank: query, documents, instruction; use_activation false gives logits, the default probabilities.",
+        "# POST /rerank: query, documents, instruction; use_activation false gives logits, the default probabilities.\n"
+        "# max_tokens_per_doc cuts documents alone; truncate_prompt_tokens would cut the prompt.",
         "vLLM, one label": f"vllm serve {one_label} --runner pooling --chat-template {one_label}/chat_template.jinja "
         f"--port {port}",
         "SGLang": f"python -m sglang.launch_server --model-path {causal} --chat-template {causal}/chat_template.jinja \\\n"
