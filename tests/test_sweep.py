@@ -1,0 +1,106 @@
+"""Successive halving: who goes on, what is recorded, what the explanation says."""
+
+import pytest
+from trades import small_reranker, trade
+
+from course_utils import sweep as module
+from course_utils.compare import evaluate
+from course_utils.errors import InputError
+from course_utils.sweep import cut_negatives, sweep, words
+from course_utils.training import TrainingError, adapt
+
+TRAIN, DEV = trade("legal", "train", 32), trade("legal", "dev", 16)
+OPTIONS = {"cache": False, "quiet": True, "dev_queries": 16}
+
+
+def test_rounds_halve_the_settings_and_double_the_queries(tokenizer):
+    grid = {"learning_rate": [1e-6, 5e-3], "negatives": [1, 3]}
+    found = sweep(
+        lambda: small_reranker(tokenizer), TRAIN, DEV, grid, queries=32, rungs=3, layers=2, epochs=2, **OPTIONS
+    )
+    assert [sum(r["rung"] == i for r in found.rows) for i in range(3)] == [4, 2, 1]
+    assert [{r["queries"] for r in found.rows if r["rung"] == i} for i in range(3)] == [{8}, {16}, {32}]
+    last = [r for r in found.rows if r["rung"] == 2]
+    assert found.best == max(last, key=lambda r: r["ndcg@10"])["settings"]
+    assert found.best["learning_rate"] == 5e-3
+    for i in (0, 1):  # the better half went on
+        rung = sorted((r for r in found.rows if r["rung"] == i), key=lambda r: -r["ndcg@10"])
+        went_on = [r["settings"] for r in found.rows if r["rung"] == i + 1]
+        assert all(r["settings"] in went_on for r in rung[: len(rung) // 2])
+    # 2 epochs: 4 runs on 8 queries, 2 on 16, 1 on 32; the whole grid: 4 runs on 32.
+    assert "7 runs in 3 rounds went over 192 queries; the whole grid on all 32 would be 256" in found.why
+    table = str(found).splitlines()
+    assert table[0].startswith("| learning_rate | negatives | queries | dev nDCG@10")
+    assert len(table) == 2 + 7 + 2 and sum("**" in line for line in table) == 1 and "**" in table[2]
+    x, y = found.series()[words(found.best)]
+    assert x == [0, 8, 16, 32] and y[0] == found.start and y[-1] == max(r["ndcg@10"] for r in last)
+
+
+def test_the_full_run_repeats_the_best_row(tokenizer):
+    grid = {"negatives": [2]}
+    found = sweep(
+        lambda: small_reranker(tokenizer), TRAIN, DEV, grid, queries=32, rungs=1, **OPTIONS, layers=2, epochs=1
+    )
+    assert found.full == {"cache": False, "layers": 2, "epochs": 1}
+    reranker = small_reranker(tokenizer)
+    adapt(reranker, cut_negatives(TRAIN, found.best["negatives"]), DEV, quiet=True, **found.full)
+    assert evaluate(reranker, DEV).summary["ndcg@10"] == found.rows[0]["ndcg@10"]
+
+
+def test_a_setting_that_cannot_be_trained_is_a_row_and_drops_out(tokenizer, monkeypatch):
+    def fussy(reranker, train, dev, *, learning_rate, **options):
+        if learning_rate > 1:
+            raise TrainingError("The loss is not a number at step 3. Lower it.")
+        return adapt(reranker, train, dev, learning_rate=learning_rate, **options)
+
+    monkeypatch.setattr(module, "adapt", fussy)
+    grid = {"learning_rate": [9.0, 5e-3]}
+    options = {**OPTIONS, "layers": 1, "epochs": 1, "queries": 8}
+    found = sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, grid, rungs=1, **options)
+    assert found.best == {"learning_rate": 5e-3}
+    assert found.rows[0]["ndcg@10"] is None and "The loss is not a number at step 3" in str(found)
+    assert list(found.series()) == ["learning rate 0.005"]
+    with pytest.raises(InputError, match=r"No setting could be trained\. The last one said: The loss is not a number"):
+        sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, {"learning_rate": [9.0]}, rungs=1, **options)
+
+
+def test_a_gain_that_may_be_chance_is_called_so(tokenizer):
+    grid = {"learning_rate": [1e-7, 2e-7]}
+    options = {**OPTIONS, "layers": 1, "epochs": 1, "queries": 8}
+    found = sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, grid, rungs=1, **options)
+    assert "That gain may be chance" in found.why and "ahead of" in found.why
+    assert "clear lead" not in found.why
+
+
+def test_negatives_are_cut_and_right_answers_stay():
+    cut = cut_negatives(TRAIN, 1)
+    assert all(len(g.documents) == 2 and sum(g.relevance) == 1 for g in cut)
+    assert all(set(c.documents) <= set(g.documents) and c.query == g.query for c, g in zip(cut, TRAIN, strict=True))
+    assert cut_negatives(TRAIN, None) == cut_negatives(TRAIN, 9) == TRAIN
+
+
+def test_some_settings_of_a_large_grid_can_be_drawn(tokenizer):
+    options = {**OPTIONS, "layers": 1, "epochs": 1, "queries": 4}
+    grid = {"learning_rate": [i * 1e-4 for i in range(1, 50)]}
+    found = sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, grid, rungs=1, configurations=2, **options)
+    assert len({words(r["settings"]) for r in found.rows}) == 2
+
+
+@pytest.mark.parametrize(
+    ("grid", "options", "message"),
+    [
+        ({"speed": [1]}, {}, 'a setting "speed" that adapt does not know'),
+        ({"epochs": []}, {}, 'no list of values for "epochs"'),
+        ({"epochs": "12"}, {}, 'no list of values for "epochs"'),
+        ({"epochs": [1]}, {"keep": 1}, "keep is 1"),
+        ({"epochs": [1]}, {"queries": 8, "rungs": 3}, "The first rung would have 2 queries"),
+    ],
+)
+def test_wrong_arguments_are_named(tokenizer, grid, options, message):
+    with pytest.raises(InputError, match=message):
+        sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, grid, **options)
+
+
+def test_dev_must_not_be_trained_on(tokenizer):
+    with pytest.raises(InputError, match="train and dev share"):
+        sweep(lambda: small_reranker(tokenizer), TRAIN, TRAIN[:8], {"epochs": [1]})
