@@ -9,6 +9,8 @@ from pathlib import Path
 
 from course_utils.errors import InputError
 
+DEFAULT_EPOCHS = 3
+
 
 def build_parser():
     """Return the argument parser."""
@@ -30,7 +32,9 @@ def build_parser():
     adapt.add_argument("--test", required=True, metavar="E", help="labelled pairs, no query of them in T")
     adapt.add_argument("--general", metavar="G", help="labelled pairs of another kind: was anything forgotten?")
     adapt.add_argument("--layers", type=int, default=3, metavar="K", help="last layers that train (default 3)")
-    adapt.add_argument("--epochs", type=int, metavar="N", help="passes over the training queries")
+    adapt.add_argument(
+        "--epochs", type=int, metavar="N", help=f"passes over the training queries (default {DEFAULT_EPOCHS})"
+    )
     adapt.add_argument("--learning-rate", type=float)
     adapt.add_argument("--max-queries", type=int, metavar="Q", help="training queries to use at most")
     adapt.add_argument("--max-length", type=int, help="tokens of one prompt at most")
@@ -174,7 +178,7 @@ def adapt(args):
         queries = {g.query for g in [*seen, *test]}
         replay = [g for g in replay if g.query not in queries]
     done = train_last_layers(
-        reranker, train, layers=args.layers, epochs=args.epochs or default_epochs(reranker), replay=replay,
+        reranker, train, layers=args.layers, epochs=args.epochs or DEFAULT_EPOCHS, replay=replay,
         learning_rate=args.learning_rate, seed=args.seed, work_dir=Path(args.out) / "work",
     )  # fmt: skip
     after = evaluate(reranker, test)
@@ -211,11 +215,6 @@ def adapt(args):
     if general:
         print(f"general: nDCG@10 {general_before.summary['ndcg@10']:.3f} -> {general_after.summary['ndcg@10']:.3f}")
     print(f"{result['seconds']:.0f} s, peak {result['peak_memory_mb']:.0f} MB; model in {Path(args.out) / 'model'}")
-
-
-def default_epochs(reranker):
-    """Return the number of epochs ``adapt`` runs when none is given: small models need a few more."""
-    return 4 if sum(p.numel() for p in reranker.model.parameters()) < 50e6 else 3
 
 
 def evaluate(args):

@@ -118,8 +118,8 @@ def new_model(tokenizer, shape=None, seed=0):
     )
     model = Qwen3ForCausalLM(config)
     with torch.no_grad():
-        # Equal queries and keys make a token attend to its own copies from the start. With dense labels, matching then
-        # takes off within 10,000 pairs instead of not at all; without dense labels it does not help.
+        # Equal queries and keys make a token attend to its own copies from the start: with dense labels, matching then
+        # takes off within 10,000 pairs.
         model.get_input_embeddings().weight.normal_(0, shape["hidden_size"] ** -0.5)
         for layer in model.model.layers[:2]:
             layer.self_attn.k_proj.weight.normal_(0, shape["hidden_size"] ** -0.5)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from course_utils.cli import default_epochs, write_json
+from course_utils.cli import DEFAULT_EPOCHS, write_json
 from course_utils.compare import compare, evaluate, evaluate_scores, paired_bootstrap
 from course_utils.data import rankable, read_groups
 from course_utils.grid import DOMAINS, LANGUAGES, load_domain
@@ -73,7 +73,7 @@ def run_way(model, train, test, general, layers, seeds, zero, bm25, replay):
         reranker = Reranker.load(model, quiet=True)
         before = evaluate(reranker, general).summary["ndcg@10"]
         start = time.perf_counter()
-        adapt(reranker, train, layers=layers, epochs=default_epochs(reranker), seed=seed, replay=replay, quiet=True)
+        adapt(reranker, train, layers=layers, epochs=DEFAULT_EPOCHS, seed=seed, replay=replay, quiet=True)
         seconds.append(time.perf_counter() - start)
         after = evaluate(reranker, test)
         values.append(after.summary["ndcg@10"])
