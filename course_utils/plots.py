@@ -109,10 +109,15 @@ def before_after(rows, title="Before and after adaptation", metric="nDCG@10"):
     """
     with style():
         figure, axes = _new(title, "", metric, (8, 5.5))
-        ends = _spread([row[2] for row in rows], 0.035)
+        low = min(v for row in rows for v in row[1:3])
+        span = max(0.2, max(v for row in rows for v in row[1:3]) - low)
+        ends = _spread([row[2] for row in rows], 0.07 * span)
         for i, (row, y) in enumerate(zip(rows, ends, strict=True)):
             colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
             axes.plot([0, 1], row[1:3], color=colour, marker=marker)
+            if len(row) > 3:
+                x, ends_of_interval = 1 - 0.012 * i, [row[1] + row[3], row[1] + row[4]]
+                axes.plot([x, x], ends_of_interval, color=colour, marker="_", lw=1.5)
             axes.annotate(
                 f"{row[0]}  {row[1]:.2f} → {row[2]:.2f}", (1, row[2]), (1.06, y), textcoords="data", color=colour,
                 va="center", annotation_clip=False,
@@ -120,14 +125,20 @@ def before_after(rows, title="Before and after adaptation", metric="nDCG@10"):
         axes.set_xticks([0, 1], ["before", "after"])
         axes.set_xlim(-0.15, 1.05)
         axes.grid(axis="x", visible=False)
+        _widen(axes, 0.2)
     figure.alt = f"Slope chart of {metric}: " + "; ".join(f"{r[0]} from {r[1]:.2f} to {r[2]:.2f}" for r in rows)
     return figure
 
 
+def _widen(axes, least):
+    """Make the y axis show at least ``least``, so that a hair's breadth does not look like a mountain."""
+    low, high = axes.get_ylim()
+    missing = max(0.0, least - (high - low)) / 2
+    axes.set_ylim(low - missing, high + missing)
+
+
 def _spread(values, gap):
-    """Return label heights near ``values`` that are at least ``gap`` of their range apart."""
-    span = max(1e-6, max(values) - min(values))
-    gap = gap * max(span, 0.2) * 2
+    """Return label heights near ``values`` that are at least ``gap`` apart."""
     order, out = np.argsort(values), np.array(values, dtype=float)
     for a, b in itertools.pairwise(order):
         out[b] = max(out[b], out[a] + gap)
@@ -150,6 +161,7 @@ def training_curve(history, title="Training: one point an epoch"):
         right.annotate("kept", (best["epoch"], best["ndcg@10"]), (0, 10), textcoords="offset points", ha="center")
         right.set(xlabel="epoch", ylabel="held-out nDCG@10")
         right.margins(y=0.2)
+        _widen(right, 0.05)
         for axes in (left, right):
             axes.set_xticks(epochs)
         figure.tight_layout()
@@ -232,7 +244,7 @@ def heatmap(values, rows, columns, title, label="nDCG@10", signed=False):
     return figure
 
 
-def lines(series, xlabel, ylabel, title, log_x=False, best=None):
+def lines(series, xlabel, ylabel, title, log_x=False, best=None, least=0.0):
     """Draw named lines.
 
     Args:
@@ -242,6 +254,7 @@ def lines(series, xlabel, ylabel, title, log_x=False, best=None):
         title: of the figure.
         log_x: logarithmic x axis.
         best: optional x to mark with a dotted line.
+        least: height that the y axis shows at least, in units of y.
     """
     with style():
         figure, axes = _new(title, xlabel, ylabel)
@@ -253,6 +266,7 @@ def lines(series, xlabel, ylabel, title, log_x=False, best=None):
                 axes.fill_between(data[0], data[2], data[3], color=colour, alpha=0.15)
         if log_x:
             axes.set_xscale("log")
+        _widen(axes, least)
         if best is not None:
             axes.axvline(best, color=BLACK, ls=":", lw=1.5)
         if len(series) > 1:
