@@ -1,0 +1,102 @@
+"""Checks for the exercises of lesson 07, Keep learning."""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from course_utils.checks import need, ok
+
+
+def check_backward(backward):
+    """Exercise 1: ``backward(values)`` returns the mean change of the earlier stages' sets up to the end."""
+    cases = (
+        ("one stage fell by 0.2", [[0.5, 0.5], [0.8, 0.5], [0.6, 0.9]], -0.2),
+        ("nothing changed after it was learned", [[0.1, 0.2, 0.3], [0.7, 0.2, 0.3], [0.7, 0.8, 0.3], [0.7, 0.8, 0.9]], 0.0),
+        ("one set fell, one rose, and both moved in between", [[0.5, 0.5, 0.5], [0.9, 0.4, 0.6], [0.3, 0.7, 0.4], [0.6, 0.8, 0.9]], -0.1),
+    )  # fmt: skip
+    for what, rows, expected in cases:
+        values = np.array(rows)
+        answer = float(backward(values.copy()))
+        own = float(np.mean([values[i + 1, i] - values[0, i] for i in range(values.shape[1])]))
+        need(
+            not math.isclose(answer, own, abs_tol=1e-9) or math.isclose(own, expected, abs_tol=1e-9),
+            f"When {what}, you return the gain over the base. Compare the end with the moment just after learning.",
+        )
+        need(
+            expected == 0 or not math.isclose(answer, -expected, abs_tol=1e-9),
+            f"When {what}, the sign is turned round: the end less the moment just after learning.",
+        )
+        n = values.shape[1]
+        need(
+            expected == 0 or not math.isclose(answer, expected * (n - 1) / n, abs_tol=1e-9),
+            f"When {what}, you divide by {n}; the last stage has nothing after it and does not count.",
+        )
+        need(math.isclose(answer, expected, abs_tol=1e-9), f"When {what}, the answer is {expected:+.3f}; you return {answer:+.3f}.")  # fmt: skip
+    ok("Right: three matrices, with a fall, with nothing, and with a fall and a rise.")
+
+
+def check_pull(pull):
+    """Exercise 2: ``pull(model, start, strength)`` is strength / 2 x the squared distance from ``start``."""
+    for strength in (1.0, 0.3):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+        start = {n: p.detach().clone() for n, p in model.named_parameters() if n.startswith("1.")}
+        at_start = pull(model, dict(start), strength)
+        need(isinstance(at_start, torch.Tensor), f"Return a tensor, not a {type(at_start).__name__}.")
+        need(float(at_start.detach()) == 0, f"At the start the pull is 0; you return {float(at_start.detach()):.3g}.")
+        with torch.no_grad():
+            for p in model.parameters():
+                p += torch.randn(p.shape)
+        answer = pull(model, dict(start), strength)
+        need(
+            answer.requires_grad,
+            "No gradient flows through your pull, so it would not pull. Use the parameters themselves, without detach or .data.",
+        )
+        answer.backward()
+        expected = strength / 2 * sum(float(((p.detach() - start[n]) ** 2).sum()) for n, p in model.named_parameters() if n in start)  # fmt: skip
+        need(
+            not math.isclose(float(answer.detach()), 2 * expected, rel_tol=1e-5),
+            f"With strength {strength}, you return twice as much: half the strength times the squared distance.",
+        )
+        need(
+            math.isclose(float(answer.detach()), expected, rel_tol=1e-5),
+            f"With strength {strength}, the pull is {expected:.4f}; you return {float(answer.detach()):.4f}.",
+        )
+        # Independent of the sum: the gradient of L2-SP is strength x the way from the start.
+        for n, p in model.named_parameters():
+            if n in start:
+                right = torch.allclose(p.grad, strength * (p.detach() - start[n]), atol=1e-5)
+                need(right, f"The gradient of {n} does not point back to the start.")
+    ok("Right: 0 at the start, half the strength times the squared distance, and the gradient points back.")
+
+
+def check_gate(gate):
+    """Exercise 3: ``gate(low, high, changes, margin)`` returns (accepted, list of words)."""
+    cases = (
+        ("the gain is sure and nothing falls", (0.02, 0.08, {"general": 0.01, "legal": 0.0}, 0.02), True, ()),
+        ("the interval includes 0", (-0.01, 0.08, {"general": 0.01}, 0.02), False, ("target",)),
+        ("the interval begins at 0 exactly", (0.0, 0.08, {"general": 0.01}, 0.02), False, ("target",)),
+        ("it is worse on the target for sure", (-0.09, -0.02, {"general": 0.0}, 0.02), False, ("target",)),
+        ("general falls by more than the margin", (0.02, 0.08, {"general": -0.03, "legal": 0.01}, 0.02), False, ("general",)),
+        ("two sets fall, and others rise by more", (0.02, 0.08, {"general": -0.03, "legal": -0.05, "medical": 0.2}, 0.02), False, ("general", "legal")),
+        ("general falls by less than the margin", (0.02, 0.08, {"general": -0.01}, 0.02), True, ()),
+        ("the margin is 0.05 and general falls by 0.03", (0.02, 0.08, {"general": -0.03}, 0.05), True, ()),
+        ("everything is wrong", (-0.2, -0.1, {"general": -0.3}, 0.02), False, ("target", "general")),
+    )  # fmt: skip
+    for what, (low, high, changes, margin), accepted, names in cases:
+        answer = tuple(gate(low, high, dict(changes), margin))
+        need(len(answer) == 2, "Return two things: accepted, and a list of reasons.")
+        verdict, reasons = answer
+        need(
+            bool(verdict) == accepted,
+            f"When {what}, the gate {'accepts' if accepted else 'refuses'}; yours {'accepts' if verdict else 'refuses'}.",
+        )
+        need(not isinstance(reasons, str), "The reasons are a list of sentences, not one string.")
+        reasons = list(reasons)
+        for name in names:
+            need(any(name in str(r) for r in reasons), f'When {what}, one reason must name "{name}".')
+        for name in {"target", *changes} - set(names):
+            need(not any(name in str(r) for r in reasons), f'When {what}, "{name}" is no reason, but you name it.')
+    ok(f"Right: {len(cases)} updates, each refusal with every reason.")
