@@ -105,7 +105,7 @@ def test_a_killed_run_resumes_to_the_same_result_as_one_that_was_not(tmp_path):
 def test_a_loss_that_is_not_a_number_stops_with_its_cause(tiny):
     with torch.no_grad():
         tiny.model.model.layers[3].mlp.up_proj.weight[0, 0] = float("nan")
-    with pytest.raises(TrainingError, match="not finite|not a number"):
+    with pytest.raises(TrainingError, match=r"not finite|not a number"):
         adapt(tiny, make_groups(8), layers=1, epochs=1, quiet=True)
 
 

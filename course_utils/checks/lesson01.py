@@ -1,0 +1,125 @@
+"""Checks for the exercises of lesson 01, How a reranker thinks."""
+
+import numpy as np
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from course_utils import prompt
+from course_utils.checks import NotYet, need, ok
+from course_utils.negatives import Bm25
+from course_utils.reranker import Ranked, sigmoid
+
+LIBRARY = (
+    "Rinse the rice and boil it in water.",
+    "Rice is grown in wet fields.",
+    "Cooked rice keeps for two days in the fridge.",
+    "The bus to the airport leaves at noon.",
+    "低盐饮食有助于控制血压。",
+    "高血压患者可以散步和游泳。",
+)
+
+
+def check_probability(probability):
+    """Exercise 1: ``probability(yes, no)`` is the softmax of two logits at "yes"."""
+    for yes, no in ((0.0, 0.0), (3.0, 3.0), (2.5, -1.0), (-4.0, 1.5), (31.0, 30.0), (900.0, 10.0), (-5.0, 880.0)):
+        try:
+            answer = probability(yes, no)
+        except OverflowError:
+            raise NotYet(
+                f"With yes {yes:g} and no {no:g} the power is too large to compute. Take e to a negative power."
+            ) from None
+        expected = float(torch.softmax(torch.tensor([no, yes], dtype=torch.float64), 0)[1])
+        need(isinstance(answer, (int, float)), f"{answer!r} is not one number.")
+        need(
+            yes == no or abs(answer - (1 - expected)) > 1e-6 or abs(answer - expected) < 1e-6,
+            f"With yes {yes:g} and no {no:g} you return the probability of no: turn the difference round.",
+        )
+        need(
+            abs(answer - expected) < 1e-9,
+            f"With yes {yes:g} and no {no:g} the probability is {expected:.4f}; you return {answer:.4f}.",
+        )
+    ok("Right: the same as a softmax over the two, also for very large logits.")
+
+
+class CountingReranker:
+    """Prefers documents whose text is long, and keeps what it was asked; quick to run, easy to tell from BM25."""
+
+    def __init__(self):
+        self.asked = []
+
+    def rank(self, query, documents, top_k=None):
+        """Return documents as Ranked, longest first, as ``Reranker.rank`` would."""
+        documents = list(documents)
+        need(documents, "The reranker was asked to rank nothing. Return an empty list when BM25 finds nothing.")
+        self.asked.append(documents)
+        order = sorted(range(len(documents)), key=lambda i: -len(documents[i]))
+        return [Ranked(documents[i], float(len(documents[i])), float(sigmoid(1.0)), i) for i in order][:top_k]
+
+
+def check_search(search):
+    """Exercise 2: ``search(index, reranker, query, k)`` retrieves k texts and returns them in the reranker's order."""
+    index = Bm25(LIBRARY)
+    for query, k in (("how to boil rice", 3), ("how to boil rice", 2), ("高血压饮食", 2)):
+        reranker, found = CountingReranker(), index.top(query, k)
+        answer = search(index, reranker, query, k)
+        need(isinstance(answer, list), f"Return a list of texts, not a {type(answer).__name__}.")
+        need(all(isinstance(a, str) for a in answer), "Return the texts, not the objects of the ranking.")
+        need(reranker.asked, "The reranker was never asked: BM25's order is only the first step.")
+        need(
+            sorted(reranker.asked[-1]) == sorted(found),
+            f'For "{query}" and k = {k} the reranker should read the {len(found)} texts that BM25 found; '
+            f"it read {len(reranker.asked[-1])}.",
+        )
+        need(answer == sorted(found, key=lambda t: -len(t)), f'For "{query}" the order is not the reranker\'s.')
+    need(search(index, CountingReranker(), "zebra", 3) == [], "Where BM25 finds nothing, return an empty list.")
+    ok("Right: the reranker's order of what BM25 found, and nothing where it found nothing.")
+
+
+def check_build(build, tokenizer):
+    """Exercise 3: ``build(tokenizer, query, document, limit)`` returns ids of the prompt, only the document cut."""
+    tail = tokenizer.encode(prompt.SUFFIX, add_special_tokens=False)
+    pairs = (
+        ("what is gout", "A joint disease with sudden pain in a toe. " * 12),
+        ("痛风症状", "脚趾突然红肿疼痛。" * 20),
+    )
+    for query, document in pairs:
+        whole = prompt.encode_groups(tokenizer, [(query, [document])]).full_ids(0, 0)
+        for limit in (len(whole) + 5, len(whole) - 1, len(whole) - 40):
+            expected = prompt.encode_groups(tokenizer, [(query, [document])], max_length=limit).full_ids(0, 0)
+            answer = list(build(tokenizer, query, document, limit))
+            name = f'For "{query}", {len(whole)} tokens long, and limit {limit}'
+            need(len(answer) <= limit, f"{name} you return {len(answer)} tokens.")
+            need(answer[-len(tail) :] == tail, f"{name} the prompt does not end in the suffix.")
+            need(
+                len(answer) == len(expected),
+                f"{name} you return {len(answer)} tokens; {len(expected)} fit. Subtract prefix and suffix from the limit.",
+            )
+            need(answer == expected, f"{name} the ids differ from the package's. Are the three parts in order?")
+    ok("Right: the ids of the package, token for token, at three limits and in two languages.")
+
+
+def check_head_row(head_row):
+    """Exercise 4: ``head_row(model, yes_id, no_id)`` times the last state is logit(yes) - logit(no)."""
+    for seed, (yes_id, no_id), tied in ((0, (7, 3), True), (1, (2, 40), True), (2, (11, 5), False)):
+        torch.manual_seed(seed)
+        config = Qwen3Config(
+            hidden_size=16, num_hidden_layers=2, intermediate_size=24, num_attention_heads=2, num_key_value_heads=1,
+            head_dim=8, vocab_size=64, tie_word_embeddings=tied, initializer_range=0.3,
+        )  # fmt: skip
+        model = Qwen3ForCausalLM(config).eval()
+        row = head_row(model, yes_id, no_id)
+        need(isinstance(row, torch.Tensor), f"Return a tensor, not a {type(row).__name__}.")
+        need(tuple(row.shape) == (16,), f"The row should be as long as a state, 16; its shape is {tuple(row.shape)}.")
+        with torch.no_grad():
+            out = model(input_ids=torch.arange(9)[None], output_hidden_states=True, use_cache=False)
+            logits = out.logits[0, -1].numpy()
+            score = float(row @ out.hidden_states[-1][0, -1])
+        wanted = float(logits[yes_id] - logits[no_id])
+        need(not np.isclose(score, -wanted, atol=1e-4), "The sign is turned round: yes minus no.")
+        kind = "tied" if tied else "untied"
+        need(
+            np.isclose(score, wanted, atol=1e-4),
+            f"On a model with {kind} embeddings the score is {wanted:.3f}, your row gives {score:.3f}. "
+            "Take the rows of the output matrix.",
+        )
+    ok("Right: one row, the same scores as the two logits, on three models.")

@@ -1,0 +1,134 @@
+"""Checks for the exercises of lesson 02, Data."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from course_utils import prompt
+from course_utils.checks import need, ok
+from course_utils.data import Group, read_pairs
+from course_utils.errors import InputError
+from course_utils.negatives import mine
+
+ROWS = [
+    {"query": "糖尿病症状", "document": " 多饮、多尿、体重下降。 ", "relevance": "yes"},
+    {"query": "糖尿病症状", "document": "低盐饮食有助于控制血压。", "relevance": 0},
+    {"query": "糖尿病症状", "document": "低盐饮食有助于控制血压。", "relevance": "NO "},
+    {"query": "what is gout", "document": "A joint disease.", "relevance": "1"},
+    {"query": "what is gout", "document": "Sudden pain in a toe.", "relevance": 1},
+    {"query": "what is gout ", "document": "Sudden pain in a toe.", "relevance": 0},
+    {"query": "what is gout", "document": "  ", "relevance": 0},
+    {"query": "what is gout", "document": "A kind of grape.", "relevance": "maybe"},
+    {"query": "what is gout", "document": "A long walk."},
+    {"query": None, "document": "A long walk.", "relevance": 0},
+    {"query": "flu", "document": "A fever that comes with a virus.", "relevance": "0"},
+]
+CLEAN = [
+    ("糖尿病症状", "多饮、多尿、体重下降。", 1),
+    ("糖尿病症状", "低盐饮食有助于控制血压。", 0),
+    ("what is gout", "A joint disease.", 1),
+    ("flu", "A fever that comes with a virus.", 0),
+]
+
+
+def check_clean(clean):
+    """Exercise 1: ``clean(rows)`` returns (query, document, relevance) of the rows that can be used."""
+    try:
+        found = [tuple(row) for row in clean([dict(row) for row in ROWS])]
+    except (KeyError, AttributeError, TypeError) as error:
+        need(False, f"Your function stops with {type(error).__name__}: {error}. Rows may lack a field, or hold None.")
+    for query, document, relevance in found:
+        need(
+            query == query.strip() and document == document.strip(),
+            f'There are spaces around "{query}" or its document.',
+        )
+        need(
+            type(relevance) is int and relevance in (0, 1),
+            f"The relevance {relevance!r} is not the number 0 or 1: turn words and texts into numbers.",
+        )
+    contradicted = [p for p in found if p[1] == "Sudden pain in a toe."]
+    need(
+        not contradicted, "One pair carries both labels (look at the space behind a query): neither row can be trusted."
+    )
+    need(len(set(found)) == len(found), "A pair stands twice: keep the first.")
+    missing, extra = [p for p in CLEAN if p not in found], [p for p in found if p not in CLEAN]
+    need(not missing, f"{missing[:1]} is missing from what you return.")
+    need(not extra, f"{extra[:1]} should have been left out.")
+    need(found == CLEAN, "The rows are right, but not in their order in the file.")
+    read_pairs([dict(zip(("query", "document", "relevance"), p, strict=True)) for p in found])
+    ok(f"Right: {len(found)} of {len(ROWS)} rows can be used, and read_pairs accepts them.")
+
+
+def check_margin(kept, margin=0.95):
+    """Exercise 2: ``kept(right, candidates, margin)`` says for each candidate logit whether it stays as a negative."""
+    random = np.random.default_rng(0)
+    for case in range(30):
+        right, others = random.normal(1, 2, 1 + case % 3), random.normal(0, 2, 8)
+        answer = [bool(k) for k in kept(right.tolist(), others.tolist(), margin)]
+        need(len(answer) == 8, f"For 8 candidates there are {len(answer)} answers; give one for each.")
+        # The package's own filter decides, with a reranker that hands out these logits.
+        texts = [f"word {i}" for i in range(8)]
+        order = {}
+
+        def score_groups(groups, right=right, others=others, order=order):
+            order.update({t: others[int(t.split()[1])] for t in groups[1][1]})
+            return [right, np.array([order[t] for t in groups[1][1]])]
+
+        group = Group("word", tuple(f"right {i}" for i in range(len(right))), (1,) * len(right))
+        settings = {"hard": 8, "random_negatives": 0, "margin": margin}
+        found, _ = mine([group], texts, reranker=SimpleNamespace(score_groups=score_groups), **settings)
+        expected = [t in found[0].documents for t in texts]
+        if answer != expected:
+            i = next(i for i in range(8) if answer[i] != expected[i])
+            need(
+                False,
+                f"Right answers with logits {np.round(right, 2).tolist()}, a candidate with {others[i]:.2f}: it should "
+                f"{'stay' if expected[i] else 'be dropped'}. Compare probabilities, not logits, with the best right answer.",
+            )
+    ok("Right: the same candidates stay as with negatives.mine, in 30 random cases.")
+
+
+def check_split_by_topic(split_by_topic):
+    """Exercise 3: ``split_by_topic(groups, share, seed)`` returns (train, test) that share no topic."""
+    groups = [Group(f"q{t}-{i}", (f"d{t}-{i}", "x"), (1, 0), f"topic {t}") for t in range(40) for i in range(1 + t % 3)]
+    for seed in (0, 1, 2):
+        train, test = split_by_topic(list(groups), 0.25, seed)
+        again = split_by_topic(list(groups), 0.25, seed)
+        need(
+            [g.query for g in train] == [g.query for g in again[0]],
+            "Two calls with the same seed differ: use random.Random(seed), not the module's own functions.",
+        )
+        both = [g.query for g in [*train, *test]]
+        need(sorted(both) == sorted(g.query for g in groups), "Every group should be in exactly one part.")
+        shared = {g.topic for g in train} & {g.topic for g in test}
+        need(not shared, f'The topic "{min(shared, default="")}" is in both parts: shuffle topics, not groups.')
+        part = len({g.topic for g in test}) / 40
+        need(abs(part - 0.25) < 0.06, f"The test part holds {part:.0%} of the topics; a share of 25 % was asked for.")
+    first, second = ({g.topic for g in split_by_topic(list(groups), 0.25, seed)[1]} for seed in (0, 1))
+    need(first != second, "Another seed should give another split.")
+    ok("Right: no topic is in both parts, nothing is lost, and the seed decides.")
+
+
+def check_max_length(smallest, tokenizer):
+    """Exercise 4: ``smallest(tokenizer, groups, share)`` is the least max_length that cuts at most that share."""
+    texts = ["痛风发作时脚趾红肿疼痛。" * n for n in range(2, 12)] + [
+        "A joint hurts at night and the skin is red. " * n for n in range(2, 12)
+    ]
+    groups = [Group("what is gout 痛风", tuple(texts), (1,) + (0,) * (len(texts) - 1))]
+    pairs = [(g.query, list(g.documents)) for g in groups]
+
+    def cut(length):
+        try:
+            return prompt.encode_groups(tokenizer, pairs, max_length=length).truncated / len(texts)
+        except InputError:
+            return 1.0
+
+    for share in (0.0, 0.1, 0.5):
+        length = smallest(tokenizer, groups, share)
+        need(isinstance(length, int), f"{length!r} is not a whole number of tokens.")
+        need(
+            cut(length) <= share,
+            f"max_length {length} cuts {cut(length):.0%} of the documents, more than {share:.0%}. Count the whole prompt.",
+        )
+        need(cut(length - 1) > share, f"For {share:.0%}, max_length {length} is enough, but {length - 1} would be too.")
+    ok("Right: one token less would cut too many, for three shares.")

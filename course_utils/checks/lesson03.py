@@ -1,0 +1,135 @@
+"""Checks for the exercises of lesson 03, Freezing."""
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from course_utils.checks import NotYet, need, ok
+from course_utils.freezing import decoder_layers, freeze_all_but_last
+
+
+def small_model(layers, seed=0):
+    """Return a random Qwen3ForCausalLM with tied embeddings that fits in a few hundred kilobytes."""
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        hidden_size=16, num_hidden_layers=layers, intermediate_size=24, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=8, vocab_size=64, tie_word_embeddings=True, initializer_range=0.3,
+    )  # fmt: skip
+    return Qwen3ForCausalLM(config).eval()
+
+
+def check_names(names_of_last):
+    """Exercise 1: ``names_of_last(names, k)`` returns those of the last ``k`` layers."""
+    for layers, k in ((6, 1), (6, 3), (28, 3), (28, 9), (12, 12)):
+        model = small_model(layers)
+        names = [n for n, _ in model.named_parameters()]
+        freeze_all_but_last(model, k, norm=False)
+        expected = {n for n, p in model.named_parameters() if p.requires_grad}
+        found = set(names_of_last(list(names), k))
+        extra, missing = sorted(found - expected), sorted(expected - found)
+        need(
+            not extra, f'With {layers} layers and k = {k}, "{(extra or [""])[0]}" is not in one of the last {k} layers.'
+        )
+        need(not missing, f'With {layers} layers and k = {k}, "{(missing or [""])[0]}" is missing.')
+    ok("Right: the same parameters as freeze_all_but_last, for 6, 12 and 28 layers.")
+
+
+def check_accidents(accidents):
+    """Exercise 2: ``accidents(model, k)`` returns (names that train but should not, names that should but do not)."""
+
+    def spoiled(change):
+        model = small_model(12)
+        freeze_all_but_last(model, 3)
+        before = {n: p.requires_grad for n, p in model.named_parameters()}
+        change(model)
+        after = {n: p.requires_grad for n, p in model.named_parameters()}
+        extra = {n for n in after if after[n] and not before[n]}
+        return model, extra, {n for n in after if before[n] and not after[n]}
+
+    def tied_head(model):
+        model.lm_head.weight.requires_grad = True
+
+    def one_too_low(model):
+        for i, flag in ((8, True), (11, False)):
+            for p in model.model.layers[i].parameters():
+                p.requires_grad = flag
+
+    def no_norm(model):
+        model.model.norm.weight.requires_grad = False
+
+    cases = {
+        "a model that is frozen as it should be": lambda model: None,
+        "a model whose head was unfrozen": tied_head,
+        "a model frozen one layer too low": one_too_low,
+        "a model whose final norm was left frozen": no_norm,
+    }
+    for name, change in cases.items():
+        model, extra, missing = spoiled(change)
+        found = tuple(set(part) for part in accidents(model, 3))
+        need(len(found) == 2, "Return two lists: what trains but should not, and what should train but does not.")
+        for title, own, wanted in (
+            ("trains but should not", found[0], extra),
+            ("should train but does not", found[1], missing),
+        ):
+            for n in sorted(wanted - own)[:1]:
+                need(False, f'In {name}, "{n}" {title}; you did not name it.')
+            for n in sorted(own - wanted)[:1]:
+                need(False, f'In {name}, you say that "{n}" {title}; that is not so.')
+    ok("Right: four models, every accident named. The unfrozen head was the embeddings, since they are tied.")
+
+
+def check_training_bytes(training_bytes):
+    """Exercise 3: ``training_bytes(model)`` predicts the bytes of weights, gradients and AdamW's means."""
+    for k, dtype in ((1, torch.float32), (3, torch.bfloat16), (6, torch.bfloat16)):
+        model = small_model(6)
+        freeze_all_but_last(model, k)
+        for p in model.parameters():
+            p.data = p.data.float() if p.requires_grad else p.data.to(dtype)
+        answer = training_bytes(model)
+        # Measured: one step of the real optimiser, and everything that it holds.
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(trained)
+        for p in trained:
+            p.grad = torch.zeros_like(p)
+        optimiser.step()
+        held = [p.data for p in model.parameters()] + [p.grad for p in trained]
+        held += [t for state in optimiser.state.values() for name, t in state.items() if name != "step"]
+        real = sum(t.numel() * t.element_size() for t in held)
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        name = f"the last {k} of 6 layers in float32, the rest in {str(dtype).removeprefix('torch.')}"
+        need(
+            answer != weights,
+            f"With {name}, you counted the weights ({weights:,} bytes); gradients and AdamW come on top.",
+        )
+        need(answer == real, f"With {name}, {real:,} bytes are held after a step of AdamW; you predict {answer:,}.")
+    ok("Right: to the byte, as measured after a real step of AdamW, three times.")
+
+
+def check_continue(continue_from):
+    """Exercise 4: ``continue_from(model, states, first)`` runs the layers from ``first`` on and the final norm."""
+    ids = torch.tensor([[5, 17, 3, 42, 8, 8, 60, 1]])
+    for first in (1, 3, 5):
+        model = small_model(6)
+        with torch.no_grad():
+            out = model.model(input_ids=ids, output_hidden_states=True, use_cache=False)
+        states, expected = out.hidden_states[first].clone(), out.last_hidden_state
+
+        def refuse(*args, number=first, **kwargs):
+            raise NotYet(
+                f"A layer below layer {number} ran. Its work is in the states already: start at layer {number}."
+            )
+
+        for layer in decoder_layers(model)[1][:first]:
+            layer.forward = refuse
+        with torch.no_grad():
+            answer = continue_from(model, states, first)
+        need(isinstance(answer, torch.Tensor), f"Return the states as a tensor, not a {type(answer).__name__}.")
+        need(
+            answer.shape == expected.shape, f"The shape is {tuple(answer.shape)}; it should be {tuple(expected.shape)}."
+        )
+        gap = float((answer - expected).abs().max())
+        if gap > 1e-4:
+            with torch.no_grad():
+                close = torch.allclose(model.model.norm(answer), expected, atol=1e-4)
+            need(not close, "The layers are right; the final norm is missing.")
+            need(False, f"From layer {first} on, the result differs by {gap:.2g}. Do the layers get the rotary angles?")
+    ok("Right: from the states of layers 1, 3 and 5 the same final states as from the token ids.")

@@ -1,0 +1,114 @@
+"""Checks for the exercises of lesson 05, Evaluation."""
+
+import numpy as np
+
+from course_utils import metrics
+from course_utils.calibration import reliability
+from course_utils.checks import need, ok
+from course_utils.compare import paired_bootstrap
+
+
+def number(answer, what):
+    """Raise NotYet unless ``answer`` is one finite number."""
+    right = isinstance(answer, (int, float, np.floating, np.integer)) and np.isfinite(answer)
+    need(right, f"{what} should be one number, not {answer!r}.")
+
+
+def check_average_precision(average_precision):
+    """Exercise 1: ``average_precision(labels)`` of a ranking without ties."""
+    random = np.random.default_rng(0)
+    lists = [[1, 0, 0, 1], [0, 0, 0], [0, 1]] + [(random.random(7) < 0.4).astype(int).tolist() for _ in range(57)]
+    for labels in lists:
+        answer = average_precision(list(labels))
+        number(answer, f"The answer for {labels}")
+        if not any(labels):
+            need(answer == 0, f"In {labels} nothing is right: the answer is 0, not {answer}.")
+            continue
+        expected = metrics.average_precision(np.arange(len(labels), 0, -1), labels)
+        shares = np.cumsum(labels) / np.arange(1, len(labels) + 1)
+        need(
+            abs(answer - shares.mean()) > 1e-9 or abs(answer - expected) < 1e-9,
+            f"For {labels} you average over all places; take only those of right documents.",
+        )
+        need(abs(answer - expected) < 1e-9, f"For {labels} it is {expected:.4f}; you return {answer:.4f}.")
+    ok("Right: as in course_utils.metrics, for 60 rankings.")
+
+
+def check_interval(interval):
+    """Exercise 2: ``interval(before, after, rounds, seed)`` is the 95 % paired bootstrap interval."""
+    random = np.random.default_rng(0)
+    for shift in (0.0, 0.05, -0.1):
+        before = random.random(200)
+        after = before + shift + 0.05 * random.standard_normal(200)
+        expected = paired_bootstrap(before, after)
+        first, again = (interval(before, after, 2000, 1) for _ in range(2))
+        need(isinstance(first, tuple) and len(first) == 2, f"Return (low, high), two numbers, not {first!r}.")
+        need(first == again, "Two calls with the same seed differ: draw from np.random.default_rng(seed).")
+        low, high = first
+        number(low, "The lower end")
+        number(high, "The upper end")
+        need(low <= high, "The lower end is above the upper end.")
+        width = expected.high - expected.low
+        need(
+            not (
+                abs(low + expected.high) < 0.2 * width and abs(high + expected.low) < 0.2 * width and abs(shift) > 0.01
+            ),
+            "The sign is turned round: after minus before.",
+        )
+        need(
+            high - low < 2 * width,
+            f"Your interval is {high - low:.3f} wide, the paired one {width:.3f}. Resample differences, not the two lists.",
+        )
+        need(
+            abs(low - expected.low) < 0.2 * width and abs(high - expected.high) < 0.2 * width,
+            f"The interval is about [{expected.low:+.4f}, {expected.high:+.4f}]; yours is [{low:+.4f}, {high:+.4f}].",
+        )
+    ok("Right: within a small tolerance of course_utils.compare, and as narrow as pairing makes it.")
+
+
+def check_calibration_error(calibration_error):
+    """Exercise 3: ``calibration_error(probabilities, labels, bins)`` is the ECE with bins of equal width."""
+    random = np.random.default_rng(0)
+    for bins in (2, 5, 10):
+        logits = 3 * random.standard_normal(300)
+        labels = (random.random(300) < 1 / (1 + np.exp(-0.5 * logits))).astype(int)
+        probabilities = 1 / (1 + np.exp(-logits))
+        try:
+            edge = calibration_error(np.array([1.0, 1.0]), np.array([1, 1]), bins)
+        except IndexError:
+            edge = None
+        need(edge is not None and abs(edge) < 1e-9, "A probability of exactly 1 belongs to the last bin.")
+        answer = calibration_error(probabilities, labels, bins)
+        number(answer, "The error")
+        result = reliability([logits], [labels], bins=bins)
+        plain = np.mean([abs(b.probability - b.share) for b in result.bins])
+        need(
+            abs(answer - plain) > 1e-6 or abs(answer - result.error) < 1e-6,
+            "Each bin counts the same in your mean; weight it with its number of pairs.",
+        )
+        need(
+            abs(answer - result.error) < 1e-6,
+            f"With {bins} bins the error is {result.error:.4f}; you return {answer:.4f}.",
+        )
+    ok("Right: the same as calibration.reliability, with 2, 5 and 10 bins.")
+
+
+def check_reciprocal_rank(reciprocal_rank):
+    """Exercise 4: ``reciprocal_rank(scores, labels)`` is the mean over all orders of tied documents."""
+    random = np.random.default_rng(0)
+    for i in range(40):
+        n = 2 + i % 5
+        scores, labels = random.integers(0, 3, n).tolist(), (random.random(n) < 0.4).astype(int).tolist()
+        answer = reciprocal_rank(list(scores), list(labels))
+        name = f"For scores {scores} and labels {labels}"
+        number(answer, name + " the answer")
+        expected = metrics.mrr_at_k(scores, labels)
+        order = np.argsort(-np.array(scores), kind="stable")
+        ranks = [rank for rank, j in enumerate(order, 1) if labels[j]]
+        careless = 1 / ranks[0] if ranks else 0.0
+        need(
+            abs(answer - careless) > 1e-9 or abs(answer - expected) < 1e-9,
+            f"{name} you let the order of the input decide between equal scores; average over their orders.",
+        )
+        need(abs(answer - expected) < 1e-9, f"{name} it is {expected:.4f}; you return {answer:.4f}.")
+    ok("Right: as metrics.mrr_at_k, for 40 lists with ties; input order earns nothing.")

@@ -1,0 +1,143 @@
+"""The checks of lesson 05 accept a right answer and say in words what is wrong with wrong ones."""
+
+from itertools import pairwise, permutations
+
+import numpy as np
+import pytest
+
+from course_utils.checks import NotYet, lesson05
+
+
+def shares(labels):
+    return [sum(labels[:rank]) / rank for rank in range(1, len(labels) + 1)]
+
+
+def average_precision(labels):
+    own = [s for s, label in zip(shares(labels), labels, strict=True) if label]
+    return sum(own) / len(own) if own else 0.0
+
+
+def test_average_precision_right(capsys):
+    lesson05.check_average_precision(average_precision)
+    assert "60 rankings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda labels: sum(shares(labels)) / len(labels), "all places"),
+        (lambda labels: average_precision(labels) if any(labels) else 1.0, "nothing is right"),
+        (lambda labels: 1 / (labels.index(1) + 1) if 1 in labels else 0.0, "you return"),
+        (shares, "one number"),
+    ],
+)
+def test_average_precision_wrong(answer, words):
+    with pytest.raises(NotYet, match=words):
+        lesson05.check_average_precision(answer)
+
+
+def means(gaps, rounds, seed):
+    random = np.random.default_rng(seed)
+    return [gaps[random.integers(0, len(gaps), len(gaps))].mean() for _ in range(rounds)]
+
+
+def ends(values, outside=0.05):
+    low, high = np.quantile(values, [outside / 2, 1 - outside / 2])
+    return float(low), float(high)
+
+
+def interval(before, after, rounds, seed):
+    return ends(means(after - before, rounds, seed))
+
+
+def test_interval_right(capsys):
+    lesson05.check_interval(interval)
+    assert "Right" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (
+            lambda before, after, rounds, seed: ends(
+                np.subtract(means(after, rounds, seed), means(before, rounds, seed + 1))
+            ),
+            "Resample differences",
+        ),
+        (lambda before, after, rounds, seed: ends(after - before), "Resample differences"),
+        (lambda before, after, rounds, seed: interval(after, before, rounds, seed), "sign"),
+        (lambda before, after, rounds, seed: ends(means(after - before, rounds, seed), 0.5), "is about"),
+        (lambda before, after, rounds, seed: ends(means(after - before, rounds, None)), "same seed"),
+        (lambda before, after, rounds, seed: interval(before, after, rounds, seed)[::-1], "above the upper"),
+        (lambda before, after, rounds, seed: float(np.mean(after - before)), "two numbers"),
+    ],
+)
+def test_interval_wrong(answer, words):
+    with pytest.raises(NotYet, match=words):
+        lesson05.check_interval(answer)
+
+
+def gaps_and_counts(p, y, bins):
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    groups = [place == i for i in range(bins) if (place == i).any()]
+    return [abs(p[own].mean() - y[own].mean()) for own in groups], [own.sum() for own in groups]
+
+
+def calibration_error(p, y, bins):
+    gaps, counts = gaps_and_counts(p, y, bins)
+    return float(np.average(gaps, weights=counts))
+
+
+def last_bin_lost(p, y, bins):
+    return sum(abs((p - y)[(p * bins).astype(int) == i].sum()) for i in range(bins)) / len(p) + (p == 1).any()
+
+
+def test_calibration_error_right(capsys):
+    lesson05.check_calibration_error(calibration_error)
+    assert "10 bins" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda p, y, bins: float(np.mean(gaps_and_counts(p, y, bins)[0])), "weight it"),
+        (lambda p, y, bins: float(np.abs(p - y).mean()), "the error is"),
+        (last_bin_lost, "last bin"),
+        (lambda p, y, bins: [0.0] * bins if len(p) > 2 else 0.0, "one number"),
+    ],
+)
+def test_calibration_error_wrong(answer, words):
+    with pytest.raises(NotYet, match=words):
+        lesson05.check_calibration_error(answer)
+
+
+def first_rank(order, labels):
+    ranks = [rank for rank, i in enumerate(order, 1) if labels[i]]
+    return 1 / ranks[0] if ranks else 0.0
+
+
+def allowed(scores):
+    orders = permutations(range(len(scores)))
+    return [order for order in orders if all(scores[a] >= scores[b] for a, b in pairwise(order))]
+
+
+def reciprocal_rank(scores, labels):
+    return float(np.mean([first_rank(order, labels) for order in allowed(scores)]))
+
+
+def test_reciprocal_rank_right(capsys):
+    lesson05.check_reciprocal_rank(reciprocal_rank)
+    assert "40 lists" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda scores, labels: first_rank(allowed(scores)[0], labels), "order of the input"),
+        (lambda scores, labels: max(first_rank(order, labels) for order in allowed(scores)), "you return"),
+        (lambda scores, labels: [reciprocal_rank(scores, labels)], "one number"),
+    ],
+)
+def test_reciprocal_rank_wrong(answer, words):
+    with pytest.raises(NotYet, match=words):
+        lesson05.check_reciprocal_rank(answer)
