@@ -111,7 +111,9 @@ def encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_length
     texts = [content_text(q, d, instruction) for q, documents in groups for d in documents]
     # A document that spells <|im_end|> stays text: it must not close the user's turn and answer in the model's place.
     contents = (
-        tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"] if texts else []
+        tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        if texts
+        else []
     )
     truncated = 0
     if any(len(ids) > room for ids in contents):

@@ -65,7 +65,9 @@ def write(path, cells):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     notebook = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
-    path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def exercise_cells(cells):
