@@ -405,10 +405,11 @@ def build(text_folder, out, minutes=120.0, shape=None, seed=0, device="cpu", dat
     started, before = time.time(), state["seconds"]
     saved_at, recent, averages = time.time(), [], []
     if not state["step"]:
-        vectors = torch.tensor(word_vectors(matching.documents, len(tokenizer), MEANING), dtype=torch.float32)
+        meaning = min(MEANING, model.config.hidden_size // 2)
+        vectors = torch.tensor(word_vectors(matching.documents, len(tokenizer), meaning), dtype=torch.float32)
         with torch.no_grad():
             embedding = model.get_input_embeddings().weight
-            embedding[:, :MEANING] = vectors.to(device) * (MEANING / embedding.shape[1]) ** 0.5
+            embedding[:, :meaning] = vectors.to(device) * (meaning / embedding.shape[1]) ** 0.5
     fast = has_fast_bf16(device)
     model.train()
     while (spent := before + time.time() - started) < total:

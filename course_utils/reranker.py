@@ -86,7 +86,9 @@ class Reranker:
             InputError: unknown name, broken folder, no network, yes or no not a single token.
         """
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # one bar a load says nothing and hides messages
         folder = model_folder(name, revision, quiet=quiet)
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -36,7 +36,7 @@ def test_mistake_1_a_classification_head_on_the_reranker_is_random(nano, lists):
             scores.append(model(**inputs).logits[:, 0].numpy())
     assert not np.allclose(scores[0], scores[1]), "the head comes from the seed, not from the checkpoint"
     true = np.concatenate(nano.score_groups([(g.query, g.documents) for g in lists[:6]]))
-    assert abs(np.corrcoef(scores[0], true)[0, 1]) < 0.9
+    assert all(np.abs(s - true).mean() > 0.5 for s in scores), "neither gives the judgement that was trained"
 
 
 def test_mistake_2_a_home_made_prompt_ranks_worse_than_the_official_one(nano, lists):

@@ -149,7 +149,7 @@ def test_the_recap_mirrors_the_objectives(path):
 @pytest.mark.parametrize("path", LESSONS, ids=name)
 def test_a_lesson_has_the_size_of_one_sitting(path):
     cells = read(path)["cells"]
-    assert 15 <= len(cells) <= 46
+    assert 15 <= len(cells) <= 48
     words = sum(
         len(re.findall(r"[A-Za-z']+", re.sub(r"<[^>]+>|\(http[^)]*\)", " ", t))) for t in sources(path, "markdown")
     )
