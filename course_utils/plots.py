@@ -297,7 +297,8 @@ def bars(names, values, xlabel, title, errors=None):
             axes.errorbar(values, places, xerr=spread, fmt="none", ecolor=BLACK, capsize=4)
         axes.set_yticks(places, names)
         span = max(np.abs(values)) or 1
-        axes.set_xlim(min(0, min(values) * 1.25), max(0, max(values)) + 0.2 * span)
+        lowest = min([*values, *(low for low, _ in errors or [])])
+        axes.set_xlim(min(0, lowest * 1.25), max(0, max(values)) + 0.2 * span)
         for i, (y, v) in enumerate(zip(places, values, strict=True)):
             end = max(v, errors[i][1]) if errors else max(v, 0)
             axes.text(end + 0.015 * span, y, f"{v:.3g}", va="center")
