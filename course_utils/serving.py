@@ -1,7 +1,7 @@
 """Lines that start other people's rerank servers on folders written by ``course_utils.export``.
 
-Tried over HTTP: Infinity 0.0.78 and vLLM 0.32 on CPU, see benchmarks/export_matrix.md; llama.cpp's converter was run. SGLang,
-TEI and Ollama could not be run: their lines come from their code and documentation.
+Tried over HTTP on a CPU: Infinity 0.0.78 (one-label folder) and vLLM 0.32 (causal folder), with scores as here. The one-label
+line of vLLM, llama.cpp, SGLang, TEI and Ollama were not run: their lines come from their code and documentation.
 """
 
 import json
