@@ -1,7 +1,7 @@
 """A reranker as an ONNX file, in fp32 and with int8 weights, and a function that scores with it.
 
 Exported by torch itself. The field's tool, ``optimum``, asks for transformers below 4.58 (optimum-onnx 0.1.0) and so cannot
-be installed beside transformers 5; benchmarks/export_matrix.md has what was tried.
+be installed beside transformers 5 (optimum-onnx 0.1.0 asks for transformers below 4.58).
 """
 
 import copy
