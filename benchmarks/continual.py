@@ -56,6 +56,11 @@ def table(header, rows):
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows))
 
 
+def share(value):
+    """Return a share in percent, or a dash where there is none."""
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
 def by_language(matrix, trades):
     """Return {single set: nDCG@10 lost from right after it was learned to the end}, as ``losses`` for pooled sets."""
     out = {}
@@ -90,7 +95,7 @@ def stream_study(reranker, trades, args, title):
         s: Forgetting(runs[0].rows, runs[0].columns, np.mean([m.values for m in runs], axis=0), s)
         for s, runs in found.items()
     }
-    plain_gain = own_gain(means["plain"]) if "plain" in means else float("nan")
+    plain_gain = own_gain(means["plain"]) if "plain" in means else 0.0
     rows, figures = [], {}
     for strategy, runs in found.items():
         mean = means[strategy]
@@ -109,13 +114,13 @@ def stream_study(reranker, trades, args, title):
             "forward_transfer": forward_transfer(mean),
             "gain": own_gain(mean),
             "gain_at_the_end": end,
-            "kept": own_gain(mean) / plain_gain,
+            "kept": own_gain(mean) / plain_gain if plain_gain > 0 else None,  # plain gained nothing: no share
             "log": [m.log for m in runs],
         }
         rows.append([
             strategy, f"{lost[worst]:+.3f} ({worst})", f"{single[worst_single]:+.3f} ({worst_single})",
             f"{average_forgetting(mean):.3f}", f"{backward_transfer(mean):+.3f}", f"{forward_transfer(mean):+.3f}",
-            f"{own_gain(mean):+.3f}", f"{100 * own_gain(mean) / plain_gain:.0f} %", f"{end:+.3f}",
+            f"{own_gain(mean):+.3f}", share(figures[strategy]["kept"]), f"{end:+.3f}",
             ", ".join(f"{row['alpha']:g}" for row in runs[0].log),
             f"{np.mean([sum(row['seconds'] for row in m.log) for m in runs]):.0f}",
         ])  # fmt: skip
@@ -144,11 +149,11 @@ def verdicts(found, means, figures):
         np.mean([np.concatenate([m.queries[last, c] for c in earlier]) for m in found[s]], axis=0) for s in ("plain", "default")
     )  # fmt: skip
     gap = paired_bootstrap(before, after)
-    small, enough = kept["worst_loss"] <= MOST_LOST, kept["kept"] >= LEAST_KEPT
+    small, enough = kept["worst_loss"] <= MOST_LOST, (kept["kept"] or 0.0) >= LEAST_KEPT
     return [
         f"Plain learning loses {plain['worst_loss']:.3f} nDCG@10 on its worst earlier set. The default strategy loses "
         f"{kept['worst_loss']:.3f} ({'within' if small else 'more than'} the {MOST_LOST} asked for) and has "
-        f"{100 * kept['kept']:.0f} % of plain's gain ({'at least' if enough else 'less than'} the {LEAST_KEPT:.0%} asked "
+        f"{share(kept['kept'])} of plain's gain ({'at least' if enough else 'less than'} the {LEAST_KEPT:.0%} asked "
         f"for). At the end it is {gap} nDCG@10 against plain on the sets learned or known before the last stage."
     ]
 
@@ -190,12 +195,12 @@ def gate_study(reranker, trades, args):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "versions"
         attempt(folder, "medical", stage["medical"], [GENERAL], [GENERAL], "default")
-        for share in args.poison:
+        for flipped in args.poison:
             legal = stage["legal"]
             new = legal._replace(
-                name=f"legal, {share:.0%} of the queries with flipped labels" if share else "legal, as it is",
-                train=shuffle_labels(legal.train, share, args.seed),
-                dev=shuffle_labels(legal.dev, share, args.seed + 1),
+                name=f"legal, {flipped:.0%} of the queries with flipped labels" if flipped else "legal, as it is",
+                train=shuffle_labels(legal.train, flipped, args.seed),
+                dev=shuffle_labels(legal.dev, flipped, args.seed + 1),
             )
             for strategy in ("plain", "default"):
                 done = attempt(folder, "legal", new, [GENERAL, "medical"], [GENERAL, "medical"], strategy)

@@ -13,7 +13,7 @@ import jobs
 import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from course_utils import prompt
 from course_utils.freezing import freeze_all_but_last
@@ -169,6 +169,7 @@ def adapt_recipe(folder, train, dev, work, settings, keep=False):
         compute_metrics=lambda out: {"ndcg": mean_ndcg(out.predictions, dev)},
         yes_no=prompt.yes_no_ids(tokenizer), keep=keep,
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return model, tokenizer
 
@@ -201,6 +202,7 @@ def adapt_cross_encoder(folder, train, dev, work, settings):
         train_dataset=data, loss=BinaryCrossEntropyLoss(encoder),
         evaluator=CrossEncoderRerankingEvaluator(samples, at_k=10, name="dev", write_csv=False),
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return inner_model(trainer.model), encoder.tokenizer
 

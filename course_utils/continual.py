@@ -54,7 +54,8 @@ def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=
         options: further arguments of ``adapt``.
 
     Returns:
-        A dict: stage, seconds, best_epoch, replayed (queries), alpha (share of the new weights; 1 without interpolation).
+        A dict: stage, seconds, best_epoch, replayed (queries), alpha (share of the new weights; 0
+        when they were not better, else 1 without interpolation).
 
     Raises:
         InputError: unknown strategy; a strategy that needs earlier data and gets none; as ``adapt``.
@@ -79,7 +80,7 @@ def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=
         reranker, train, mixed_dev, layers=None, seed=seed, replay=replayed, replay_share=len(replayed) / len(train),
         penalty=(lambda m: sum(p(m) for p in penalties)) if penalties else None, **options,
     )  # fmt: skip
-    alpha = 1.0
+    alpha = 1.0 if done.best_epoch else 0.0  # no epoch was better than the start: adapt kept the start
     if settings["interpolate"] and done.best_epoch:
         alpha = interpolate(reranker, before, dev, [groups for _, groups in old], allowed=allowed, seed=seed)
     seconds = time.perf_counter() - started

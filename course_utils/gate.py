@@ -137,7 +137,9 @@ def decide(before, after, margin=0.02, agreed=None):
     gain, guards = figures["target"], {n: d for n, d in figures.items() if n != "target"}
     interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nDCG@10"
     wrong = []
-    if gain.high < 0:
+    if not any(d.wins or d.losses for d in figures.values()):
+        wrong.append("it ranks every query as well as the version in use, so nothing useful was learned")
+    elif gain.high < 0:
         wrong.append(f"it is worse in its own domain: {interval}")
     elif gain.low <= 0:
         wrong.append(f"its gain in the domain may be chance: {interval}, and the interval must lie above 0")

@@ -80,6 +80,14 @@ def test_the_gate_decides_by_the_interval_and_the_margin(target, general, accept
     assert figures["target"].mean == pytest.approx(target)
 
 
+def test_a_version_that_changes_nothing_is_refused_as_such():
+    before, _ = runs(0.0, 0.0)
+    accepted, reason, _ = decide(before, before)
+    assert (
+        not accepted and reason == "It ranks every query as well as the version in use, so nothing useful was learned."
+    )
+
+
 def test_a_suspicion_about_the_labels_is_part_of_a_refusal_only():
     before, after = runs(0.05, 0.0)
     assert "labels" not in decide(before, after, agreed=0.1)[1]
