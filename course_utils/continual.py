@@ -1,6 +1,6 @@
 """Learn new data again and again without forgetting: strategies, and a stream of stages measured after each.
 
-A strategy is a dict of a few numbers (see ``STRATEGIES``); ``learn`` reads it, so strategies mix freely. What was learned
+A strategy is a dict of a few settings (see ``STRATEGIES``); ``learn`` reads it, so strategies mix freely. What was learned
 before is a list of Stage: replay draws from its training lists, interpolation is chosen on its dev lists.
 """
 
@@ -28,9 +28,11 @@ class Stage(NamedTuple):
 
 
 # rate: factor on the learning rate. replay: old queries for each new one. pull: strength of L2-SP. ewc: strength of EWC.
-# interpolate: mix the weights before and after, the share chosen on dev.
+# interpolate: mix the weights before and after, the share chosen on dev. keep: "best" epoch on dev, or the "last" one.
+# "plain" is the usual bare loop: the new data only, the last epoch whatever it did. All others look at dev.
 STRATEGIES = {
-    "plain": {},
+    "plain": {"keep": "last"},
+    "best epoch": {},
     "lower rate": {"rate": 0.2},
     "replay": {"replay": 1.0},
     "l2-sp": {"pull": 1.0},
@@ -47,7 +49,7 @@ def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=
         reranker: the Reranker; its model is changed.
         stage: the Stage to learn.
         earlier: Stages learned before; what the base already knew (general data) belongs here too.
-        strategy: a key of STRATEGIES, or a dict with some of rate, replay, pull, ewc, interpolate.
+        strategy: a key of STRATEGIES, or a dict with some of rate, replay, pull, ewc, interpolate, keep.
         layers: how many of the last layers train, "all", or None to keep requires_grad as it is set.
         allowed: nDCG@10 that an earlier dev set may lose in the choice of the interpolation.
         seed: for the dev split, the replayed queries and the training order.
@@ -78,7 +80,7 @@ def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=
     options["learning_rate"] = settings["rate"] * (options.get("learning_rate") or default_learning_rate(model))
     done = adapt(
         reranker, train, mixed_dev, layers=None, seed=seed, replay=replayed, replay_share=len(replayed) / len(train),
-        penalty=(lambda m: sum(p(m) for p in penalties)) if penalties else None, **options,
+        keep=settings["keep"], penalty=(lambda m: sum(p(m) for p in penalties)) if penalties else None, **options,
     )  # fmt: skip
     alpha = 1.0 if done.best_epoch else 0.0  # no epoch was better than the start: adapt kept the start
     if settings["interpolate"] and done.best_epoch:
@@ -106,11 +108,13 @@ def check_strategy(strategy):
     if isinstance(strategy, str) and strategy not in STRATEGIES:
         raise InputError(f'There is no strategy "{strategy}"; choose one of {", ".join(STRATEGIES)}, or give a dict.')
     given = STRATEGIES[strategy] if isinstance(strategy, str) else dict(strategy)
-    settings = {"rate": 1.0, "replay": 0.0, "pull": 0.0, "ewc": 0.0, "interpolate": False}
+    settings = {"rate": 1.0, "replay": 0.0, "pull": 0.0, "ewc": 0.0, "interpolate": False, "keep": "best"}
     for key, value in given.items():
         if key not in settings:
             raise InputError(f'A strategy has no setting "{key}"; it has {", ".join(settings)}.')
-        if key != "interpolate" and not (isinstance(value, (int, float)) and value >= 0):
+        if key == "keep" and value not in ("best", "last"):
+            raise InputError(f'The setting keep of the strategy is {value!r}; choose "best" or "last".')
+        if key not in ("interpolate", "keep") and not (isinstance(value, (int, float)) and value >= 0):
             raise InputError(f'The setting "{key}" of the strategy is {value!r}, not a number from 0.')
     if given.get("rate") == 0:
         raise InputError(
@@ -274,7 +278,9 @@ def learn_stream(reranker, stages, tests, earlier=(), strategy="default", *, qui
         for name, groups in tests.items():
             check_no_leak(stage.train + (stage.dev or []), groups, (f"stage {stage.name}", f"test {name}"))
     settings, known, columns, rows = check_strategy(strategy), list(earlier), list(tests), ["base", *names]
-    label = strategy if isinstance(strategy, str) else ", ".join(f"{k} {v}" for k, v in strategy.items()) or "plain"
+    label = (
+        strategy if isinstance(strategy, str) else ", ".join(f"{k} {v}" for k, v in strategy.items()) or "best epoch"
+    )
     matrix = Forgetting(rows, columns, np.full((len(rows), len(columns)), np.nan), label)
 
     def measure(row):

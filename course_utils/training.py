@@ -56,7 +56,7 @@ class Adaptation:
 
     Attributes:
         history: one dict an epoch: epoch, loss (mean over its batches; None before training), dev ndcg@10.
-        best_epoch: epoch whose weights were kept; 0 when no epoch beat the start.
+        best_epoch: epoch whose weights were kept; 0 when no epoch beat the start; the last one with keep="last".
         seconds: wall time of training, evaluation on dev and building the trunk.
         trainable: number of parameters that trained.
         total: number of all parameters.
@@ -323,10 +323,12 @@ def adapt(
     work_dir=None,
     resume=True,
     quiet=False,
+    keep="best",
 ):
     """Train the last layers of a reranker on labelled groups, in place, and keep the best epoch.
 
-    Dev nDCG@10 is measured before training and after each epoch. When no epoch beats the start, the start is kept.
+    Dev nDCG@10 is measured before training and after each epoch. When no epoch beats the start, the start is kept;
+    ``keep="last"`` takes the last epoch whatever dev says, as a bare loop does.
 
     Args:
         reranker: the Reranker; its model is changed.
@@ -349,6 +351,7 @@ def adapt(
         work_dir: folder for checkpoints and cached states; default: a temporary one, removed at the end.
         resume: continue from the last checkpoint in ``work_dir`` when it belongs to the same settings.
         quiet: print nothing.
+        keep: "best" keeps the epoch with the best dev nDCG@10, the start included; "last" keeps the last epoch.
 
     Returns:
         Adaptation.
@@ -362,6 +365,8 @@ def adapt(
         raise InputError(f'loss is "{loss}"; choose one of {", ".join(LOSSES)}.')
     if not isinstance(epochs, int) or epochs < 1 or batch_queries < 1:
         raise InputError(f"epochs is {epochs} and batch_queries {batch_queries}; both are whole numbers from 1.")
+    if keep not in ("best", "last"):
+        raise InputError(f'keep is "{keep}"; choose "best" or "last".')
     train = rankable(train)
     if dev is None:
         if len(train) < 4:
@@ -422,7 +427,7 @@ def adapt(
         history = []
         trainer = _trainer(
             reranker, scorer, sources, checkpoints, history, quiet, rate=rate, epochs=epochs, seed=seed,
-            batch_queries=batch_queries, weight_decay=weight_decay, mixed_precision=mixed_precision,
+            batch_queries=batch_queries, weight_decay=weight_decay, mixed_precision=mixed_precision, keep=keep,
         )  # fmt: skip
         if last is None:
             trainer.evaluate()
@@ -435,8 +440,8 @@ def adapt(
                 print(f"resuming from {last}")
         trainer.train(resume_from_checkpoint=last)
         model.to(reranker.device)
-        best = max(history, key=lambda row: row["ndcg@10"])
-        if best["epoch"] == 0:
+        kept = history[-1] if keep == "last" else max(history, key=lambda row: row["ndcg@10"])
+        if kept["epoch"] == 0:
             load_tensors(model, load_file(checkpoints / START))
             if not quiet:
                 print("no epoch beat the start on dev: the weights are unchanged")
@@ -446,7 +451,7 @@ def adapt(
                 p.data = p.data.to(dtypes[n])
         processes.wait()  # nobody removes what another still reads
         return Adaptation(
-            history, best["epoch"], time.perf_counter() - started, table.trainable, table.total, trainer.batch_losses,
+            history, kept["epoch"], time.perf_counter() - started, table.trainable, table.total, trainer.batch_losses,
             sorted(dtypes),
         )  # fmt: skip
     finally:
@@ -470,7 +475,7 @@ def _settings(reranker, sources, given):
     for name, value in reranker.model.named_parameters():
         if value.requires_grad:
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-    keys = ("layers", "epochs", "rate", "batch_queries", "weight_decay", "loss", "seed", "use_cache")
+    keys = ("layers", "epochs", "rate", "batch_queries", "weight_decay", "loss", "seed", "use_cache", "keep")
     return {
         **{k: given[k] for k in keys},
         "instruction": reranker.instruction,
@@ -506,6 +511,7 @@ def _trainer(
     batch_queries,
     weight_decay,
     mixed_precision,
+    keep,
 ):
     total = sum(p.numel() for p in reranker.model.parameters())
     device = reranker.device.type
@@ -527,7 +533,7 @@ def _trainer(
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
-        load_best_model_at_end=True,
+        load_best_model_at_end=keep == "best",
         metric_for_best_model="eval_ndcg@10",
         greater_is_better=True,
         logging_strategy="no",

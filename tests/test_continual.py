@@ -81,6 +81,9 @@ def test_settings_reach_the_training(small, monkeypatch):
     assert seen["penalty"](small.model).item() == 0
     learn(small, stage("medical", 10), layers=1, strategy="plain")
     assert seen["penalty"] is None and seen["replay"] == [] and seen["learning_rate"] == 5e-4
+    assert seen["keep"] == "last"
+    learn(small, stage("medical", 10), old, layers=1)
+    assert seen["keep"] == "best"
 
 
 def test_replay_draws_evenly_and_gives_what_there_is():
@@ -198,6 +201,7 @@ def test_one_stage_has_no_transfer_and_still_prints():
         ({"replay": -1}, "not a number from 0"),
         ({"pull": "strong"}, "not a number from 0"),
         ({"rate": 0}, "nothing would be learned"),
+        ({"keep": "first"}, '"best" or "last"'),
         ("replay", "at least one earlier Stage"),
         ("ewc", "at least one earlier Stage"),
     ],

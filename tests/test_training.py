@@ -59,6 +59,25 @@ def test_the_best_epoch_is_kept_and_a_harmful_run_keeps_the_start(tokenizer):
     assert all(torch.equal(p, weights[n]) for n, p in parameters(reranker).items())
 
 
+def test_the_last_epoch_can_be_kept_whatever_dev_says(tokenizer):
+    clean = make_groups(30)
+    run = {"layers": 2, "epochs": 3, "learning_rate": 5e-3, "quiet": True}
+    kept, weights = {}, {}
+    for keep in ("best", "last"):
+        reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+        adapt(reranker, clean[:20], clean[20:], **run)
+        start = parameters(reranker)
+        done = adapt(reranker, shuffle_labels(clean[:20]), clean[20:], keep=keep, **run)
+        kept[keep], weights[keep] = done, parameters(reranker)
+        moved = any(not torch.equal(p, start[n]) for n, p in weights[keep].items())
+        assert moved == (keep == "last")
+        now = evaluate(reranker, clean[20:]).summary["ndcg@10"]
+        assert now == pytest.approx(done.history[done.best_epoch]["ndcg@10"])
+    assert (kept["best"].best_epoch, kept["last"].best_epoch) == (0, 3)
+    assert kept["last"].history == kept["best"].history, "only what is kept differs, not the training"
+    assert kept["last"].history[3]["ndcg@10"] < kept["last"].history[0]["ndcg@10"]
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -147,7 +166,12 @@ def test_mistake_7_shared_queries_between_train_and_dev_are_refused(tiny):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"loss": "magic"}, "pointwise"), ({"epochs": 0}, "whole numbers"), ({"batch_queries": 0}, "whole numbers")],
+    [
+        ({"loss": "magic"}, "pointwise"),
+        ({"epochs": 0}, "whole numbers"),
+        ({"batch_queries": 0}, "whole numbers"),
+        ({"keep": "first"}, '"best" or "last"'),
+    ],
 )
 def test_bad_arguments_are_refused(tiny, change, words):
     with pytest.raises(InputError, match=words):
