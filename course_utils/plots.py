@@ -59,19 +59,25 @@ def drawable(text, fallback):
     return text if has_cjk_font() or all(ord(c) < 0x2E80 for c in text) else fallback
 
 
-def show(figure):
-    """Display a figure with its alternative text and close it."""
+def image_html(figure):
+    """Return a figure with its alternative text as an HTML image and close it."""
     import base64
     import io
-
-    from IPython.display import HTML, display
 
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format="png")
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode()
-    display(HTML(f'<img alt="{html.escape(figure.alt, quote=True)}" src="data:image/png;base64,{data}">'))
+    alt = html.escape(figure.alt, quote=True)
+    return f'<img alt="{alt}" src="data:image/png;base64,{data}" style="max-width:100%">'
+
+
+def show(figure):
+    """Display a figure with its alternative text and close it."""
+    from IPython.display import HTML, display
+
+    display(HTML(image_html(figure)))
 
 
 def _new(title, xlabel="", ylabel="", size=None):
