@@ -201,3 +201,43 @@ def test_every_exercise_is_checked_and_has_help(path):
     help_ = "\n".join(sources(path, "markdown"))
     assert help_.count("<details>") >= 2 * len(code)
     assert re.search(r"minutes", help_)
+
+
+MINUTES = re.compile(r"(\d+) minutes, (easy|medium|hard)")
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=name)
+def test_a_lesson_announces_its_exercises_as_they_are(path):
+    announced = "\n".join(sources(path, "markdown")).split("## Exercises")[1].split("\n## ")[0]
+    tasks = "\n".join(sources(NOTEBOOKS / "solutions" / path.name, "markdown"))
+    assert MINUTES.findall(announced) == MINUTES.findall(tasks)
+
+
+def guide_tables():
+    """Return {lesson: [(section, 90-minute plan, day plan)]} of the instructor guide."""
+    text = (NOTEBOOKS / "README.md").read_text(encoding="utf-8")
+    parts = re.split(r"^\*\*(\d\d) .+\*\*$", text.split("## Minutes a section")[1].split("\n## ")[0], flags=re.M)
+    row = re.compile(r"^\| (?!section)(.+?) \| (.*?) ?\| (.*?) ?\|$", flags=re.M)
+    return {number: row.findall(table) for number, table in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def test_the_instructor_guide_has_minutes_for_every_section():
+    tables = guide_tables()
+    assert list(tables) == [p.name[:2] for p in LESSONS]
+    for path in LESSONS:
+        headings = [m for text in sources(path, "markdown") for m in re.findall(r"^## (.+)$", text, flags=re.M)]
+        assert [section for section, _, _ in tables[path.name[:2]]] == [*headings[:-4], "Exercises"], name(path)
+
+
+def test_the_minutes_of_the_instructor_guide_add_up():
+    rows = [row for table in guide_tables().values() for row in table]
+    for column, total in ((1, 90), (2, 6 * 60)):
+        assert sum(int(row[column]) for row in rows if row[column].isdigit()) == total
+        assert all(row[column] in ("", "-") or row[column].isdigit() for row in rows)
+
+
+def test_the_links_of_the_instructor_guide_lead_somewhere():
+    text = (NOTEBOOKS / "README.md").read_text(encoding="utf-8")
+    anchors = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert target[1:] in anchors if target.startswith("#") else (NOTEBOOKS / target).exists(), target
