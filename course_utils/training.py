@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import random
 import shutil
@@ -41,6 +42,9 @@ from course_utils.losses import LOSSES
 from course_utils.profile import has_fast_bf16
 from course_utils.reranker import gather_scores, own_batches
 from course_utils.trunk import build_trunk, can_cache, fingerprint, remove_stale, trunk_name
+
+# Checkpoints of a short run are seconds apart; the Trainer then sorts them by step, and warns that it does.
+logging.getLogger("transformers.trainer_utils").addFilter(lambda record: "mtime may not" not in record.getMessage())
 
 TENSORS = "trained.safetensors"
 START = "start.safetensors"
