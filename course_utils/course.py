@@ -54,8 +54,9 @@ def run_lesson(path, folder, profile):
     notebook = nbformat.read(path, as_version=4)
     environment = {**os.environ, "COURSE_PROFILE": profile, "MPLBACKEND": "agg"}
     client = nbclient.NotebookClient(
-        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-    )
+        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
+        store_widget_state=False,  # a page has no kernel: it shows the still copy of a panel
+    )  # fmt: skip
     started, error = time.time(), ""
     before = dict(os.environ)
     os.environ.update(environment)

@@ -211,7 +211,7 @@ def rank_changes(before, after, relevant=(), title="How the ranking of one query
     return figure
 
 
-def heatmap(values, rows, columns, title, label="nDCG@10", signed=False):
+def heatmap(values, rows, columns, title, label="nDCG@10", signed=False, least=0.1):
     """Draw a matrix with its numbers written in the cells.
 
     Args:
@@ -221,15 +221,17 @@ def heatmap(values, rows, columns, title, label="nDCG@10", signed=False):
         title: of the figure.
         label: name of the value.
         signed: colours around zero (orange below, blue above) instead of from low to high.
+        least: difference that the colours span at least, in units of the value.
     """
     grid = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=float)
     with style():
         size = (2.5 + 1.25 * len(columns), 1.8 + 0.6 * len(rows))
         figure, axes = _new(title, size=size)
         limit = np.nanmax(np.abs(grid)) or 1
+        low, high = (-limit, limit) if signed else (np.nanmin(grid), np.nanmax(grid))
+        missing = max(0.0, least - (high - low)) / 2  # else a hair's breadth would get the two most distant colours
         image = axes.imshow(
-            grid, aspect="auto", cmap="PuOr" if signed else "cividis",
-            vmin=-limit if signed else np.nanmin(grid), vmax=limit if signed else np.nanmax(grid),
+            grid, aspect="auto", cmap="PuOr" if signed else "cividis", vmin=low - missing, vmax=high + missing
         )  # fmt: skip
         axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
         axes.set_yticks(range(len(rows)), rows)

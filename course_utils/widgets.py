@@ -72,7 +72,7 @@ def playground(base, adapted, examples=None):
         except InputError as error:
             return message_html(error)
 
-    start = result(domain, query, "\n".join(documents))
+    start = result(domain, query, "\n\n".join(documents))
     before, after = score_both(base, adapted[domain], query, documents)
     picture = plots.rank_changes(before, after, title=f"Base (left) and {domain} (right)")
     panel = Panel(start + plots.image_html(picture) + _static_note("change the query and the documents"))
@@ -86,8 +86,8 @@ def playground(base, adapted, examples=None):
         "domain": widgets.Dropdown(options=list(adapted), description="Adapted to", style=labels),
         "example": widgets.Dropdown(options=list(examples[domain]), description="Example", style=labels, layout=wide),
         "query": widgets.Text(value=query, description="Query", continuous_update=False, style=labels, layout=wide),
-        "documents": widgets.Textarea(value="\n".join(documents), description="Documents", continuous_update=False, style=labels,
-                                      rows=8, layout=wide, placeholder="one document a line"),
+        "documents": widgets.Textarea(value="\n\n".join(documents), description="Documents", continuous_update=False, style=labels,
+                                      rows=14, layout=wide, placeholder="one document a line"),
         "rank": widgets.Button(description="Rank", button_style="primary", tooltip="Rank the documents with both models"),
         "result": widgets.HTML(value=start, layout=wide),
     }  # fmt: skip
@@ -112,7 +112,7 @@ def playground(base, adapted, examples=None):
         if held["quiet"] or chosen is None:
             return
         with at_once():
-            c["query"].value, c["documents"].value = chosen[0], "\n".join(chosen[1])
+            c["query"].value, c["documents"].value = chosen[0], "\n\n".join(chosen[1])
 
     def change_domain(_):
         held["quiet"] = True
@@ -125,8 +125,10 @@ def playground(base, adapted, examples=None):
     c["query"].observe(show, names="value")
     c["documents"].observe(show, names="value")
     c["rank"].on_click(show)
-    hint = widgets.HTML(value="<p>One document a line: add a line to add a document, empty it to remove one. Rank shows the result; "
-                              "so does Enter in the query.</p>")  # fmt: skip
+    hint = widgets.HTML(
+        '<p style="line-height:1.4">One document a line; empty lines do not count. Add a line to add a document, delete it '
+        "to remove one. Rank shows the result; so does Enter in the query.</p>"
+    )
     order = ["domain", "example", "query", "documents"]
     panel.box = widgets.VBox([*(c[name] for name in order), hint, c["rank"], c["result"]])
     panel.controls = c
@@ -136,8 +138,8 @@ def playground(base, adapted, examples=None):
 def domain_examples(domain):
     """Return {name: (query, documents)} from the course's test queries of ``domain`` and of general life.
 
-    Two queries in English and in Chinese each; the first in each language is of the domain. A domain that the course does
-    not have gets the general ones.
+    Two of the domain and one general one in each language, with the right documents and others, five in all. A domain that
+    the course does not have gets the general ones.
     """
     from course_utils.grid import DOMAINS, load_domain
 
@@ -147,7 +149,9 @@ def domain_examples(domain):
             continue
         for language, word in (("en", "English"), ("zh", "Chinese")):
             for g in subset(load_domain(source, language, "test"), 2 if source == domain else 1):
-                out[f"{source}, {word}: {g.query}"] = (g.query, list(g.documents[:5]))
+                wrong = [d for d in g.documents if d not in g.positives][: 5 - len(g.positives)]
+                chosen = [d for d in g.documents if d in g.positives or d in wrong]
+                out[f"{source}, {word}: {g.query}"] = (g.query, chosen)
     return out
 
 
@@ -313,11 +317,11 @@ def table_html(caption, head, rows):
     Cells are HTML already: text from people goes through ``html.escape`` first.
     """
     edge = "padding:.25em .7em;border-bottom:1px solid #999;vertical-align:top;"
-    left, number = edge + "text-align:left;", edge + "text-align:left;font-variant-numeric:tabular-nums;"
+    left, number = edge + "text-align:left;", edge + "text-align:left;white-space:nowrap;line-height:1.4;"
     top = "".join(f'<th scope="col" style="{left}">{h}</th>' if h else f'<td style="{left}"></td>' for h in head)
     body = "".join(
         f'<tr><th scope="row" style="{left}font-weight:normal;max-width:34em;white-space:normal;line-height:1.4">{first}</th>'
-        + "".join(f'<td style="{number}line-height:1.4">{cell}</td>' for cell in others)
+        + "".join(f'<td style="{number}">{cell}</td>' for cell in others)
         + "</tr>"
         for first, *others in rows
     )
@@ -340,7 +344,7 @@ def _text(value):
 def _bar(probability, colour):
     """Return a probability as a number and a bar; the bar is for the eye only."""
     return (
-        f'{probability:.3f}<span aria-hidden="true" style="display:block;width:9em;border:1px solid #888;margin-top:.2em">'
+        f'{probability:.3f}<span aria-hidden="true" style="display:block;width:7em;border:1px solid #888;margin-top:.2em">'
         f'<span style="display:block;height:.6em;width:{100 * probability:.1f}%;background:{colour}"></span></span>'
     )
 

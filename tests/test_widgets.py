@@ -10,6 +10,7 @@ from conftest import make_groups, tiny_model
 from course_utils import cost, widgets
 from course_utils.delta import make_delta
 from course_utils.errors import InputError
+from course_utils.grid import load_domain
 from course_utils.reranker import Ranked, Reranker
 
 DOCUMENTS = ["a page about fever", "a page about rent", "a page about salt"]
@@ -107,7 +108,7 @@ def test_a_changed_query_a_changed_list_and_the_button_rank_again(panel):
 def test_choosing_an_example_or_a_domain_fills_query_and_documents(panel):
     c = panel.controls
     c["example"].value = "Chinese"
-    assert (c["query"].value, c["documents"].value) == ("糖尿病症状", "糖尿病饮食管理\n租房合同")
+    assert (c["query"].value, c["documents"].value) == ("糖尿病症状", "糖尿病饮食管理\n\n租房合同")
     assert table(c["result"].value)[0] == "“糖尿病症状”: base and medical"
     c["domain"].value = "legal"
     assert c["example"].options == ("lease",)
@@ -150,7 +151,15 @@ def test_the_course_has_examples_of_each_domain_in_both_languages():
     found = widgets.domain_examples("legal")
     for kind in ("legal, English", "legal, Chinese", "general, English", "general, Chinese"):
         assert any(name.startswith(kind) for name in found)
-    assert all(query.strip() and len(documents) == 5 for query, documents in found.values())
+    labels = {
+        g.query: g
+        for source in ("legal", "general")
+        for lang in ("en", "zh")
+        for g in load_domain(source, lang, "test")
+    }
+    for query, documents in found.values():
+        assert len(documents) == len(set(documents)) == 5
+        assert set(labels[query].positives) < set(documents) <= set(labels[query].documents)
 
 
 def test_a_comparison_with_itself_or_with_something_else_is_refused(tiny, delta):
