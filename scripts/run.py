@@ -104,7 +104,26 @@ def bench(arguments):
 
 
 def test_browser(arguments):
-    step("browser tests", [PYTHON, "-m", "pytest", "-q", "-m", "browser", "tests", *arguments])
+    if subprocess.run([str(PYTHON), "-c", "import playwright"], capture_output=True, check=False).returncode:
+        step("Playwright", [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-q", "playwright>=1.45"])
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
+        install_chromium()
+    step("browser tests", [PYTHON, "-m", "pytest", "-q", "-m", "browser", "tests/test_browser.py", *arguments])
+
+
+def install_chromium():
+    """Install Debian's Chromium and a small Chinese font, or end with a line that says what to do."""
+    advice = "install Chromium or Chrome so that it is on the PATH, then run this again"
+    if not shutil.which("apt-get"):
+        fail(f"no Chromium here; {advice}.")
+    say("\n== Chromium (apt-get)")
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    packages = ["chromium", "fonts-wqy-microhei"]
+    try:
+        for command in (["apt-get", "-q", "update"], ["apt-get", "-q", "-y", "install", *packages]):
+            subprocess.run([*sudo, *command], check=True, stdout=subprocess.DEVNULL)
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        fail(f"apt-get could not install {' and '.join(packages)}; {advice} (apt-get install {' '.join(packages)}).")
 
 
 TASKS = {"course": course, "test": test, "lab": lab, "bench": bench, "test-browser": test_browser}
