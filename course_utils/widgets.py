@@ -350,7 +350,7 @@ def _bar(probability, colour):
 
 
 def _seconds(value):
-    return f"{value:.2f} s" if value < 10 else f"{value:,.0f} s"
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} s"
 
 
 def _static_note(what):
