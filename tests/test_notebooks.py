@@ -11,10 +11,11 @@ import pytest
 from conftest import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
-LESSONS = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+BONUS = sorted(NOTEBOOKS.glob("*_bonus_*.ipynb"))  # a lesson without exercises, outside the day of the course
+LESSONS = sorted({*NOTEBOOKS.glob("[0-9]*.ipynb")} - {*BONUS})
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))
 EXERCISES = sorted((NOTEBOOKS / "exercises").glob("*.ipynb"))
-ALL = [*LESSONS, *SOLUTIONS, *EXERCISES]
+ALL = [*LESSONS, *BONUS, *SOLUTIONS, *EXERCISES]
 
 spec = importlib.util.spec_from_file_location("notebook_tools", ROOT / "scripts" / "notebooks.py")
 tools = importlib.util.module_from_spec(spec)
@@ -116,7 +117,7 @@ def test_no_machine_paths_secrets_or_remote_code(path):
     assert "trust_remote_code=True" not in text
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=name)
+@pytest.mark.parametrize("path", [*LESSONS, *BONUS], ids=name)
 def test_a_lesson_has_its_frame(path):
     markdown = sources(path, "markdown")
     head = markdown[0]
@@ -129,14 +130,15 @@ def test_a_lesson_has_its_frame(path):
     ):
         assert part in head, part
     headings = [m for text in markdown for m in re.findall(r"^## (.+)$", text, flags=re.M)]
-    assert headings[-4:] == ["Recap", "Quiz", "Exercises", "Next"]
+    end = ["Recap", "Quiz", "Next"] if path in BONUS else ["Recap", "Quiz", "Exercises", "Next"]
+    assert headings[-len(end) :] == end
 
 
 def bullets(text):
     return re.findall(r"^[-*] (.+)$", text, flags=re.M)
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=name)
+@pytest.mark.parametrize("path", [*LESSONS, *BONUS], ids=name)
 def test_the_recap_mirrors_the_objectives(path):
     markdown = sources(path, "markdown")
     objectives = bullets(markdown[0].split("**After this lesson you can**")[1])
@@ -146,7 +148,7 @@ def test_the_recap_mirrors_the_objectives(path):
     assert len(own) == len(objectives)
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=name)
+@pytest.mark.parametrize("path", [*LESSONS, *BONUS], ids=name)
 def test_a_lesson_has_the_size_of_one_sitting(path):
     cells = read(path)["cells"]
     assert 15 <= len(cells) <= 48
@@ -159,7 +161,7 @@ def test_a_lesson_has_the_size_of_one_sitting(path):
     assert lengths[-1] <= 26
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=name)
+@pytest.mark.parametrize("path", [*LESSONS, *BONUS], ids=name)
 def test_every_choice_of_a_quiz_is_explained(path):
     text = "\n".join(sources(path, "markdown")).split("## Quiz")[1].split("\n## ")[0]
     choices = re.findall(r"<details>\s*<summary>(.+?)</summary>(.+?)</details>", text, flags=re.S)
