@@ -20,7 +20,7 @@ from course_utils.delta import (
 )
 from course_utils.errors import InputError
 from course_utils.freezing import decoder_layers, freeze_all_but_last, unfreeze_all
-from course_utils.training import adapt, default_learning_rate
+from course_utils.training import adapt, is_large
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def adapt_lora(
         layers: how many of the last layers get factors; "all" for every layer.
         rank: of the factors.
         alpha: the product is scaled by alpha / rank; default: 2 x rank.
-        learning_rate: default: ten times that of whole layers. Source: Schulman et al., "LoRA Without Regret", 2025,
+        learning_rate: default: 2e-4, ten times that of whole layers, and 5e-3 for small models. Source: Schulman et al., "LoRA Without Regret", 2025,
             which finds the best rate about ten times that of full fine-tuning.
         seed: for the first factors, split and order.
         settings: further arguments of ``adapt``.
@@ -122,7 +122,7 @@ def adapt_lora(
     ]
     set_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets, bias="none")
-    rate = learning_rate or 10 * default_learning_rate(model)
+    rate = learning_rate or (2e-4 if is_large(model) else 5e-3)
     with _unchanged(model):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers 5 for an old name

@@ -17,7 +17,7 @@ from course_utils.training import TrainingError, adapt
 
 ARGUMENTS = inspect.signature(adapt).parameters
 EPOCHS = ARGUMENTS["epochs"].default
-GRID = {"layers": [1, 3], "learning_rate": [2e-4, 5e-4, 1e-3], "epochs": [2, 4], "negatives": [3, 7]}
+GRID = {"layers": [1, 3], "learning_rate": [5e-4, 1e-3, 2e-3], "epochs": [2, 4], "negatives": [3, 7]}
 
 
 @dataclass

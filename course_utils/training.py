@@ -302,8 +302,13 @@ class _Progress(TrainerCallback):
 
 
 def default_learning_rate(model):
-    """Return 2e-5 for a pretrained model, 5e-4 for one below 50 million parameters."""
-    return 2e-5 if sum(p.numel() for p in model.parameters()) > 50e6 else 5e-4
+    """Return 2e-5 for a pretrained model, 2e-3 for one below 50 million parameters."""
+    return 2e-5 if is_large(model) else 2e-3
+
+
+def is_large(model):
+    """Return whether a model has more than 50 million parameters; small ones bear, and need, far higher rates."""
+    return sum(p.numel() for p in model.parameters()) > 50e6
 
 
 def adapt(

@@ -91,7 +91,8 @@ def badge_row(path):
     colab = f"https://colab.research.google.com/github/{s['repository']}/blob/{s['branch']}/{where}"
     image = "https://colab.research.google.com/assets/colab-badge.svg"
     source = f"https://github.com/{s['repository']}/blob/{s['branch']}/{where}"
-    return f"<!-- badges --> [![Open this lesson in Colab]({image})]({colab}) [View on GitHub]({source})"
+    # A line that begins with a comment is HTML to Markdown and its links would show as raw text: the marker goes last.
+    return f"[![Open this lesson in Colab]({image})]({colab}) [View on GitHub]({source}) <!-- badges -->"
 
 
 def refresh(path):
@@ -102,7 +103,7 @@ def refresh(path):
         if "setup" in c["metadata"].get("tags", []):
             source = setup_source()
         if c["cell_type"] == "markdown":
-            source = re.sub(r"^<!-- badges -->.*$", badge_row(path), source, flags=re.M)
+            source = re.sub(r"^.*<!-- badges -->.*$", badge_row(path), source, flags=re.M)
         tags = c["metadata"].get("tags", [])
         cells.append(cell(c["cell_type"], source, len(cells), tags))
     write(path, cells)

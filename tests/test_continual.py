@@ -80,7 +80,7 @@ def test_settings_reach_the_training(small, monkeypatch):
     assert {g.query.split()[0] for g in seen["dev"]} == {"medical", "general", "legal"}
     assert seen["penalty"](small.model).item() == 0
     learn(small, stage("medical", 10), layers=1, strategy="plain")
-    assert seen["penalty"] is None and seen["replay"] == [] and seen["learning_rate"] == 5e-4
+    assert seen["penalty"] is None and seen["replay"] == [] and seen["learning_rate"] == 2e-3
     assert seen["keep"] == "last"
     learn(small, stage("medical", 10), old, layers=1)
     assert seen["keep"] == "best"

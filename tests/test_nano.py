@@ -1,5 +1,6 @@
 """The bundled model: what it may see, how it is built, what it is."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -136,6 +137,52 @@ def test_word_vectors_put_tokens_with_the_same_company_together():
     vectors = recipe.word_vectors(documents, 40, 8)
     alike = vectors @ vectors.T
     assert alike[:20, :20].mean() > alike[:20, 20:].mean() + 0.2
+
+
+def test_the_next_token_loss_sees_only_text_and_falls_when_the_head_knows(nano):
+    torch.manual_seed(0)
+    heads = recipe.Heads(8)
+    embedding = torch.eye(8)
+    ids = torch.tensor([[1, 2, 3, 4, 0, 0]])
+    documents = recipe.Segment(ids, torch.tensor([6]))
+    knows = torch.zeros(1, 6, 8)
+    for place, following in enumerate([2, 3, 4]):
+        knows[0, place, following] = 1.0
+    with torch.no_grad():
+        heads.following[1].weight.copy_(20 * torch.eye(8))
+        heads.following[1].bias.zero_()
+    assert heads.next_token_loss(knows, documents, 2, embedding) < 1e-3
+    wrong_in_the_tail = knows.clone()
+    wrong_in_the_tail[0, 3:] = torch.randn(3, 8)
+    assert torch.equal(
+        heads.next_token_loss(wrong_in_the_tail, documents, 2, embedding),
+        heads.next_token_loss(knows, documents, 2, embedding),
+    )
+    assert heads.next_token_loss(knows.roll(1, dims=1), documents, 2, embedding) > 5
+
+
+def test_calibration_keeps_the_order_and_lowers_the_log_loss(tiny):
+    from course_utils.calibration import log_loss
+    from course_utils.grid import load_domain
+
+    groups = load_domain("general", "en", "train")[:12]
+    with torch.no_grad():
+        tiny.model.model.norm.weight *= 30  # far too sure
+    pairs = [(g.query, list(g.documents)) for g in groups]
+    before = tiny.score_groups(pairs)
+    # Labels drawn with the probability that a temperature of three gives: that is what must be found.
+    random_ = np.random.default_rng(0)
+    groups = [
+        dataclasses.replace(g, relevance=tuple(int(random_.random() < 1 / (1 + np.exp(-s / 3))) for s in b))
+        for g, b in zip(groups, before, strict=True)
+    ]
+    temperature = recipe.calibrate(tiny, groups)
+    after = tiny.score_groups(pairs)
+    assert 2 < temperature < 5
+    labels = [g.relevance for g in groups]
+    assert log_loss(after, labels) <= log_loss(before, labels) + 1e-6
+    for b, a in zip(before, after, strict=True):
+        assert np.allclose(np.asarray(b) / temperature, a, rtol=1e-3, atol=1e-4)
 
 
 BUILD = """
