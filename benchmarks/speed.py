@@ -35,7 +35,7 @@ SHAPE = "qwen3-0.6b-shape"
 SIZES = {
     SHAPE: {"train": 2, "dev": 1, "test": 0, "rate": 2e-5, "rounds": 3},
     "smollm2": {"train": 2, "dev": 1, "test": 10, "rate": 1e-4, "rounds": 3},
-    "nano": {"train": 16, "dev": 8, "test": 100, "rate": 5e-4, "rounds": 3},
+    "nano": {"train": 16, "dev": 8, "test": 100, "rate": 2e-3, "rounds": 3},
 }
 SHARES = {SHAPE: 0.5, "smollm2": 0.2, "nano": 0.1, "growth": 0.2}  # of the budget
 GROWTH_PAIRS, GROWTH_LAYERS = (250, 1000, 4000), (1, 3, 28)
