@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from course_utils.cli import write_json
@@ -18,6 +19,8 @@ LESSONS = ROOT / "notebooks"
 def run_course(profile=None, out="build"):
     """Execute all lessons, measure the table, write ``out``/index.html; return an exit code.
 
+    On the small profiles two lessons run at a time, each with half of the cores.
+
     Args:
         profile: smoke, laptop or full; default: COURSE_PROFILE, else smoke.
         out: folder for executed copies, pages and results.
@@ -26,25 +29,37 @@ def run_course(profile=None, out="build"):
     profile = profile or os.environ.get("COURSE_PROFILE") or "smoke"
     out = Path(out)
     lessons = sorted(LESSONS.glob("[0-9]*.ipynb"))
-    print(f"{len(lessons)} lessons in the {profile} profile; executed copies go to {out / 'lessons'}")
-    done, failed = [], []
-    for path in lessons:
-        seconds, error = run_lesson(path, out / "lessons", profile)
-        print(f"  {path.name:32s} {seconds:6.0f} s{'  FAILED: ' + error if error else ''}", flush=True)
-        (failed if error else done).append((path, seconds))
-    print("measuring before and after, on the bundled model and the course's test topics", flush=True)
-    rows = measure(out, profile)
-    write_page(out, profile, done + failed, rows)
+    # The small model gains little from a second core; the full one needs all of them, and the memory.
+    workers = 1 if profile == "full" else min(2, os.cpu_count() or 1)
+    environment = {**os.environ, "COURSE_PROFILE": profile, "MPLBACKEND": "agg"}
+    if workers > 1:
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
+    print(
+        f"{len(lessons)} lessons in the {profile} profile, {workers} at a time; "
+        f"executed copies go to {out / 'lessons'}",
+        flush=True,
+    )
+    ran = []
+    with ThreadPoolExecutor(workers) as pool:
+        for path, (seconds, error) in zip(
+            lessons, pool.map(lambda p: run_lesson(p, out / "lessons", environment), lessons), strict=True
+        ):
+            print(f"  {path.name:32s} {seconds:6.0f} s{'  FAILED: ' + error if error else ''}", flush=True)
+            ran.append((path, seconds, error))
+        print("measuring before and after, on the bundled model and the course's test topics", flush=True)
+        rows = measure(out, profile, pool, environment)
+    write_page(out, profile, ran, rows)
     print("\n" + table(rows))
     print(f"\n{time.time() - started:.0f} s in all. The page: {out / 'index.html'}")
     print("How to go on: `make lab` opens JupyterLab on the lessons (or: python scripts/run.py lab).")
+    failed = [path.name for path, _, error in ran if error]
     if failed:
-        print(f"FAILED: {', '.join(p.name for p, _ in failed)}")
+        print(f"FAILED: {', '.join(failed)}")
         return 1
     return 0
 
 
-def run_lesson(path, folder, profile):
+def run_lesson(path, folder, environment):
     """Execute one notebook, write it and an HTML page to ``folder``; return (seconds, error or "")."""
     import nbclient
     import nbformat
@@ -52,56 +67,57 @@ def run_lesson(path, folder, profile):
 
     folder.mkdir(parents=True, exist_ok=True)
     notebook = nbformat.read(path, as_version=4)
-    environment = {**os.environ, "COURSE_PROFILE": profile, "MPLBACKEND": "agg"}
     client = nbclient.NotebookClient(
         notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
         store_widget_state=False,  # a page has no kernel: it shows the still copy of a panel
+        extra_arguments=["--IPKernelApp.log_level=40"],  # no warning that a local kernel talks without encryption
     )  # fmt: skip
     started, error = time.time(), ""
-    before = dict(os.environ)
-    os.environ.update(environment)
     try:
-        client.execute()
+        client.execute(env=environment)
     except nbclient.exceptions.CellExecutionError as problem:
         error = f"{problem.ename}: {problem.evalue}".splitlines()[0][:200]
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
     nbformat.write(notebook, folder / path.name)
     page, _ = HTMLExporter().from_notebook_node(notebook)
     (folder / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
     return time.time() - started, error
 
 
-def measure(out, profile):
+def measure(out, profile, pool, environment):
     """Adapt the bundled model to each trade and language through the command line; return the written results."""
-    from course_utils.grid import LANGUAGES, load_domain
+    from course_utils.grid import LANGUAGES
 
-    rows = []
+    trades = [(domain, language) for domain in ("medical", "legal", "financial") for language in LANGUAGES]
     queries = PROFILES[profile].queries if profile != "smoke" else 200
-    folder = Path(out) / "measured"
-    for domain in ("medical", "legal", "financial"):
-        for language in LANGUAGES:
-            name = f"{domain}-{language}"
-            for split, source in (("train", domain), ("test", domain), ("general", "general")):
-                part = "test" if split == "general" else split
-                pairs = [
-                    {"query": g.query, "document": d, "relevance": r}
-                    for g in load_domain(source, language, part)
-                    for d, r in zip(g.documents, g.relevance, strict=True)
-                ]
-                write_json(folder / f"{name}-{split}.json", pairs)
-            command = [
-                sys.executable, "-m", "course_utils", "adapt", "--model", "nano", "--train", folder / f"{name}-train.json",
-                "--test", folder / f"{name}-test.json", "--general", folder / f"{name}-general.json",
-                "--max-queries", queries, "--out", folder / name, "--json", folder / f"{name}.json",
-            ]  # fmt: skip
-            run = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
-            if run.returncode:
-                raise RuntimeError(f"adapt failed on {name}: {run.stderr.strip().splitlines()[-1]}")
-            rows.append((name, json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))))
-            print("  " + row_text(*rows[-1]), flush=True)
+    rows = []
+    for row in pool.map(lambda t: measure_trade(*t, Path(out) / "measured", queries, environment), trades):
+        rows.append(row)
+        print("  " + row_text(*row), flush=True)
     return rows
+
+
+def measure_trade(domain, language, folder, queries, environment):
+    """Run ``adapt`` on one trade in a process of its own; return (name, what it wrote)."""
+    from course_utils.grid import load_domain
+
+    name = f"{domain}-{language}"
+    for split, source in (("train", domain), ("test", domain), ("general", "general")):
+        part = "test" if split == "general" else split
+        pairs = [
+            {"query": g.query, "document": d, "relevance": r}
+            for g in load_domain(source, language, part)
+            for d, r in zip(g.documents, g.relevance, strict=True)
+        ]
+        write_json(folder / f"{name}-{split}.json", pairs)
+    command = [
+        sys.executable, "-m", "course_utils", "adapt", "--model", "nano", "--train", folder / f"{name}-train.json",
+        "--test", folder / f"{name}-test.json", "--general", folder / f"{name}-general.json",
+        "--max-queries", queries, "--out", folder / name, "--json", folder / f"{name}.json",
+    ]  # fmt: skip
+    run = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, env=environment)
+    if run.returncode:
+        raise RuntimeError(f"adapt failed on {name}: {run.stderr.strip().splitlines()[-1]}")
+    return name, json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def row_text(name, r):
@@ -130,7 +146,7 @@ def write_page(out, profile, lessons, rows):
     )
     links = "".join(
         f"<li><a href='lessons/{p.stem}.html'>{html.escape(p.stem.replace('_', ' '))}</a> ({s:.0f} s)</li>"
-        for p, s in lessons
+        for p, s, _ in lessons
     )
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Teach a reranker a new trade: measured</title>
