@@ -41,6 +41,7 @@ def build_parser():
     adapt.add_argument("--no-replay", action="store_true", help="do not mix the course's general queries into training")
     adapt.add_argument("--instruction", help="the task in one English sentence")
     adapt.add_argument("--seed", type=int, default=0, metavar="S")
+    adapt.add_argument("--estimate", action="store_true", help="only say what it will take, and stop")
     adapt.add_argument("--out", required=True, metavar="DIR", help="folder for the adapted model")
     adapt.add_argument("--json", required=True, metavar="R", help="write the measurements here")
 
@@ -149,11 +150,13 @@ METRICS = ("ndcg@10", "mrr@10", "map", "accuracy", "f1")
 def adapt(args):
     """Train the last layers and write what was measured before and after."""
     from course_utils.compare import compare, evaluate
-    from course_utils.data import check_no_leak, rankable, read_groups, subset
+    from course_utils.cost import forecast
+    from course_utils.data import check_no_leak, rankable, read_groups, split, subset
     from course_utils.grid import LANGUAGES, load_domain
     from course_utils.profile import peak_memory_mb
     from course_utils.reranker import Reranker
     from course_utils.training import adapt as train_last_layers
+    from course_utils.training import is_large
 
     started = time.perf_counter()
     if args.epochs is not None and args.epochs < 1:
@@ -168,17 +171,25 @@ def adapt(args):
     test = rankable(test)
     train = subset(rankable(train), args.max_queries, args.seed)
     reranker = Reranker.load(args.model, instruction=args.instruction, max_length=args.max_length)
-    before = evaluate(reranker, test)
-    general_before = evaluate(reranker, general) if general else None
-    print(f"before: nDCG@10 {before.summary['ndcg@10']:.3f} on {len(test)} test queries")
     replay = []
     if not args.no_replay:
         seen = general or []
         replay = [g for language in LANGUAGES for g in load_domain("general", language, "train")]
         queries = {g.query for g in [*seen, *test]}
         replay = [g for g in replay if g.query not in queries]
+    epochs = args.epochs or DEFAULT_EPOCHS
+    if args.estimate or is_large(reranker.model):
+        learned, dev = split(train, (0.85, 0.15), seed=args.seed)
+        learned += subset(replay, round(0.25 * len(learned)), args.seed) if replay else []
+        scored = [*test, *(general or [])] * 2
+        print(forecast(reranker, learned, dev, scored, layers=args.layers, epochs=epochs), flush=True)
+        if args.estimate:
+            return
+    before = evaluate(reranker, test)
+    general_before = evaluate(reranker, general) if general else None
+    print(f"before: nDCG@10 {before.summary['ndcg@10']:.3f} on {len(test)} test queries")
     done = train_last_layers(
-        reranker, train, layers=args.layers, epochs=args.epochs or DEFAULT_EPOCHS, replay=replay,
+        reranker, train, layers=args.layers, epochs=epochs, replay=replay,
         learning_rate=args.learning_rate, seed=args.seed, work_dir=Path(args.out) / "work",
     )  # fmt: skip
     after = evaluate(reranker, test)

@@ -16,7 +16,8 @@ from course_utils.data import rankable, subset
 from course_utils.errors import InputError
 from course_utils.forward import Segment, shared_forward, supports_sharing
 from course_utils.freezing import decoder_layers, freeze_all_but_last, unfreeze_all
-from course_utils.training import GroupScorer, Source
+from course_utils.profile import peak_memory_mb
+from course_utils.training import GroupScorer, Source, is_large
 from course_utils.trunk import build_trunk, row_offsets, trunk_megabytes
 
 BYTES = 16  # an fp32 weight, its gradient and two running means of AdamW
@@ -140,6 +141,89 @@ def measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2):
         layers, trained, total, _weights_mb(reranker, trained, total), _activations(reranker, sample, batch_queries, layers),
         _states_mb(reranker, everything, below), scale * seconds, scale * plain,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a whole run of ``adapt`` will take.
+
+    Attributes:
+        seconds: wall time, evaluations included.
+        memory_mb: largest memory of the process, or of the GPU.
+        disk_mb: states of the frozen layers on disk while it runs.
+    """
+
+    seconds: float
+    memory_mb: float
+    disk_mb: float
+
+    def __str__(self):
+        time_ = f"{self.seconds / 60:.0f} minutes" if self.seconds >= 90 else f"{self.seconds:.0f} seconds"
+        disk = f", with {self.disk_mb:,.0f} MB on disk meanwhile" if self.disk_mb else ""
+        return f"This will take about {time_} and {self.memory_mb / 2**10:.1f} GB of memory{disk}."
+
+
+def forecast(reranker, train, dev, scored=(), *, layers=3, epochs=3, queries=2):
+    """Run two training steps on ``queries`` queries and say what a whole run will take; the reranker stays as it is.
+
+    Args:
+        reranker: the Reranker.
+        train: list of Group to train on, replayed ones included.
+        dev: list of Group measured before training and after each epoch.
+        scored: list of Group scored by the whole model besides, a group as often as it is scored.
+        layers: how many of the last layers train, or "all".
+        epochs: passes over ``train``.
+        queries: queries that are timed; the time of the rest is taken in proportion to tokens.
+
+    Returns:
+        Forecast. Memory is the peak after the two steps: it grows with the longest batch, not with the number of pairs.
+
+    Raises:
+        InputError: as ``estimate`` does.
+    """
+    model = reranker.model
+    sample, everything = _sources(reranker, train, queries, queries)
+    cut = reranker.truncated
+    rest = [reranker.encode([(g.query, g.documents) for g in own]) for own in (dev, scored)]
+    reranker.truncated = cut
+    tokens = [_tokens(everything), *(int(row_offsets(encoded)[-1]) for encoded in rest)]
+    below = 0 if layers == "all" else len(decoder_layers(model)[1]) - layers
+    frozen, dtype = 0.0, model.dtype
+    with tempfile.TemporaryDirectory(prefix="forecast-") as folder:
+        if below:
+            for _ in range(1 if is_large(model) else 2):  # the first call of a small model is all start-up
+                started = time.perf_counter()
+                name = f"run-{started}"
+                sample.trunk = build_trunk(
+                    model,
+                    sample.encoded,
+                    below,
+                    f"{folder}/{name}",
+                    reranker.batch_tokens,
+                    quiet=True,
+                    weights="0" * 16,
+                )
+                frozen = (time.perf_counter() - started) / _tokens(sample)
+        scorer = GroupScorer(reranker, below)
+        with trial(model, layers), _precision(reranker, dtype):
+            optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
+            step = [_steps(reranker, scorer, sample, queries, optimizer)[0] for _ in range(2)][1] / _tokens(sample)
+            with torch.no_grad():
+                started = time.perf_counter()
+                for batch in _batches(sample, queries):
+                    scorer(**send_to_device(sample.collate(batch), reranker.device))
+                _wait(reranker.device)
+                top = (time.perf_counter() - started) / _tokens(sample)
+    seconds = (
+        frozen * (tokens[0] + tokens[1])
+        + epochs * step * tokens[0]
+        + (epochs + 1) * top * tokens[1]
+        + (frozen + top) * tokens[2]
+    )
+    disk = sum(
+        trunk_megabytes(encoded, model.config.hidden_size, dtype) for encoded in (everything.encoded, rest[0]) if below
+    )
+    return Forecast(seconds, peak_memory_mb(), disk)
 
 
 def _sources(reranker, groups, batch_queries, queries):
