@@ -217,16 +217,13 @@ def adapting(way, folder, real, work, size, dtype, seed, model):
     lm, tokenizer = ways.ADAPT[way](folder, train, dev, place, settings)
     seconds, cpu, peak = time.perf_counter() - started, time.process_time() - used, peak_memory_mb()
     shutil.rmtree(place)
-    trained = sum(p.numel() for layer in lm.model.layers[-LAYERS:] for p in layer.parameters())
-    # What no way can do without: libraries, weights, and fp32 copies of what trains with gradients and AdamW's two means.
-    needed = before + (settings["dtype"].itemsize * sum(p.numel() for p in lm.parameters()) + 16 * trained) / 2**20
     ndcg = None
     if test:
         scores = Reranker(lm.eval(), tokenizer, max_length=1024).score_groups([(g.query, g.documents) for g in test])
         ndcg = ways.mean_ndcg(np.concatenate(scores), test)
     return {
         "model": model, "way": way, "dtype": dtype, "seed": seed, "seconds": seconds, "cpu_seconds": cpu,
-        "peak_mb": peak, "above_mb": peak - before, "needed_mb": needed, "ndcg": ndcg, "train_pairs": 10 * len(train),
+        "peak_mb": peak, "above_mb": peak - before, "ndcg": ndcg, "train_pairs": 10 * len(train),
         "dev_pairs": 10 * len(dev), "rate_gflops": rate, "floor_seconds": operations_ / rate / 1e9,
     }  # fmt: skip
 
