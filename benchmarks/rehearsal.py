@@ -10,7 +10,6 @@ A GPU without bf16 (a T4) is rehearsed with --dtype float16 --mixed-precision fp
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,6 +25,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 import psutil
 import torch
+from speed import SHAPE, machine, prepare
 
 from course_utils.cost import forecast
 from course_utils.data import rankable, subset
@@ -38,7 +38,6 @@ from course_utils.prompt import INSTRUCTIONS
 from course_utils.reranker import Reranker
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 
 
 class Steps:
@@ -153,8 +152,6 @@ def folder_size(folder):
 
 def report(args, model, steps, told, took):
     """Return rehearsal.md."""
-    from speed import machine
-
     m = machine(torch.get_num_threads())
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{m['chip']}, {m['threads']} threads"
     lines = [
@@ -180,11 +177,7 @@ def main():
     parser.add_argument("--mixed-precision", choices=["bf16", "fp16", "no"])
     parser.add_argument("--out", type=Path, default=HERE / "rehearsal.md")
     args = parser.parse_args()
-    model = args.model
-    if model is None:
-        model = ROOT / "build" / "models" / "qwen3-0.6b-shape"
-        if not (model / "config.json").exists():
-            subprocess.run([sys.executable, HERE / "make_qwen_shape.py", model], check=True)
+    model = args.model or prepare(SHAPE)
     steps = Steps()
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as work:
         told, took = path(steps, model, args, Path(work))

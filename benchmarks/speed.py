@@ -189,6 +189,7 @@ def summarise(results):
     tables = {"adapting": [], "scoring": [], "trunk": []}
     for model, runs in results["models"].items():
         here = [r for r in runs["adapting"] if r["way"] == jobs.HERE]
+        counted = counted_mb(model, runs["adapting"][0]["dtype"]) if runs["adapting"] else None
         for way in jobs.WAYS:
             own = [r for r in runs["adapting"] if r["way"] == way]
             if not own:
@@ -198,7 +199,7 @@ def summarise(results):
                 row[key] = own[0][key]
             for key in ("seconds", "cpu_seconds", "peak_mb", "above_mb", "ndcg"):
                 row[key] = median([r[key] for r in own])
-            row["counted_mb"] = counted_mb(model, row["dtype"]) + row["peak_mb"] - row["above_mb"]
+            row["counted_mb"] = counted + row["peak_mb"] - row["above_mb"]
             row["floor_seconds"] = median([r["floor_seconds"] for r in own])
             row["times"] = row["seconds"] / median([r["seconds"] for r in here]) if here else None
             row["times_memory"] = row["peak_mb"] / median([r["peak_mb"] for r in here]) if here else None

@@ -151,12 +151,12 @@ def adapt(args):
     """Train the last layers and write what was measured before and after."""
     from course_utils.compare import compare, evaluate
     from course_utils.cost import forecast
-    from course_utils.data import check_no_leak, rankable, read_groups, split, subset
+    from course_utils.data import check_no_leak, rankable, read_groups, subset
     from course_utils.grid import LANGUAGES, load_domain
     from course_utils.profile import peak_memory_mb
     from course_utils.reranker import Reranker
     from course_utils.training import adapt as train_last_layers
-    from course_utils.training import is_large
+    from course_utils.training import is_large, training_data
 
     started = time.perf_counter()
     if args.epochs is not None and args.epochs < 1:
@@ -179,8 +179,7 @@ def adapt(args):
         replay = [g for g in replay if g.query not in queries]
     epochs = args.epochs or DEFAULT_EPOCHS
     if args.estimate or is_large(reranker.model):
-        learned, dev = split(train, (0.85, 0.15), seed=args.seed)
-        learned += subset(replay, round(0.25 * len(learned)), args.seed) if replay else []
+        learned, dev = training_data(train, replay=replay, seed=args.seed)
         scored = [*test, *(general or [])] * 2
         print(forecast(reranker, learned, dev, scored, layers=args.layers, epochs=epochs), flush=True)
         if args.estimate:

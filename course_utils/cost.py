@@ -191,14 +191,13 @@ def forecast(reranker, train, dev, scored=(), *, layers=3, epochs=3, queries=2):
     frozen, dtype = 0.0, model.dtype
     with tempfile.TemporaryDirectory(prefix="forecast-") as folder:
         if below:
-            for _ in range(1 if is_large(model) else 2):  # the first call of a small model is all start-up
+            for turn in range(1 if is_large(model) else 2):  # the first call of a small model is all start-up
                 started = time.perf_counter()
-                name = f"run-{started}"
                 sample.trunk = build_trunk(
                     model,
                     sample.encoded,
                     below,
-                    f"{folder}/{name}",
+                    f"{folder}/{turn}",
                     reranker.batch_tokens,
                     quiet=True,
                     weights="0" * 16,

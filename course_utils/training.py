@@ -48,6 +48,7 @@ logging.getLogger("transformers.trainer_utils").addFilter(lambda record: "mtime 
 
 TENSORS = "trained.safetensors"
 START = "start.safetensors"
+REPLAY_SHARE = 0.25
 
 
 class TrainingError(InputError):
@@ -311,6 +312,23 @@ def is_large(model):
     return sum(p.numel() for p in model.parameters()) > 50e6
 
 
+def training_data(train, dev=None, replay=(), replay_share=REPLAY_SHARE, seed=0):
+    """Return (train with replayed groups, dev) as ``adapt`` uses them; arguments and errors as there."""
+    train = rankable(train)
+    if dev is None:
+        if len(train) < 4:
+            raise InputError(f"{len(train)} rankable training queries are too few to hold some out; give at least 4.")
+        train, dev = split(train, (0.85, 0.15), seed=seed)
+    dev = rankable(dev)
+    if not train or not dev:
+        raise InputError("No query has both a relevant and a non-relevant document: there is nothing to learn from.")
+    check_no_leak(train, dev, ("train", "dev"))
+    mixed = list(train)
+    if replay and replay_share > 0:
+        mixed += subset(rankable(replay), max(1, round(replay_share * len(train))), seed)
+    return mixed, dev
+
+
 def adapt(
     reranker,
     train,
@@ -323,7 +341,7 @@ def adapt(
     weight_decay=0.01,
     loss="both",
     replay=(),
-    replay_share=0.25,
+    replay_share=REPLAY_SHARE,
     seed=0,
     cache=True,
     recompute=False,
@@ -376,18 +394,7 @@ def adapt(
         raise InputError(f"epochs is {epochs} and batch_queries {batch_queries}; both are whole numbers from 1.")
     if keep not in ("best", "last"):
         raise InputError(f'keep is "{keep}"; choose "best" or "last".')
-    train = rankable(train)
-    if dev is None:
-        if len(train) < 4:
-            raise InputError(f"{len(train)} rankable training queries are too few to hold some out; give at least 4.")
-        train, dev = split(train, (0.85, 0.15), seed=seed)
-    dev = rankable(dev)
-    if not train or not dev:
-        raise InputError("No query has both a relevant and a non-relevant document: there is nothing to learn from.")
-    check_no_leak(train, dev, ("train", "dev"))
-    mixed = list(train)
-    if replay and replay_share > 0:
-        mixed += subset(rankable(replay), max(1, round(replay_share * len(train))), seed)
+    mixed, dev = training_data(train, dev, replay, replay_share, seed)
     set_seed(seed)
     model = reranker.model
     rank, count = processes.join(reranker.device)
