@@ -31,7 +31,9 @@ def build_parser():
     adapt.add_argument("--train", required=True, metavar="T", help="labelled pairs: json, jsonl, csv, tsv or parquet")
     adapt.add_argument("--test", required=True, metavar="E", help="labelled pairs, no query of them in T")
     adapt.add_argument("--general", metavar="G", help="labelled pairs of another kind: was anything forgotten?")
-    adapt.add_argument("--layers", type=int, default=3, metavar="K", help="last layers that train (default 3)")
+    adapt.add_argument(
+        "--layers", type=layer_count, default=3, metavar="K", help='last layers that train (default 3), or "all"'
+    )
     adapt.add_argument(
         "--epochs", type=int, metavar="N", help=f"passes over the training queries (default {DEFAULT_EPOCHS})"
     )
@@ -60,6 +62,14 @@ def build_parser():
     )
     data.add_argument("rest", nargs=argparse.REMAINDER)
     return parser
+
+
+def layer_count(text):
+    """Return the value of ``--layers``: a whole number, or "all"."""
+    return text if text == "all" else int(text)
+
+
+layer_count.__name__ = "whole number or all"  # argparse names the type in its message
 
 
 def main(argv=None):

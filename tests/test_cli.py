@@ -58,6 +58,17 @@ def test_adapt_writes_everything_that_was_promised(files, tmp_path, capsys):
     assert after["ndcg@10"] == pytest.approx(found["after"]["ndcg@10"], abs=1e-6)
 
 
+def test_layers_takes_a_number_or_all(files, tmp_path, capsys):
+    own = ["adapt", "--train", files["train"], "--test", files["test"], "--max-queries", "8", "--estimate",
+           "--out", str(tmp_path / "out"), "--json", str(tmp_path / "r.json"), "--layers"]  # fmt: skip
+    assert main([*own, "all"]) == 0
+    assert main([*own, "3"]) == 0
+    assert "disk" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*own, "most"])
+    assert "whole number or all" in capsys.readouterr().err
+
+
 def test_rank_reads_standard_input_and_writes_json(tmp_path):
     result = tmp_path / "r.json"
     run = subprocess.run(

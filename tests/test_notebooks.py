@@ -156,7 +156,7 @@ def test_a_lesson_has_the_size_of_one_sitting(path):
     assert 700 <= words <= 2100, words
     lengths = sorted(len(t.splitlines()) for t in sources(path, "code")[1:])
     assert lengths[len(lengths) // 2] <= 12
-    assert lengths[-1] <= 31
+    assert lengths[-1] <= 28
 
 
 @pytest.mark.parametrize("path", [*LESSONS, *BONUS], ids=name)
