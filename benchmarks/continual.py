@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from benchmarks.domains import course_sets, pooled, real_sets
+from benchmarks.domains import course_sets, pooled, real_sets, settings_of
 from course_utils.calibration import (
     apply_threshold,
     choose_threshold,
@@ -241,7 +241,7 @@ def main():
     collections = {} if args.only_real else {"The course's data": course_sets(args)}
     if args.real:
         collections["Real sets"] = real_sets(args.real, args)
-    text, figures = ["# Learning on without forgetting"], {"arguments": vars(args)}
+    text, figures = ["# Learning on without forgetting"], {"arguments": settings_of(args)}
     reranker = Reranker.load(args.model, max_length=args.max_length, quiet=True)
     reranker.instruction = DEFAULT_INSTRUCTION
     total = sum(p.numel() for p in reranker.model.parameters())

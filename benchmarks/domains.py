@@ -83,6 +83,11 @@ def real_sets(folder, args):
     return trades
 
 
+def settings_of(args):
+    """Return the arguments for a report, without folders of the machine it ran on."""
+    return {k: v for k, v in vars(args).items() if k not in ("real", "out")}
+
+
 class Report:
     """Sections of Markdown and a dict of figures, both on disk after every section."""
 
@@ -329,7 +334,7 @@ def main():
         f"{args.model}, {total:,} parameters, {dtype} on {reranker.device.type}, {torch.get_num_threads()} threads; "
     )
     words += f"{args.epochs} epochs, at most {args.queries} training queries a set, seed {args.seed}."
-    report.add("run", "The run", words, arguments=vars(args), parameters=total)
+    report.add("run", "The run", words, arguments=settings_of(args), parameters=total)
     started = time.perf_counter()
     if not args.only_real:
         study(reranker, course_sets(args), args, report, "course", "The course's data")
