@@ -185,8 +185,13 @@ def gate_study(reranker, trades, args):
     rows, figures = [], []
 
     def attempt(folder, name, new, guards, earlier, strategy):
-        done = update(folder, reranker, new, tests[name], {g: tests[g] for g in guards}, strategy=strategy,
-                      earlier=[stage[e] for e in earlier], **options)  # fmt: skip
+        try:
+            done = update(folder, reranker, new, tests[name], {g: tests[g] for g in guards}, strategy=strategy,
+                          earlier=[stage[e] for e in earlier], **options)  # fmt: skip
+        except InputError as error:  # flipped labels can put one relevant document into train and dev
+            rows.append([new.name, strategy, "refused before training", str(error)])
+            figures.append({"batch": new.name, "strategy": strategy, "accepted": False, "reason": str(error)})
+            return None
         print(f"gate: {new.name}, {strategy}: {done.reason}", flush=True)
         rows.append([new.name, strategy, "accepted" if done.accepted else "refused", done.reason])
         figures.append({"batch": new.name, "strategy": strategy, "accepted": done.accepted, "reason": done.reason})
@@ -204,13 +209,24 @@ def gate_study(reranker, trades, args):
             )
             for strategy in ("plain", "default"):
                 done = attempt(folder, "legal", new, [GENERAL, "medical"], [GENERAL, "medical"], strategy)
-                if done.accepted:
+                if done and done.accepted:
                     rollback(folder, reranker)  # the next attempt starts from the same version
         states = version_table(folder)
     return "\n\n".join([
         "### The update gate", "Target: the test set of the batch's domain. Guards may fall by 0.02.",
         table(["batch", "strategy", "decision", "reason"], rows), "The folder afterwards:", states,
     ]), figures  # fmt: skip
+
+
+def write(out, text, figures):
+    """Write continual.md and continual.json so that a kill leaves the last whole ones."""
+    for name, content in (
+        ("continual.md", "\n\n".join(text) + "\n"),
+        ("continual.json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n"),
+    ):
+        temporary = out / f".{name}.part"
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(out / name)
 
 
 def main():
@@ -253,16 +269,11 @@ def main():
         stream, own = stream_study(reranker, trades, args, title)
         text.append(f"## {title}\n\n{stream}")
         figures[title] = {"stream": own}
+        write(out, text, figures)
         if args.poison:
             gate, figures[title]["gate"] = gate_study(reranker, trades, args)
             text.append(gate)
-        for name, content in (
-            ("continual.md", "\n\n".join(text) + "\n"),
-            ("continual.json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n"),
-        ):
-            temporary = out / f".{name}.part"
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(out / name)
+            write(out, text, figures)
     print(f"{time.perf_counter() - started:.0f} s; written to {out / 'continual.md'}")
 
 
