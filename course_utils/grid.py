@@ -184,15 +184,40 @@ def stable_random(*parts):
     return random.Random(int.from_bytes(digest[:8], "big"))
 
 
-# Training lists are a little shorter, so that a domain's file stays under 5,000 pairs.
+# Training lists are a little shorter, so that a domain's file stays under 5,000 pairs. A trade's archive also holds questions
+# that others posted; general text has none, so a model of general text has not learned to rank them low.
 LISTS = {
     "train": {"same_topic": 3, "same_aspect": 1, "bm25": 2, "other": 1},
     "dev": {"same_topic": 4, "same_aspect": 2, "bm25": 2, "other": 2},
     "test": {"same_topic": 4, "same_aspect": 2, "bm25": 2, "other": 2},
 }
+TRADE_LISTS = {
+    "train": {"same_topic": 3, "same_aspect": 1, "bm25": 1, "other": 0, "questions": 2},
+    "dev": {"same_topic": 4, "same_aspect": 2, "bm25": 1, "other": 1, "questions": 3},
+    "test": {"same_topic": 4, "same_aspect": 2, "bm25": 1, "other": 1, "questions": 3},
+}
 
 
-def candidate_list(grid, query, split, same_topic, same_aspect, bm25, other, index=None, seed=0):
+def posted_questions(grid, query, count, seed=0):
+    """Return at most ``count`` posts that ask about the query's topic and answer nothing.
+
+    A post is two or three other queries of the topic in one line, one or two of them under the query's aspect. It shares
+    more words with the query than the answer does.
+    """
+    random_ = stable_random("questions", seed, grid.domain, grid.language, query.text)
+    own = sorted((q for q in grid.queries if q.topic == query.topic and q.text != query.text), key=lambda q: q.text)
+    near = [q.text for q in own if set(q.aspects) & set(query.aspects)]
+    far = [q.text for q in own if not set(q.aspects) & set(query.aspects)]
+    mark, between = ("？", "") if grid.language == "zh" else ("?", " ")
+    posts = []
+    for i in range(count):
+        asked = random_.sample(near, min(len(near), 1 if i else 2)) + random_.sample(far, min(len(far), 2 if i else 1))
+        random_.shuffle(asked)
+        posts.append(between.join(q if q[-1] in "?？" else q + mark for q in asked))
+    return [p for p in dict.fromkeys(posts) if p]
+
+
+def candidate_list(grid, query, split, same_topic, same_aspect, bm25, other, questions=0, index=None, seed=0):
     """Return the Group of a query: its right passages and negatives, all from topics of ``split``, shuffled.
 
     Harder negatives teach more and are more often right answers that nobody marked; random ones keep the level of the
@@ -206,6 +231,7 @@ def candidate_list(grid, query, split, same_topic, same_aspect, bm25, other, ind
         same_aspect: passages of the query's aspect from other topics.
         bm25: best BM25 matches from other topics; needs ``index``.
         other: random passages of other topics.
+        questions: posts of other people's questions about the topic, see ``posted_questions``.
         index: a ``negatives.Bm25`` over the passages of ``split``.
         seed: changes which negatives are drawn.
     """
@@ -228,16 +254,21 @@ def candidate_list(grid, query, split, same_topic, same_aspect, bm25, other, ind
         best = [t for t in index.top(query.text, 10 * bm25) if topic_of[t] != query.topic and t not in chosen]
         chosen.update(dict.fromkeys(best[:bm25]))
     add(shuffled([p for p in pool if p.topic != query.topic]), other)
+    chosen.update(dict.fromkeys(posted_questions(grid, query, questions, seed)))
     documents = shuffled(list(chosen))
     return Group(query.text, tuple(documents), tuple(int(d in right) for d in documents), query.topic)
 
 
 def grid_groups(grid, split, **kinds):
-    """Return one Group for each query of ``split``; ``kinds`` change the numbers of LISTS, see ``candidate_list``."""
+    """Return one Group for each query of ``split``.
+
+    ``kinds`` change the numbers of LISTS (domain "general") or TRADE_LISTS (any other), see ``candidate_list``.
+    """
     from course_utils.negatives import Bm25
 
     index = Bm25([p.text for p in grid.passages.values() if grid.splits[p.topic] == split])
-    kinds = {**LISTS[split], **kinds}
+    lists = LISTS if grid.domain == "general" else TRADE_LISTS
+    kinds = {**lists[split], **kinds}
     return [candidate_list(grid, q, split, index=index, **kinds) for q in grid.queries if grid.splits[q.topic] == split]
 
 

@@ -70,12 +70,25 @@ def test_lists_hold_both_kinds_of_hard_negative(one):
     queries = {q.text: q for q in g.queries}
     for x in groups["test"]:
         q = queries[x.query]
-        wrong = [cell[d] for d, r in zip(x.documents, x.relevance, strict=True) if not r]
+        wrong = [cell[d] for d, r in zip(x.documents, x.relevance, strict=True) if not r and d in cell]
         same_topic.append(sum(p.topic == q.topic for p in wrong))
         same_aspect.append(sum(p.topic != q.topic and p.aspect in q.aspects for p in wrong))
     assert np.mean(same_topic) >= 3 and np.mean(same_aspect) >= 1.5
     places = [i for x in groups["test"] for i, r in enumerate(x.relevance) if r]
     assert 3 < np.mean(places) < 7  # shuffled: about the middle of ten
+
+
+def test_trades_hold_posted_questions_that_answer_nothing(one):
+    g, groups = one
+    cell = {p.text for p in g.passages.values()}
+    asked = {q.text: q.topic for q in g.queries}
+    for split, x in [(s, x) for s in grid.SPLITS for x in groups[s]]:
+        posts = [d for d in x.documents if d not in cell]
+        assert (len(posts) == 0) if g.domain == "general" else (1 <= len(posts) <= grid.TRADE_LISTS[split]["questions"])
+        for post in posts:
+            parts = [q for q, topic in asked.items() if topic == x.topic and q in post]
+            assert len(parts) >= 2 and post not in x.positives
+            assert x.query not in [p.strip("?？ ") for p in post.replace("？", "?").split("?")]
 
 
 def test_candidate_lists_are_the_same_each_time(one):
