@@ -108,6 +108,8 @@ def measure_model(runner, model, real, work, until, scoring=True):
         for way in ways:
             if way == jobs.KEEP and (model != "nano" or turn):
                 continue  # three minutes on the largest shape, for a time like the recipe's
+            if way == jobs.LEAN and model != SHAPE:
+                continue  # memory is no question for a small model
             out["adapting"].append(
                 runner.run(
                     f"{model} adapt: {way}", "adapting", way=way, folder=folder, real=real, work=work, size=size,

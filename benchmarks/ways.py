@@ -207,12 +207,13 @@ def adapt_cross_encoder(folder, train, dev, work, settings):
     return inner_model(trainer.model), encoder.tokenizer
 
 
-def adapt_here(folder, train, dev, work, settings):
-    """Adapt with this package; return (model, tokenizer)."""
+def adapt_here(folder, train, dev, work, settings, lean=False):
+    """Adapt with this package, on request with least memory; return (model, tokenizer)."""
     reranker = Reranker.load(folder, device="cpu", dtype=settings["dtype"], max_length=1024, quiet=True)
     adapt(
         reranker, train, dev, layers=settings["layers"], epochs=settings["epochs"], batch_queries=settings["queries"],
         learning_rate=settings["learning_rate"], loss=settings.get("loss", "pointwise"), seed=settings["seed"],
+        gradient_accumulation_steps=settings["queries"] if lean else 1, recompute=lean,
         mixed_precision="bf16" if settings["dtype"] == torch.bfloat16 else "no", work_dir=work, quiet=True,
     )  # fmt: skip
     return reranker.model, reranker.tokenizer
@@ -223,4 +224,5 @@ ADAPT = {
     jobs.KEEP: lambda *arguments: adapt_recipe(*arguments, keep=True),
     jobs.TRAINER: adapt_cross_encoder,
     jobs.HERE: adapt_here,
+    jobs.LEAN: lambda *arguments: adapt_here(*arguments, lean=True),
 }

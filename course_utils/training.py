@@ -39,6 +39,7 @@ from course_utils.freezing import (
     unfreeze_all,
 )
 from course_utils.losses import LOSSES
+from course_utils.memory import page_out, trim
 from course_utils.profile import has_fast_bf16
 from course_utils.reranker import gather_scores, own_batches
 from course_utils.trunk import build_trunk, can_cache, fingerprint, remove_stale, trunk_name
@@ -175,6 +176,7 @@ class GroupTrainer(Trainer):
         self.train_source, self.dev_source, self.batch_tokens = train_source, dev_source, batch_tokens
         self.batch_losses = []
         super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = False  # the loss is a mean over queries: divide it by the parts of a step
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the batch loss; raise TrainingError with the cause when it is not finite."""
@@ -243,7 +245,8 @@ class GroupTrainer(Trainer):
         folder = Path(output_dir or self.args.output_dir)
         if self.args.should_save:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(trained_tensors(self.model.model), folder / TENSORS)
+            own = {n: p.detach().contiguous() for n, p in self.model.model.named_parameters() if p.requires_grad}
+            save_file(own, folder / TENSORS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         load_tensors(self.model.model, load_file(Path(resume_from_checkpoint) / TENSORS))
@@ -273,10 +276,10 @@ def load_tensors(model, tensors):
 
 
 class _Progress(TrainerCallback):
-    """Prints a line an epoch and keeps the history."""
+    """Prints a line an epoch, keeps the history and, for a large model, hands freed memory back after each step."""
 
-    def __init__(self, history, quiet):
-        self.history, self.quiet, self.trainer, self.seen = history, quiet, None, 0
+    def __init__(self, history, quiet, large):
+        self.history, self.quiet, self.large, self.trainer, self.seen = history, quiet, large, None, 0
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         losses = self.trainer.batch_losses[self.seen :]
@@ -293,6 +296,12 @@ class _Progress(TrainerCallback):
             print(
                 f"epoch {row['epoch']:2d}  loss {loss}  dev loss {row['dev_loss']:6.3f}  dev nDCG@10 {row['ndcg@10']:.3f}"
             )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.large:
+            trim()
+
+    on_substep_end = on_step_end
 
     def on_save(self, args, state, control, **kwargs):
         # The history is part of the checkpoint, so that a resumed run reports all epochs.
@@ -345,6 +354,7 @@ def adapt(
     seed=0,
     cache=True,
     recompute=False,
+    gradient_accumulation_steps=1,
     mixed_precision=None,
     penalty=None,
     work_dir=None,
@@ -372,6 +382,8 @@ def adapt(
         seed: for split, order and replay; the same seed gives the same result on the same machine.
         cache: keep the states of the frozen layers on disk and train from them; same result, less time.
         recompute: save memory by computing activations again in the backward pass.
+        gradient_accumulation_steps: compute the queries of an optimiser step in so many parts, which needs less
+            memory for the same step.
         mixed_precision: "bf16", "fp16" or "no"; default: bf16 where it is fast and the model is large, fp16 on older
             GPUs. Trained weights are kept in fp32.
         penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights.
@@ -392,6 +404,8 @@ def adapt(
         raise InputError(f'loss is "{loss}"; choose one of {", ".join(LOSSES)}.')
     if not isinstance(epochs, int) or epochs < 1 or batch_queries < 1:
         raise InputError(f"epochs is {epochs} and batch_queries {batch_queries}; both are whole numbers from 1.")
+    if not isinstance(gradient_accumulation_steps, int) or gradient_accumulation_steps < 1:
+        raise InputError(f"gradient_accumulation_steps is {gradient_accumulation_steps}; it is a whole number from 1.")
     if keep not in ("best", "last"):
         raise InputError(f'keep is "{keep}"; choose "best" or "last".')
     mixed, dev = training_data(train, dev, replay, replay_share, seed)
@@ -403,6 +417,11 @@ def adapt(
         raise InputError(f"{len(mixed)} training queries are fewer than batch_queries {batch_queries}: lower it.")
     if batch_queries % count:
         raise InputError(f"batch_queries {batch_queries} cannot be shared by {count} processes; choose a multiple.")
+    if batch_queries % (count * gradient_accumulation_steps):
+        raise InputError(
+            f"batch_queries {batch_queries} cannot be cut into {gradient_accumulation_steps} gradient accumulation "
+            "steps; choose a multiple."
+        )
     table = _choose_trainable(model, layers)
     dtypes = {n: p.dtype for n, p in model.named_parameters() if p.requires_grad}
     for p in model.parameters():
@@ -430,6 +449,7 @@ def adapt(
                 source.trunk = build_trunk(
                     model, source.encoded, below, work / "trunk", reranker.batch_tokens, quiet, weights
                 )
+            page_out(p for p in model.parameters() if not p.requires_grad)  # their work is on disk now
         scorer = GroupScorer(reranker, below if use_cache else 0, loss, recompute, penalty)
         settings = _settings(reranker, sources, locals())
         checkpoints = work / "checkpoints"
@@ -444,6 +464,7 @@ def adapt(
         trainer = _trainer(
             reranker, scorer, sources, checkpoints, history, quiet, rate=rate, epochs=epochs, seed=seed,
             batch_queries=batch_queries, weight_decay=weight_decay, mixed_precision=mixed_precision, keep=keep,
+            parts=gradient_accumulation_steps,
         )  # fmt: skip
         if last is None:
             trainer.evaluate()
@@ -528,6 +549,7 @@ def _trainer(
     weight_decay,
     mixed_precision,
     keep,
+    parts,
 ):
     total = sum(p.numel() for p in reranker.model.parameters())
     device = reranker.device.type
@@ -541,7 +563,8 @@ def _trainer(
     steps = max(1, len(sources[0].groups) // batch_queries) * epochs
     args = TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=batch_queries // processes.join(device)[1],
+        per_device_train_batch_size=batch_queries // processes.join(device)[1] // parts,
+        gradient_accumulation_steps=parts,
         num_train_epochs=epochs,
         learning_rate=rate,
         weight_decay=weight_decay,
@@ -568,7 +591,7 @@ def _trainer(
     if args.n_gpu > 1:
         args._n_gpu = 1  # else the Trainer cuts batches for all GPUs; several GPUs are used with accelerate launch
     sharing = supports_sharing(reranker.model)
-    progress = _Progress(history, quiet)
+    progress = _Progress(history, quiet, is_large(reranker.model))
     trainer = GroupTrainer(
         model=scorer,
         args=args,

@@ -145,6 +145,22 @@ def test_gradient_recomputation_gives_the_same_losses(tokenizer):
     np.testing.assert_allclose(*losses, atol=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["pointwise", "both"])
+def test_gradient_accumulation_takes_the_same_steps(tokenizer, loss):
+    weights, losses = [], []
+    for parts in (1, 2):
+        reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+        result = adapt(
+            reranker, make_groups(12), layers=2, epochs=2, batch_queries=2, gradient_accumulation_steps=parts,
+            loss=loss, keep="last", quiet=True,
+        )  # fmt: skip
+        weights.append(trained_tensors(reranker.model))
+        losses.append(np.reshape(result.batch_losses, (-1, parts)).mean(1))
+    np.testing.assert_allclose(*losses, atol=1e-4)
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=0)
+
+
 def test_a_decoder_without_sharing_trains_the_plain_way(tokenizer):
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
@@ -171,6 +187,8 @@ def test_mistake_7_shared_queries_between_train_and_dev_are_refused(tiny):
         ({"epochs": 0}, "whole numbers"),
         ({"batch_queries": 0}, "whole numbers"),
         ({"keep": "first"}, '"best" or "last"'),
+        ({"gradient_accumulation_steps": 0}, "whole number from 1"),
+        ({"gradient_accumulation_steps": 3}, "cannot be cut into 3"),
     ],
 )
 def test_bad_arguments_are_refused(tiny, change, words):
