@@ -105,7 +105,7 @@ def arguments(kind, work, train, steps_of, micro, settings, metric):
         warmup_steps=max(1, round(WARM_UP * steps)), eval_strategy="epoch", save_strategy="epoch", save_total_limit=2,
         load_best_model_at_end=True, metric_for_best_model=metric, greater_is_better=True, logging_strategy="no",
         report_to=[], disable_tqdm=True, use_cpu=True, bf16=settings["dtype"] == torch.bfloat16,
-        seed=settings["seed"], dataloader_pin_memory=False,
+        seed=settings["seed"], dataloader_pin_memory=False, save_only_model=True,  # enough to choose the best epoch
     )  # fmt: skip
 
 
@@ -208,13 +208,13 @@ def adapt_cross_encoder(folder, train, dev, work, settings):
 
 
 def adapt_here(folder, train, dev, work, settings, lean=False):
-    """Adapt with this package, on request with least memory; return (model, tokenizer)."""
+    """Adapt with this package, on request with least memory; return (model, tokenizer). ``work`` is not used."""
     reranker = Reranker.load(folder, device="cpu", dtype=settings["dtype"], max_length=1024, quiet=True)
     adapt(
         reranker, train, dev, layers=settings["layers"], epochs=settings["epochs"], batch_queries=settings["queries"],
         learning_rate=settings["learning_rate"], loss=settings.get("loss", "pointwise"), seed=settings["seed"],
         gradient_accumulation_steps=settings["queries"] if lean else 1, recompute=lean,
-        mixed_precision="bf16" if settings["dtype"] == torch.bfloat16 else "no", work_dir=work, quiet=True,
+        mixed_precision="bf16" if settings["dtype"] == torch.bfloat16 else "no", quiet=True,
     )  # fmt: skip
     return reranker.model, reranker.tokenizer
 

@@ -387,7 +387,8 @@ def adapt(
         mixed_precision: "bf16", "fp16" or "no"; default: bf16 where it is fast and the model is large, fp16 on older
             GPUs. Trained weights are kept in fp32.
         penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights.
-        work_dir: folder for checkpoints and cached states; default: a temporary one, removed at the end.
+        work_dir: folder for checkpoints and cached states; default: a temporary one, removed at the end, without
+            what only a resumed run needs (optimizer state, checksums), which is faster.
         resume: continue from the last checkpoint in ``work_dir`` when it belongs to the same settings.
         quiet: print nothing.
         keep: "best" keeps the epoch with the best dev nDCG@10, the start included; "last" keeps the last epoch.
@@ -442,7 +443,7 @@ def adapt(
         use_cache = cache and supports_sharing(model) and can_cache(model, below)
         sources = [Source(own, reranker.encode([(g.query, g.documents) for g in own])) for own in (mixed, dev)]
         if use_cache:
-            weights = fingerprint(model, below)
+            weights = "this-run" if temporary else fingerprint(model, below)  # nobody comes back to a temporary folder
             if main:
                 remove_stale(work / "trunk", [trunk_name(weights, s.encoded) for s in sources])
             for source in sources:
@@ -451,9 +452,9 @@ def adapt(
                 )
             page_out(p for p in model.parameters() if not p.requires_grad)  # their work is on disk now
         scorer = GroupScorer(reranker, below if use_cache else 0, loss, recompute, penalty)
-        settings = _settings(reranker, sources, locals())
         checkpoints = work / "checkpoints"
-        last = processes.from_main(_resumable(checkpoints, settings) if resume and main else None)
+        settings = None if temporary else _settings(reranker, sources, locals())
+        last = processes.from_main(_resumable(checkpoints, settings) if settings and resume and main else None)
         if last is None and main:
             shutil.rmtree(checkpoints, ignore_errors=True)
             checkpoints.mkdir(parents=True)
@@ -464,7 +465,7 @@ def adapt(
         trainer = _trainer(
             reranker, scorer, sources, checkpoints, history, quiet, rate=rate, epochs=epochs, seed=seed,
             batch_queries=batch_queries, weight_decay=weight_decay, mixed_precision=mixed_precision, keep=keep,
-            parts=gradient_accumulation_steps,
+            parts=gradient_accumulation_steps, resumable=not temporary,
         )  # fmt: skip
         if last is None:
             trainer.evaluate()
@@ -550,6 +551,7 @@ def _trainer(
     mixed_precision,
     keep,
     parts,
+    resumable,
 ):
     total = sum(p.numel() for p in reranker.model.parameters())
     device = reranker.device.type
@@ -572,6 +574,7 @@ def _trainer(
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
+        save_only_model=not resumable,  # the optimizer's state is twice the trained weights
         load_best_model_at_end=keep == "best",
         metric_for_best_model="eval_ndcg@10",
         greater_is_better=True,
