@@ -196,7 +196,7 @@ def _why(last, before, available, rows, sizes, rungs):
     if len(last) > 1:
         second, others = last[1]
         lead = paired_bootstrap(others, values)
-        clear = "a clear lead" if lead.low > 0 else "which may be chance"
+        clear = "more than chance on these dev queries, with this seed" if lead.low > 0 else "which may be chance"
         text.append(f"It is {lead.mean:.3f} ahead of {words(second['settings'])} ({second['seconds']:.0f} s), {clear}.")
     spent = sum(r["queries"] * r["epochs"] for r in rows)
     whole = sum(available * r["epochs"] for r in rows if r["rung"] == 0)

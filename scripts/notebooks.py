@@ -80,7 +80,7 @@ def exercise_cells(cells):
         if c["cell_type"] == "code":
             source = re.sub(r"^# --- solution\n.*?^# --- end\n?", STUB, source, flags=re.S | re.M)
         else:
-            source = source.replace("(solutions)", "(exercises)")
+            source = source.replace(" (solutions)", "")
         out.append({**cell(c["cell_type"], source.rstrip("\n"), len(out)), "metadata": c["metadata"]})
     return out
 

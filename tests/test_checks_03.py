@@ -26,8 +26,9 @@ def test_names_right(capsys):
         (lambda names, k: [n for n in names if any(f"layers.{i}" in n for i in (3, 4, 5)[-k:])], "is not in one of"),
         (lambda names, k: [*names_of_last(names, k), "model.norm.weight"], "model.norm.weight"),
         (lambda names, k: names_of_last(names, k - 1) if k > 1 else names_of_last(names, k), "is missing"),
+        (lambda names, k: None, "returns nothing"),
     ],
-    ids=["guessed name", "prefix", "norm too", "off by one"],
+    ids=["guessed name", "prefix", "norm too", "off by one", "nothing"],
 )
 def test_names_wrong(answer, words):
     with pytest.raises(NotYet, match=words):
@@ -53,8 +54,10 @@ def test_accidents_right(capsys):
         (lambda model, k: (accidents(model, k)[0], []), "should train but does not; you did not"),
         (lambda model, k: accidents(model, k - 1), "that is not so"),
         (lambda model, k: accidents(model, k)[::-1], "that is not so|did not"),
+        (lambda model, k: accidents(model, k)[0], "Return two lists"),
+        (lambda model, k: None, "Return two lists"),
     ],
-    ids=["nothing", "forgets the tie", "extra only", "wrong k", "turned round"],
+    ids=["nothing", "forgets the tie", "extra only", "wrong k", "turned round", "one list", "no return"],
 )
 def test_accidents_wrong(answer, words):
     with pytest.raises(NotYet, match=words):
@@ -76,9 +79,11 @@ def test_training_bytes_right(capsys):
         (lambda model: sum(p.numel() * p.element_size() for p in model.parameters()), "counted the weights"),
         (lambda model: sum(16 * p.numel() for p in model.parameters()), "you predict"),
         (lambda model: sum(p.numel() * (16 if p.requires_grad else 4) for p in model.parameters()), "bfloat16"),
-        (lambda model: sum(p.numel() * 4 * (3 if p.requires_grad else 1) for p in model.parameters()), "you predict"),
+        (lambda model: sum(p.numel() * 4 * (3 if p.requires_grad else 1) for p in model.parameters()), "two means"),
+        (lambda model: sum(16 * p.numel() for p in model.parameters() if p.requires_grad), "only what trains"),
+        (lambda model: None, "returns nothing"),
     ],
-    ids=["weights only", "all train", "all float32", "one mean"],
+    ids=["weights only", "all train", "all float32", "one mean", "frozen left out", "nothing"],
 )
 def test_training_bytes_wrong(answer, words):
     with pytest.raises(NotYet, match=words):
@@ -103,6 +108,19 @@ def wrong_angles(model, states, first):
     return model.model.norm(states)
 
 
+def no_angles(model, states, first):
+    for layer in model.model.layers[first:]:
+        states = layer(states)
+    return model.model.norm(states)
+
+
+def last_layer_only(model, states, first):
+    angles = model.model.rotary_emb(states, torch.arange(states.shape[1])[None])
+    for layer in model.model.layers[first:]:
+        out = layer(states, position_embeddings=angles)
+    return model.model.norm(out)
+
+
 def test_continue_right(capsys):
     lesson03.check_continue(continue_from)
     assert "Right" in capsys.readouterr().out
@@ -113,12 +131,28 @@ def test_continue_right(capsys):
     [
         (lambda model, states, first: run_layers(model, states, model.model.layers[first:]), "final norm is missing"),
         (lambda model, states, first: continue_from(model, states, 0), "below layer"),
-        (lambda model, states, first: continue_from(model, states, first + 1), "differs by"),
+        (lambda model, states, first: continue_from(model, states, first + 1), r"yours are \[2, 3, 4, 5\]"),
         (wrong_angles, "rotary angles"),
+        (no_angles, "got no angles"),
+        (
+            lambda model, states, first: model.model.norm(run_layers(model, states, model.model.layers[-2:])),
+            "yours|below",
+        ),
+        (last_layer_only, "the layer before it|yours"),
         (lambda model, states, first: continue_from(model, states, first)[:, -1], "shape"),
         (lambda model, states, first: None, "as a tensor"),
     ],
-    ids=["no norm", "from the bottom", "one layer late", "wrong angles", "last token only", "nothing"],
+    ids=[
+        "no norm",
+        "from the bottom",
+        "one layer late",
+        "wrong angles",
+        "no angles",
+        "the last two",
+        "not chained",
+        "last token only",
+        "nothing",
+    ],
 )
 def test_continue_wrong(answer, words):
     with pytest.raises(NotYet, match=words):

@@ -27,6 +27,9 @@ def test_a_right_loss_is_accepted():
         (lambda s, y: listwise(s, y) * (y > 0).sum(), "the sum"),
         (lambda s, y: -listwise(s, y), "sign"),
         (lambda s, y: listwise(s, y) + 0.1, "the loss is"),
+        (lambda s, y: (torch.logsumexp(s[y == 0], 0) - s[y > 0]).mean(), "itself belongs in it"),
+        (lambda s, y: torch.stack([listwise(s, y), listwise(s, y)]), "Return one number"),
+        (lambda s, y: None, "returns nothing"),
         (
             lambda s, y: torch.stack(
                 [-torch.log(t.exp() / (t.exp() + s[y == 0].exp().sum())) for t in s[y > 0]]
@@ -76,6 +79,7 @@ def test_right_suspects_are_accepted():
     [
         (lambda groups, scores: suspects(groups, scores)[::-1], "turned round"),
         (lambda groups, scores: suspects(groups, scores)[:10], "each index"),
+        (lambda groups, scores: None, "returns nothing"),
         (lambda groups, scores: np.argsort([-sum(g.relevance) for g in groups]), "you list"),
         (
             lambda groups, scores: np.argsort([np.array(s) @ g.relevance for g, s in zip(groups, scores, strict=True)]),
@@ -114,6 +118,8 @@ def test_right_batches_are_accepted():
         (lambda lengths, size: batches(lengths, 1), "Batches of one"),
         (lambda lengths, size: batches(lengths, len(lengths)), "more than 4"),
         (lambda lengths, size: batches(lengths, size)[1:], "occurs once"),
+        (lambda lengths, size: [i for b in batches(lengths, size) for i in b], "a list of lists"),
+        (lambda lengths, size: None, "returns nothing"),
     ],
 )
 def test_wrong_batches_are_named(wrong, words):
@@ -138,6 +144,21 @@ def test_a_right_search_is_accepted():
     lesson04.check_search(search)
 
 
+def forgetful(measure, start):
+    while True:
+        seen = {rate: measure(rate) for rate in (start / 4, start, start * 4)}
+        best = max(seen, key=seen.get)
+        if best == start:
+            return best
+        start = best
+
+
+def endless(measure, start):
+    while True:
+        measure(start)
+        start *= 4
+
+
 def wide(measure, start):
     return max((start * 4.0**k for k in range(-6, 7)), key=measure)
 
@@ -150,6 +171,10 @@ def wide(measure, start):
         (lambda measure, start: 4 * search(measure, start), "you return"),
         (wide, "runs are enough"),
         (lambda measure, start: None, "you return None"),
+        (forgetful, "twice"),
+        (endless, "does not stop"),
+        (lambda measure, start: search(measure, start, tries=99), "stop after 8 runs"),
+        (lambda measure, start: search(measure, start, tries=7), "make 8 runs"),
     ],
 )
 def test_a_wrong_search_is_named(wrong, words):

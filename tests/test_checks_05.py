@@ -29,6 +29,11 @@ def test_average_precision_right(capsys):
         (lambda labels: average_precision(labels) if any(labels) else 1.0, "nothing is right"),
         (lambda labels: 1 / (labels.index(1) + 1) if 1 in labels else 0.0, "you return"),
         (shares, "one number"),
+        (
+            lambda labels: sum(s for s, label in zip(shares(labels), labels, strict=True) if label) / sum(labels),
+            "0, not",
+        ),
+        (lambda labels: average_precision(labels) * sum(labels) / len(labels), "number of right documents"),
     ],
 )
 def test_average_precision_wrong(answer, words):
@@ -50,8 +55,9 @@ def interval(before, after, rounds, seed):
     return ends(means(after - before, rounds, seed))
 
 
-def test_interval_right(capsys):
-    lesson05.check_interval(interval)
+@pytest.mark.parametrize("kind", [tuple, list, np.array])
+def test_interval_right(capsys, kind):
+    lesson05.check_interval(lambda *given: kind(interval(*given)))
     assert "Right" in capsys.readouterr().out
 
 
@@ -66,7 +72,11 @@ def test_interval_right(capsys):
         ),
         (lambda before, after, rounds, seed: ends(after - before), "Resample differences"),
         (lambda before, after, rounds, seed: interval(after, before, rounds, seed), "sign"),
-        (lambda before, after, rounds, seed: ends(means(after - before, rounds, seed), 0.5), "is about"),
+        (lambda before, after, rounds, seed: ends(means(after - before, rounds, seed), 0.5), "0.025 and 0.975"),
+        (lambda before, after, rounds, seed: ends(means(after - before, rounds, seed), 0.1), "0.025 and 0.975"),
+        (lambda before, after, rounds, seed: ends(means(after - before, rounds, seed), 0.01), "0.025 and 0.975"),
+        (lambda before, after, rounds, seed: ends(means(after, rounds, seed)), "is about|Resample"),
+        (lambda before, after, rounds, seed: ends([(after - before).mean()] * rounds), "no width"),
         (lambda before, after, rounds, seed: ends(means(after - before, rounds, None)), "same seed"),
         (lambda before, after, rounds, seed: interval(before, after, rounds, seed)[::-1], "above the upper"),
         (lambda before, after, rounds, seed: float(np.mean(after - before)), "two numbers"),
@@ -89,7 +99,34 @@ def calibration_error(p, y, bins):
 
 
 def last_bin_lost(p, y, bins):
-    return sum(abs((p - y)[(p * bins).astype(int) == i].sum()) for i in range(bins)) / len(p) + (p == 1).any()
+    return sum(abs((p - y)[(p * bins).astype(int) == i].sum()) for i in range(bins)) / len(p)
+
+
+def no_last_bin(p, y, bins):
+    count = [0] * bins
+    for x in p:
+        count[int(x * bins)] += 1
+    return calibration_error(p, y, bins)
+
+
+def empty_bins(p, y, bins):
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    with np.errstate(invalid="ignore"):
+        return sum(
+            abs(np.divide((p - y)[own].sum(), own.sum())) * own.mean() for own in (place == i for i in range(bins))
+        )
+
+
+def empty_bins_of_lists(p, y, bins):
+    groups = [[] for _ in range(bins)]
+    for x, label in zip(p.tolist(), y.tolist(), strict=True):
+        groups[min(int(x * bins), bins - 1)].append(x - label)
+    return sum(abs(sum(own) / len(own)) * len(own) for own in groups) / len(p)
+
+
+def middle_of_the_bin(p, y, bins):
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    return sum(abs((i + 0.5) / bins - y[place == i].mean()) * (place == i).mean() for i in set(place.tolist()))
 
 
 def test_calibration_error_right(capsys):
@@ -103,7 +140,12 @@ def test_calibration_error_right(capsys):
         (lambda p, y, bins: float(np.mean(gaps_and_counts(p, y, bins)[0])), "weight it"),
         (lambda p, y, bins: float(np.abs(p - y).mean()), "the error is"),
         (last_bin_lost, "last bin"),
-        (lambda p, y, bins: [0.0] * bins if len(p) > 2 else 0.0, "one number"),
+        (lambda p, y, bins: calibration_error(p[p < 1], y[p < 1], bins) if (p < 1).any() else 0.0, "last bin"),
+        (no_last_bin, "last bin"),
+        (empty_bins, "without pairs"),
+        (empty_bins_of_lists, "without pairs"),
+        (middle_of_the_bin, "mean probability of the pairs"),
+        (lambda p, y, bins: [0.0] * bins, "one number"),
     ],
 )
 def test_calibration_error_wrong(answer, words):
@@ -134,6 +176,10 @@ def test_reciprocal_rank_right(capsys):
     "answer, words",
     [
         (lambda scores, labels: first_rank(allowed(scores)[0], labels), "order of the input"),
+        (
+            lambda scores, labels: float(np.mean([first_rank(o, labels) for o in permutations(range(len(scores)))])),
+            "never rise",
+        ),
         (lambda scores, labels: 0.9 * reciprocal_rank(scores, labels), "you return"),
         (lambda scores, labels: [reciprocal_rank(scores, labels)], "one number"),
     ],

@@ -27,10 +27,14 @@ def test_changed_right(capsys):
             },
             "Compare exactly",
         ),
+        (
+            lambda base, adapted: {n: t.clone() for n, t in adapted.items() if not torch.allclose(t, base[n])},
+            "Compare exactly",
+        ),
         (lambda base, adapted: {n: t - base[n] for n, t in changed(base, adapted).items()}, "not the difference"),
         (lambda base, adapted: {n: adapted[n] for n in changed(base, adapted)}, "shares the memory"),
     ],
-    ids=["none", "nothing", "everything", "allclose", "difference", "no copy"],
+    ids=["none", "nothing", "everything", "allclose", "allclose as it is", "difference", "no copy"],
 )
 def test_changed_wrong(answer, words):
     with pytest.raises(NotYet, match=words):
@@ -68,6 +72,12 @@ def last_wins(base, deltas, weights):
     return out
 
 
+def missing_is_zero(base, deltas, weights):
+    held = {n for delta in deltas for n in delta}
+    pairs = list(zip(deltas, weights, strict=True))
+    return {n: base[n] + sum(w * (d.get(n, 0 * base[n]) - base[n]) for d, w in pairs) for n in held}
+
+
 def test_add_up_right(capsys):
     lesson06.check_add_up(add_up)
     assert "as it was" in capsys.readouterr().out
@@ -77,12 +87,14 @@ def test_add_up_right(capsys):
     "answer, words",
     [
         (in_place, "you changed the base"),
-        (plain_sum, "you add the new values|is off by"),
-        (last_wins, "overlap in b, tensor b is off"),
+        (plain_sum, "you add the new values"),
+        (last_wins, "overlap in b, tensor b is off by .* for each delta"),
+        (lambda base, deltas, weights: add_up(base, deltas, [1.0] * len(deltas)), "off by .* w times"),
+        (missing_is_zero, "does not hold did not change"),
         (lambda base, deltas, weights: {**base, **add_up(base, deltas, weights)}, "should hold"),
         (lambda base, deltas, weights: None, "Return a dict"),
     ],
-    ids=["in place", "no difference", "last wins", "whole model", "none"],
+    ids=["in place", "no difference", "last wins", "no weights", "missing is zero", "whole model", "none"],
 )
 def test_add_up_wrong(answer, words):
     with pytest.raises(NotYet, match=words):
@@ -108,13 +120,15 @@ def test_route_cost_right(capsys):
     "answer, words",
     [
         (spoil(lambda a, loss, there: (a, loss)), "three numbers"),
+        (spoil(lambda a, loss, there: None), "three numbers"),
+        (spoil(lambda a, loss, there: {"a": a, "loss": loss, "there": there}), "three numbers"),
         (spoil(lambda a, loss, there: (1 - a, loss, there)), "the accuracy is"),
         (spoil(lambda a, loss, there: (a, -loss, -there)), "sign is turned round"),
         (spoil(lambda a, loss, there: (a, there, loss)), "mean loss is"),
         (spoil(lambda a, loss, there: (a, loss, loss)), "wrongly routed queries alone"),
         (spoil(lambda a, loss, there: (a, max(0, loss), max(0, there))), "that helps, the mean loss"),
     ],
-    ids=["two numbers", "error rate", "sign", "swapped", "over all", "never negative"],
+    ids=["two numbers", "none", "dict", "error rate", "sign", "swapped", "over all", "never negative"],
 )
 def test_route_cost_wrong(answer, words):
     with pytest.raises(NotYet, match=words):

@@ -22,8 +22,9 @@ def test_backward_right(capsys):
         (lambda values: backward(values) * (values.shape[1] - 1) / values.shape[1], "you divide by"),
         (lambda values: sum(values[i + 1, i] - values[0, i] for i in range(values.shape[1])) / values.shape[1], "base"),
         (lambda values: 0.0, "the answer is"),
+        (lambda values: None, "returns nothing"),
     ],
-    ids=["sign", "counts the last", "gain", "zero"],
+    ids=["sign", "counts the last", "gain", "zero", "no return"],
 )
 def test_backward_wrong(answer, words):
     with pytest.raises(NotYet, match=words):
@@ -97,6 +98,8 @@ def test_gate_right(capsys):
         (lambda *given: (gate(*given)[0], ["target and general"]), "is no reason"),
         (lambda *given: (gate(*given)[0], "; ".join(gate(*given)[1])), "not one string"),
         (lambda *given: [gate(*given)[0]], "two things"),
+        (lambda *given: gate(*given)[0], "two things"),
+        (lambda *given: None, "two things"),
     ],
     ids=[
         "high end",
@@ -109,6 +112,8 @@ def test_gate_right(capsys):
         "always",
         "text",
         "bare",
+        "verdict alone",
+        "no return",
     ],
 )
 def test_gate_wrong(answer, words):

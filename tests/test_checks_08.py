@@ -25,11 +25,18 @@ def batches(lengths, budget):
     return [*out, current]
 
 
+def empty_first(lengths, budget):
+    """Close the batch before the first document when that document alone is over the budget."""
+    found = batches(lengths, budget)
+    return [[], *found] if lengths[found[0][0]] > budget else found
+
+
 def test_right_answers(capsys):
     lesson08.check_same_scores(same_scores)
+    lesson08.check_same_scores(lambda *given: list(same_scores(*given)))
     lesson08.check_one_row(one_row)
     lesson08.check_batches(batches)
-    assert capsys.readouterr().out.count("Right") == 3
+    assert capsys.readouterr().out.count("Right") == 4
 
 
 @pytest.mark.parametrize(
@@ -38,6 +45,7 @@ def test_right_answers(capsys):
         (lesson08.check_same_scores, lambda g, o, t: np.abs(g - o).max() <= t, "two things"),
         (lesson08.check_same_scores, lambda g, o, t: (True, 0), "ok should be False"),
         (lesson08.check_same_scores, lambda g, o, t: (same_scores(g, o, t)[0], 0), "worst should be 1"),
+        (lesson08.check_one_row, lambda w, yes, no: None, "Return a tensor"),
         (lesson08.check_one_row, lambda w, yes, no: one_row(w, yes, no)[0], "shape"),
         (lesson08.check_one_row, lambda w, yes, no: one_row(w, no, yes), "sign"),
         (lesson08.check_one_row, lambda w, yes, no: one_row(w, yes, no).double(), "float32"),
@@ -45,6 +53,10 @@ def test_right_answers(capsys):
         (lesson08.check_batches, lambda lengths, budget: [list(range(len(lengths)))], "more than 240"),
         (lesson08.check_batches, lambda lengths, budget: [[i] for i in range(len(lengths))], "too many"),
         (lesson08.check_batches, lambda lengths, budget: batches(lengths, budget)[:-1], "one batch"),
+        (lesson08.check_batches, lambda lengths, budget: 2 * batches(lengths, budget), "you return 2 indices"),
+        (lesson08.check_batches, lambda lengths, budget: [[lengths[0]]], "indices, from 0 to 0, not lengths"),
+        (lesson08.check_batches, empty_first, "A batch is empty"),
+        (lesson08.check_batches, lambda lengths, budget: None, "returns nothing"),
     ],
 )
 def test_wrong_answers(check, answer, words):

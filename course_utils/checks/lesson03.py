@@ -24,7 +24,9 @@ def check_names(names_of_last):
         names = [n for n, _ in model.named_parameters()]
         freeze_all_but_last(model, k, norm=False)
         expected = {n for n, p in model.named_parameters() if p.requires_grad}
-        found = set(names_of_last(list(names), k))
+        found = names_of_last(list(names), k)
+        need(found is not None, "The function returns nothing yet: end it with return and the names.")
+        found = set(found)
         extra, missing = sorted(found - expected), sorted(expected - found)
         need(
             not extra, f'With {layers} layers and k = {k}, "{(extra or [""])[0]}" is not in one of the last {k} layers.'
@@ -64,8 +66,12 @@ def check_accidents(accidents):
     }
     for name, change in cases.items():
         model, extra, missing = spoiled(change)
-        found = tuple(set(part) for part in accidents(model, 3))
-        need(len(found) == 2, "Return two lists: what trains but should not, and what should train but does not.")
+        found = accidents(model, 3)
+        need(
+            isinstance(found, tuple | list) and len(found) == 2 and not any(isinstance(part, str) for part in found),
+            "Return two lists: what trains but should not, and what should train but does not.",
+        )
+        found = tuple(set(part) for part in found)
         for title, own, wanted in (
             ("trains but should not", found[0], extra),
             ("should train but does not", found[1], missing),
@@ -85,6 +91,7 @@ def check_training_bytes(training_bytes):
         for p in model.parameters():
             p.data = p.data.float() if p.requires_grad else p.data.to(dtype)
         answer = training_bytes(model)
+        need(answer is not None, "The function returns nothing yet: end it with return and the number of bytes.")
         # Measured: one step of the real optimiser, and everything that it holds.
         trained = [p for p in model.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(trained)
@@ -95,11 +102,16 @@ def check_training_bytes(training_bytes):
         held += [t for state in optimiser.state.values() for name, t in state.items() if name != "step"]
         real = sum(t.numel() * t.element_size() for t in held)
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        own = sum(p.numel() * p.element_size() for p in trained)
         name = f"the last {k} of 6 layers in float32, the rest in {str(dtype).removeprefix('torch.')}"
         need(
             answer != weights,
             f"With {name}, you counted the weights ({weights:,} bytes); gradients and AdamW come on top.",
         )
+        need(
+            answer != real - own, f"With {name}, you left out a part: a trained weight has one gradient and two means."
+        )
+        need(answer != 4 * own, f"With {name}, you counted only what trains; the frozen weights take memory as well.")
         need(answer == real, f"With {name}, {real:,} bytes are held after a step of AdamW; you predict {answer:,}.")
     ok("Right: to the byte, as measured after a real step of AdamW, three times.")
 
@@ -118,8 +130,20 @@ def check_continue(continue_from):
                 f"A layer below layer {number} ran. Its work is in the states already: start at layer {number}."
             )
 
-        for layer in decoder_layers(model)[1][:first]:
-            layer.forward = refuse
+        ran = []
+
+        def watch(number, forward, ran=ran):
+            def run(*args, **kwargs):
+                ran.append(number)
+                if len(args) < 2 and kwargs.get("position_embeddings") is None:
+                    raise NotYet("A layer got no angles: call it as layer(states, position_embeddings=angles).")
+                return forward(*args, **kwargs)
+
+            return run
+
+        layers = decoder_layers(model)[1]
+        for number, layer in enumerate(layers):
+            layer.forward = refuse if number < first else watch(number, layer.forward)
         with torch.no_grad():
             answer = continue_from(model, states, first)
         need(isinstance(answer, torch.Tensor), f"Return the states as a tensor, not a {type(answer).__name__}.")
@@ -131,5 +155,11 @@ def check_continue(continue_from):
             with torch.no_grad():
                 close = torch.allclose(model.model.norm(answer), expected, atol=1e-4)
             need(not close, "The layers are right; the final norm is missing.")
-            need(False, f"From layer {first} on, the result differs by {gap:.2g}. Do the layers get the rotary angles?")
+            wanted = list(range(first, len(layers)))
+            need(ran == wanted, f"From layer {first} on, the layers {wanted} run, in this order; yours are {ran}.")
+            need(
+                False,
+                f"From layer {first} on, the result differs by {gap:.2g}. Does each layer get the states of the layer "
+                "before it, and the rotary angles of positions 0, 1, 2 and so on? Is the norm last?",
+            )
     ok("Right: from the states of layers 1, 3 and 5 the same final states as from the token ids.")

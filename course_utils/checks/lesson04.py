@@ -21,7 +21,11 @@ def check_listwise(listwise):
         wrong = scores[labels == 0]
         rows = torch.stack([torch.cat([scores[[i]], wrong]) for i in right])
         expected = float(cross_entropy(rows, torch.zeros(len(right), dtype=torch.long)))
-        answer = float(listwise(scores.clone(), labels.clone()))
+        answer = listwise(scores.clone(), labels.clone())
+        need(answer is not None, "The function returns nothing yet: end it with return and the loss.")
+        need(torch.as_tensor(answer).numel() == 1, "Return one number: the mean over the right documents.")
+        answer = float(answer)
+        alone = float((torch.logsumexp(wrong, 0) - scores[right]).mean())
         crowd = float(-torch.log_softmax(scores, 0)[right].mean())
         what = f"{n} documents, {len(right)} of them right"
         need(
@@ -32,13 +36,17 @@ def check_listwise(listwise):
             len(right) == 1 or not math.isclose(answer, expected * len(right), rel_tol=1e-4),
             f"With {what}, you return the sum; take the mean over the right documents.",
         )
+        need(
+            not math.isclose(answer, alone, rel_tol=1e-4),
+            f"With {what}, the softmax goes over the wrong documents alone; the right document itself belongs in it.",
+        )
         need(not math.isclose(answer, -expected, rel_tol=1e-4), "The sign is turned round: a loss is above 0.")
         need(
             math.isclose(answer, expected, rel_tol=1e-4, abs_tol=1e-6),
             f"With {what}, the loss is {expected:.4f}; you return {answer:.4f}.",
         )
     answer = float(listwise(torch.tensor([1000.0, 990.0, -1000.0]), torch.tensor([0.0, 1.0, 0.0])))
-    need(math.isfinite(answer), "With scores of 1000 your loss is not a number: exp overflows. Use torch.log_softmax.")
+    need(math.isfinite(answer), "With scores of 1000 your loss is not a number: exp overflows. Use torch.logsumexp.")
     need(abs(answer - 10) < 0.01, f"With scores 1000, 990 (right) and -1000 the loss is 10; you return {answer:.4f}.")
     ok("Right: the same as torch's cross-entropy, for one and for several right documents, and without overflow.")
 
@@ -100,7 +108,9 @@ def check_suspects(suspects):
         level = random_.gauss(0, 5)
         scores.append([level + 3 * r + random_.uniform(-1, 1) for r in g.relevance])
     groups, moved = moved_labels(clean, 0.2)
-    answer = [int(i) for i in suspects(groups, scores)]
+    answer = suspects(groups, scores)
+    need(answer is not None, "The function returns nothing yet: end it with return and the indices.")
+    answer = [int(i) for i in answer]
     need(sorted(answer) == list(range(len(groups))), f"Return each index from 0 to {len(groups) - 1} once.")
     first, last = set(answer[: len(moved)]), set(answer[-len(moved) :])
     need(len(last & moved) < 0.8 * len(moved), "The order is turned round: the most suspicious comes first.")
@@ -124,7 +134,10 @@ def check_batches(batches):
 
     for n, size in ((8, 4), (30, 8), (101, 8), (5, 16)):
         lengths = [random_.choice((30, 60, 90, 400)) + random_.randint(0, 20) for _ in range(n)]
-        parts = [list(b) for b in batches(list(lengths), size)]
+        parts = batches(list(lengths), size)
+        need(parts is not None, "The function returns nothing yet: end it with return and the batches.")
+        need(all(hasattr(b, "__len__") for b in parts), "Return a list of lists: each batch is a list of indices.")
+        parts = [list(b) for b in parts]
         what = f"With {n} prompts and a size of {size}"
         need(
             sorted(i for b in parts for i in b) == list(range(n)),
@@ -133,7 +146,7 @@ def check_batches(batches):
         need(all(0 < len(b) <= size for b in parts), f"{what}, a batch is empty or holds more than {size}.")
         need(
             len(parts) == -(-n // size),
-            f"{what}, {-(-n // size)} batches are enough; you make {len(parts)}. Batches of one have no padding and no speed.",
+            f"{what}, {-(-n // size)} batches are enough; you make {len(parts)}. Batches of one or two have little padding, but no speed.",
         )
         up = sorted(range(n), key=lengths.__getitem__)
         bound = max(computed(lengths, sliced(up, size)), computed(lengths, sliced(up[::-1], size)))
@@ -148,13 +161,32 @@ def check_search(search):
         peak, tried = 5e-4 * 4.0**steps, []
 
         def measure(rate, peak=peak, tried=tried):
+            need(
+                len(tried) < 40,
+                f"With the best rate at {peak:.2g}, your search does not stop: {len(tried)} runs so far.",
+            )
             tried.append(float(rate))
             return 0.8 - 0.05 * abs(math.log(rate / peak, 4))
 
         answer = search(measure, 5e-4)
         what = f"With the best rate at {peak:.2g}"
+        again = next((rate for i, rate in enumerate(tried) if any(math.isclose(rate, t) for t in tried[:i])), None)
+        need(again is None, f"{what}, you measured the rate {again} twice. Keep each result and look it up.")
         need(answer is not None and math.isclose(answer, peak, rel_tol=0.01), f"{what}, you return {answer}.")
         inside = tried and min(tried) < 0.9 * peak and max(tried) > 1.1 * peak
         need(inside, f"{what}, the winner lies at the edge of what you tried.")
         need(len(tried) <= abs(steps) + 3, f"{what}, {abs(steps) + 3} runs are enough; you made {len(tried)}.")
+    slope = []
+
+    def rising(rate):
+        need(len(slope) < 8, "When the result rises with every rate, stop after 8 runs; you start one more.")
+        slope.append(float(rate))
+        return float(rate)
+
+    answer = search(rising, 5e-4)
+    need(
+        len(slope) == 8 and answer == max(slope),
+        f"When the result rises with every rate, make 8 runs and return the highest rate; you make {len(slope)} and "
+        f"return {answer}.",
+    )
     ok("Right: five hills, each top found and seen from both sides, without a wasted run.")

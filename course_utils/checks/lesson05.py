@@ -19,16 +19,23 @@ def check_average_precision(average_precision):
     random = np.random.default_rng(0)
     lists = [[1, 0, 0, 1], [0, 0, 0], [0, 1]] + [(random.random(7) < 0.4).astype(int).tolist() for _ in range(57)]
     for labels in lists:
-        answer = average_precision(list(labels))
-        number(answer, f"The answer for {labels}")
+        try:
+            answer = average_precision(list(labels))
+        except ZeroDivisionError:
+            answer = "a division by zero"
         if not any(labels):
             need(answer == 0, f"In {labels} nothing is right: the answer is 0, not {answer}.")
             continue
+        number(answer, f"The answer for {labels}")
         expected = metrics.average_precision(np.arange(len(labels), 0, -1), labels)
         shares = np.cumsum(labels) / np.arange(1, len(labels) + 1)
         need(
             abs(answer - shares.mean()) > 1e-9 or abs(answer - expected) < 1e-9,
             f"For {labels} you average over all places; take only those of right documents.",
+        )
+        need(
+            abs(answer - expected * np.mean(labels)) > 1e-9 or abs(answer - expected) < 1e-9,
+            f"For {labels} you divide by the number of places; divide by the number of right documents.",
         )
         need(abs(answer - expected) < 1e-9, f"For {labels} it is {expected:.4f}; you return {answer:.4f}.")
     ok("Right: as in course_utils.metrics, for 60 rankings.")
@@ -42,8 +49,10 @@ def check_interval(interval):
         after = before + shift + 0.05 * random.standard_normal(200)
         expected = paired_bootstrap(before, after)
         first, again = (interval(before, after, 2000, 1) for _ in range(2))
-        need(isinstance(first, tuple) and len(first) == 2, f"Return (low, high), two numbers, not {first!r}.")
-        need(first == again, "Two calls with the same seed differ: draw from np.random.default_rng(seed).")
+        need(np.shape(first) == (2,), f"Return (low, high), two numbers, not {first!r}.")
+        need(
+            tuple(first) == tuple(again), "Two calls with the same seed differ: draw from np.random.default_rng(seed)."
+        )
         low, high = first
         number(low, "The lower end")
         number(high, "The upper end")
@@ -60,6 +69,15 @@ def check_interval(interval):
             f"Your interval is {high - low:.3f} wide, the paired one {width:.3f}. Resample differences, not the two lists.",
         )
         need(
+            high - low > 0.01 * width,
+            "Your interval has no width: all means are equal. Draw with repetition, and make the generator once, before "
+            "the loop.",
+        )
+        need(
+            abs(low + high - expected.low - expected.high) > 0.2 * width or 0.9 < (high - low) / width < 1.1,
+            f"Your interval is {high - low:.4f} wide, the 95 % one {width:.4f}: take the quantiles 0.025 and 0.975.",
+        )
+        need(
             abs(low - expected.low) < 0.2 * width and abs(high - expected.high) < 0.2 * width,
             f"The interval is about [{expected.low:+.4f}, {expected.high:+.4f}]; yours is [{low:+.4f}, {high:+.4f}].",
         )
@@ -74,10 +92,15 @@ def check_calibration_error(calibration_error):
         labels = (random.random(300) < 1 / (1 + np.exp(-0.5 * logits))).astype(int)
         probabilities = 1 / (1 + np.exp(-logits))
         try:
-            edge = calibration_error(np.array([1.0, 1.0]), np.array([1, 1]), bins)
+            edge = calibration_error(np.array([1.0, 1.0]), np.array([1, 0]), bins)  # all but the last bin are empty
         except IndexError:
-            edge = None
-        need(edge is not None and abs(edge) < 1e-9, "A probability of exactly 1 belongs to the last bin.")
+            edge = 0.0
+        except ZeroDivisionError:
+            edge = np.nan
+        nothing = isinstance(edge, float) and np.isnan(edge)
+        need(not nothing, "A bin without pairs has no mean; leave it out.")
+        number(edge, "The error")
+        need(abs(edge) > 1e-9, "A probability of exactly 1 belongs to the last bin.")
         answer = calibration_error(probabilities, labels, bins)
         number(answer, "The error")
         result = reliability([logits], [labels], bins=bins)
@@ -85,6 +108,14 @@ def check_calibration_error(calibration_error):
         need(
             abs(answer - plain) > 1e-6 or abs(answer - result.error) < 1e-6,
             "Each bin counts the same in your mean; weight it with its number of pairs.",
+        )
+        place = np.minimum((probabilities * bins).astype(int), bins - 1)
+        middles = sum(
+            abs((i + 0.5) / bins - labels[place == i].mean()) * (place == i).mean() for i in set(place.tolist())
+        )
+        need(
+            abs(answer - middles) > 1e-6,
+            "You take the middle of each bin; take the mean probability of the pairs in it.",
         )
         need(
             abs(answer - result.error) < 1e-6,
@@ -109,6 +140,10 @@ def check_reciprocal_rank(reciprocal_rank):
         need(
             abs(answer - careless) > 1e-9 or abs(answer - expected) < 1e-9,
             f"{name} you let the order of the input decide between equal scores; average over their orders.",
+        )
+        need(
+            abs(answer - metrics.mrr_at_k([0] * n, labels)) > 1e-9 or abs(answer - expected) < 1e-9,
+            f"{name} you average over all orders; keep only those in which the scores never rise.",
         )
         need(abs(answer - expected) < 1e-9, f"{name} it is {expected:.4f}; you return {answer:.4f}.")
     ok("Right: as metrics.mrr_at_k, for 40 lists with ties; input order earns nothing.")

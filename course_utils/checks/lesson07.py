@@ -18,7 +18,9 @@ def check_backward(backward):
     )  # fmt: skip
     for what, rows, expected in cases:
         values = np.array(rows)
-        answer = float(backward(values.copy()))
+        answer = backward(values.copy())
+        need(answer is not None, "Your function returns nothing; end it with return.")
+        answer = float(answer)
         own = float(np.mean([values[i + 1, i] - values[0, i] for i in range(values.shape[1])]))
         need(
             not math.isclose(answer, own, abs_tol=1e-9) or math.isclose(own, expected, abs_tol=1e-9),
@@ -33,7 +35,7 @@ def check_backward(backward):
             expected == 0 or not math.isclose(answer, expected * (n - 1) / n, abs_tol=1e-9),
             f"When {what}, you divide by {n}; the last stage has nothing after it and does not count.",
         )
-        need(math.isclose(answer, expected, abs_tol=1e-9), f"When {what}, the answer is {expected:+.3f}; you return {answer:+.3f}.")  # fmt: skip
+        need(math.isclose(answer, expected, abs_tol=1e-9), f"When {what}, the answer is {expected:+.3f}; you return {answer:+.3f}. Just after learning column j is row j + 1.")  # fmt: skip
     ok("Right: three matrices, with a fall, with nothing, and with a fall and a rise.")
 
 
@@ -62,7 +64,8 @@ def check_pull(pull):
         )
         need(
             math.isclose(float(answer.detach()), expected, rel_tol=1e-5),
-            f"With strength {strength}, the pull is {expected:.4f}; you return {float(answer.detach()):.4f}.",
+            f"With strength {strength}, the pull is {expected:.4f}; you return {float(answer.detach()):.4f}. "
+            "It is half the strength times the sum of all squared differences.",
         )
         # Independent of the sum: the gradient of L2-SP is strength x the way from the start.
         for n, p in model.named_parameters():
@@ -86,8 +89,11 @@ def check_gate(gate):
         ("everything is wrong", (-0.2, -0.1, {"general": -0.3}, 0.02), False, ("target", "general")),
     )  # fmt: skip
     for what, (low, high, changes, margin), accepted, names in cases:
-        answer = tuple(gate(low, high, dict(changes), margin))
-        need(len(answer) == 2, "Return two things: accepted, and a list of reasons.")
+        answer = gate(low, high, dict(changes), margin)
+        need(
+            isinstance(answer, (tuple, list)) and len(answer) == 2,
+            "Return two things: accepted, and a list of reasons.",
+        )
         verdict, reasons = answer
         need(
             bool(verdict) == accepted,
