@@ -10,6 +10,7 @@ import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"
@@ -125,7 +126,7 @@ def before_after(rows, title="Before and after adaptation", metric="nDCG@10"):
                 x, ends_of_interval = 1 - 0.012 * i, [row[1] + row[3], row[1] + row[4]]
                 axes.plot([x, x], ends_of_interval, color=colour, marker="_", lw=1.5)
             axes.annotate(
-                f"{row[0]}  {row[1]:.2f} → {row[2]:.2f}", (1, row[2]), (1.06, y), textcoords="data", color=colour,
+                f"{row[0]}  {row[1]:.2f} → {row[2]:.2f}", (1, row[2]), (1.06, y), textcoords="data", color=ink(colour),
                 va="center", annotation_clip=False,
             )  # fmt: skip
         axes.set_xticks([0, 1], ["before", "after"])
@@ -134,6 +135,22 @@ def before_after(rows, title="Before and after adaptation", metric="nDCG@10"):
         _widen(axes, 0.2)
     figure.alt = f"Slope chart of {metric}: " + "; ".join(f"{r[0]} from {r[1]:.2f} to {r[2]:.2f}" for r in rows)
     return figure
+
+
+def ink(colour):
+    """Return ``colour``, darkened until text in it can be read on white (contrast 4.5, WCAG 2.2)."""
+    from matplotlib.colors import to_rgb
+
+    rgb = np.array(to_rgb(colour))
+    while 1.05 / (_luminance(rgb) + 0.05) < 4.5:
+        rgb = 0.97 * rgb
+    return tuple(rgb)
+
+
+def _luminance(rgb):
+    """Return the relative luminance of a colour, as WCAG 2.2 defines it."""
+    rgb = np.asarray(rgb[:3])
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
 
 
 def _widen(axes, least):
@@ -236,14 +253,12 @@ def heatmap(values, rows, columns, title, label="nDCG@10", signed=False, least=0
         axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
         axes.set_yticks(range(len(rows)), rows)
         axes.grid(visible=False)
-        low, high = image.get_clim()
         for i, row in enumerate(grid):
             for j, v in enumerate(row):
                 if np.isfinite(v):
-                    shade = (v - low) / max(1e-9, high - low)
-                    dark = shade < 0.2 or shade > 0.8 if signed else shade < 0.55
-                    axes.text(j, i, f"{v:+.2f}" if signed else f"{v:.2f}", ha="center", va="center",
-                              color="white" if dark else "black")  # fmt: skip
+                    light = _luminance(image.cmap(image.norm(v)))  # white on it, or black: what contrasts more
+                    axes.text(j, i, f"{round(v, 2) + 0.0:+.2f}" if signed else f"{v:.2f}", ha="center", va="center",
+                              color="white" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "black")  # fmt: skip
         figure.colorbar(image, label=label)
     figure.alt = f"Heat map, {title}. " + " ".join(
         f"{r}: " + ", ".join(f"{c} {v:.2f}" for c, v in zip(columns, row, strict=True) if np.isfinite(v)) + "."
@@ -274,6 +289,8 @@ def lines(series, xlabel, ylabel, title, log_x=False, best=None, least=0.0):
                 axes.fill_between(data[0], data[2], data[3], color=colour, alpha=0.15)
         if log_x:
             axes.set_xscale("log")
+        elif all(float(x).is_integer() for data in series.values() for x in data[0]):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half epoch or half stage
         _widen(axes, least)
         if best is not None:
             axes.axvline(best, color=BLACK, ls=":", lw=1.5)
@@ -304,9 +321,9 @@ def bars(names, values, xlabel, title, errors=None):
             spread = np.abs(np.array(errors).T - np.array(values))
             axes.errorbar(values, places, xerr=spread, fmt="none", ecolor=BLACK, capsize=4)
         axes.set_yticks(places, names)
-        span = max(np.abs(values)) or 1
-        lowest = min([*values, *(low for low, _ in errors or [])])
-        axes.set_xlim(min(0, lowest * 1.25), max(0, max(values)) + 0.2 * span)
+        shown = [0, *values, *(end for interval in errors or [] for end in interval)]
+        span = (max(shown) - min(shown)) or 1
+        axes.set_xlim(min(shown) - (0.05 * span if min(shown) < 0 else 0), max(shown) + 0.2 * span)
         for i, (y, v) in enumerate(zip(places, values, strict=True)):
             end = max(v, errors[i][1]) if errors else max(v, 0)
             axes.text(end + 0.015 * span, y, f"{v:.3g}", va="center")
