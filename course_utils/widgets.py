@@ -127,7 +127,9 @@ def playground(base, adapted, examples=None):
     c["rank"].on_click(show)
     hint = widgets.HTML(
         '<p style="line-height:1.4">One document a line; empty lines do not count. Add a line to add a document, delete it '
-        "to remove one. Rank shows the result; so does Enter in the query.</p>"
+        "to remove one. Rank shows the result; so does Enter in the query. From the keyboard: Tab goes on; in a list press Space, "
+        "choose with the arrow keys, press Enter.</p>",
+        layout=wide,
     )
     order = ["domain", "example", "query", "documents"]
     panel.box = widgets.VBox([*(c[name] for name in order), hint, c["rank"], c["result"]])
@@ -220,14 +222,14 @@ def freezing_panel(reranker, groups, queries=8, batch_queries=4):
         k = c["layers"].value
         if k == 0:
             return
-        c["measure"].disabled, c["measure"].description = True, "Measuring"
+        c["measure"].description = "Measuring"  # not disabled: a disabled button would lose the keyboard's focus
         try:
             measured[k] = cost.measure(reranker, groups, k, batch_queries, queries)
             show()
         except InputError as error:
             c["result"].value = message_html(error)
         finally:
-            c["measure"].disabled, c["measure"].description = False, "Measure"
+            c["measure"].description = "Measure"
 
     c["layers"].observe(show, names="value")
     c["measure"].on_click(run)

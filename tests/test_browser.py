@@ -5,6 +5,7 @@ the lessons, in the smoke profile, on a free port with a token of its own.
 """
 
 import importlib.util
+import json
 import os
 import re
 import secrets
@@ -30,12 +31,16 @@ SETTINGS = {
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
     "notebook-extension/tracker": '{"windowingMode": "none", "autoStartDefaultKernel": true, "scrollPastEnd": false}',
 }
-DONE = """() => {
+# JupyterLab draws an error with the type of an error or, in newer releases, with that of the error stream.
+ERRORS = """() => [...document.querySelectorAll('.jp-OutputArea-output')].filter(e =>
+    e.dataset.mimeType === 'application/vnd.jupyter.error' ||
+    (e.dataset.mimeType === 'application/vnd.jupyter.stderr' && e.innerText.includes('Traceback (most recent call last)'))
+).map(e => e.innerText)"""
+DONE = f"""() => {{
     const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')];
     const prompts = cells.map(c => c.querySelector('.jp-InputPrompt').textContent);
-    const failed = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
-    return cells.length > 0 && (failed !== null || prompts.every(p => /\\[\\d+\\]/.test(p)));
-}"""
+    return cells.length > 0 && (({ERRORS})().length > 0 || prompts.every(p => /\\[\\d+\\]/.test(p)));
+}}"""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +71,9 @@ def lab(tmp_path_factory):
     lessons.mkdir()
     for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
         shutil.copy(path, lessons)
+    fails = json.loads((lessons / "00_start_here.ipynb").read_text(encoding="utf-8"))
+    fails["cells"] = [c | {"source": "1 / 0"} for c in fails["cells"] if c["cell_type"] == "code"][:1]
+    (lessons / "fails.ipynb").write_text(json.dumps(fails), encoding="utf-8")
     for name, text in SETTINGS.items():
         path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,8 +140,7 @@ def lesson(chromium, lab, name):
         page.wait_for_timeout(1000)  # for the new size to be drawn
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"{name}.png")
-        errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
-        assert errors == []
+        assert page.evaluate(ERRORS) == []
         yield page
     finally:
         page.close()
@@ -148,6 +155,12 @@ def wait_for_text(locator, text):
     from playwright.sync_api import expect
 
     expect(locator).to_contain_text(text, timeout=1000 * PATIENCE)
+
+
+def test_a_cell_that_fails_is_seen(chromium, lab):
+    with pytest.raises(AssertionError, match="ZeroDivisionError"), lesson(chromium, lab, "fails"):
+        pass
+    (SCREENSHOTS / "fails.png").unlink()
 
 
 def test_lesson_00_runs_from_top_to_bottom(chromium, lab):
@@ -193,6 +206,12 @@ def test_the_playground_of_lesson_08_is_used_with_mouse_and_keyboard(chromium, l
         wait_for_text(panel.locator("caption"), "base and legal")
         panel.screenshot(path=SCREENSHOTS / "playground_legal.png")
 
+        # A list is opened with Space first: on a closed one JupyterLab takes the arrow keys and goes to another cell.
+        panel.get_by_label("Adapted to").focus()
+        for key in ("Space", "ArrowUp", "Enter"):
+            page.keyboard.press(key)
+        wait_for_text(panel.locator("caption"), "base and medical")
+
 
 def test_the_freezing_panel_of_lesson_03_is_used_from_the_keyboard(chromium, lab):
     with lesson(chromium, lab, "03_freezing") as page:
@@ -214,6 +233,8 @@ def test_the_freezing_panel_of_lesson_03_is_used_from_the_keyboard(chromium, lab
         assert button.evaluate("e => e === document.activeElement")
         page.keyboard.press("Enter")
         wait_for_text(panel.locator("thead"), "Measured")
+        panel.get_by_role("button", name="Measure", exact=True).wait_for()
+        assert button.evaluate("e => e === document.activeElement"), "the keyboard's focus stays"
         panel.screenshot(path=SCREENSHOTS / "freezing_panel.png")
         panel.get_by_role("slider").focus()
         page.keyboard.press("Home")
