@@ -85,14 +85,22 @@ def prepare(model):
     return folder
 
 
+def large_dtype():
+    """Return the dtype in which every way runs a large model: bf16 where the chip multiplies it fast, else fp32."""
+    from course_utils.profile import has_fast_bf16
+
+    return "bfloat16" if has_fast_bf16("cpu") else "float32"
+
+
 def measure_model(runner, model, real, work, until, scoring=True):
     """Return the runs of one model: rates, adapting and, with ``scoring``, scoring and trunk."""
     folder, size = str(prepare(model)), SIZES[model]
-    dtypes = ("bfloat16", "float32") if model != "nano" else ("float32",)
+    large = large_dtype()
+    dtypes = list(dict.fromkeys((large, "float32"))) if model != "nano" else ["float32"]
     out = {"rate": [], "scoring": [], "adapting": [], "trunk": []}
     lists = {
-        SHAPE: [("bfloat16", "short", 100), ("bfloat16", "long", 10)],
-        "smollm2": [("bfloat16", "short", 100), ("float32", "long", 10)],
+        SHAPE: [(large, "short", 100), (large, "long", 10)],
+        "smollm2": [(large, "short", 100), ("float32", "long", 10)],
         "nano": [("float32", "short", 100), ("float32", "long", 10)],
     }[model]
     for turn in range(size["rounds"]):

@@ -66,14 +66,14 @@ def baselines(test, reranker):
     }, zero, bm25  # fmt: skip
 
 
-def run_way(model, train, test, general, layers, seeds, zero, bm25, replay):
+def run_way(model, train, test, general, layers, seeds, epochs, zero, bm25, replay):
     """Adapt once a seed; return mean nDCG@10, the interval of the gain (queries and seeds), the loss in general."""
     values, per_query, seconds, forgot = [], [], [], []
+    before = evaluate(Reranker.load(model, quiet=True), general).summary["ndcg@10"]
     for seed in range(seeds):
         reranker = Reranker.load(model, quiet=True)
-        before = evaluate(reranker, general).summary["ndcg@10"]
         start = time.perf_counter()
-        adapt(reranker, train, layers=layers, epochs=DEFAULT_EPOCHS, seed=seed, replay=replay, quiet=True)
+        adapt(reranker, train, layers=layers, epochs=epochs, seed=seed, replay=replay, quiet=True)
         seconds.append(time.perf_counter() - start)
         after = evaluate(reranker, test)
         values.append(after.summary["ndcg@10"])
@@ -118,6 +118,7 @@ def main():
     parser.add_argument("--model", default="nano")
     parser.add_argument("--real")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=DEFAULT_EPOCHS)
     parser.add_argument("--only", default="")
     parser.add_argument("--ways", default=",".join(WAYS))
     args = parser.parse_args()
@@ -136,13 +137,13 @@ def main():
             if way in own or train is None or (name.startswith("general") and way != "last 3"):
                 continue
             mixed = [] if name.startswith("general") else replay
-            own[way] = run_way(args.model, train, test, general, WAYS[way], args.seeds, zero, bm25, mixed)
+            own[way] = run_way(args.model, train, test, general, WAYS[way], args.seeds, args.epochs, zero, bm25, mixed)
             write_json(kept, results)
             print(f"{name:26s} {way:7s} {own['zero-shot']:.3f} -> {own[way]['ndcg@10']:.3f}  {own[way]}", flush=True)
         write_json(kept, results)
         facts = (
-            f"nDCG@10 on test lists; model {args.model}; adaptations over {args.seeds} seeds with general replay; "
-            f"{torch.get_num_threads()} threads. Intervals are paired bootstraps over queries."
+            f"nDCG@10 on test lists; model {args.model}; adaptations of {args.epochs} epochs over {args.seeds} seeds with "
+            f"general replay; {torch.get_num_threads()} threads. Intervals are paired bootstraps over queries."
         )
         Path(args.out).write_text(markdown(results, facts), encoding="utf-8")
 
