@@ -59,8 +59,8 @@ def get_profile(name=None, quiet=False):
         raise InputError(f'COURSE_PROFILE is "{name}"; choose one of {", ".join(PROFILES)}.')
     profile = PROFILES[name]
     if not quiet:
-        sizes = ", ".join(f"{k} {v}" for k, v in asdict(profile).items() if k != "name")
-        print(f"profile {profile.name} ({why}): {sizes}; device {pick_device()}")
+        sizes = ", ".join(f"{k} {v}" for k, v in asdict(profile).items() if k not in ("name", "model"))
+        print(f"profile {profile.name} ({why}): model {profile.model}, device {pick_device()}\n{sizes}")
     return profile
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import sys
+import unicodedata
 
 import pytest
 from conftest import ROOT
@@ -105,6 +106,16 @@ def test_code_cells_parse_and_import_only_what_is_installed(path):
             for module in names:
                 top = module.split(".")[0]
                 assert top in sys.stdlib_module_names or importlib.util.find_spec(top), f"{module} is not installed"
+
+
+def width(line):
+    """Return the columns a line takes: a Chinese character takes two."""
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in line)
+
+
+@pytest.mark.parametrize("path", ALL, ids=name)
+def test_no_code_line_is_cut_off_at_the_edge_of_its_cell(path):
+    assert [line for text in sources(path, "code") for line in text.splitlines() if width(line) > 100] == []
 
 
 @pytest.mark.parametrize("path", ALL, ids=name)
