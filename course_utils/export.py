@@ -25,6 +25,8 @@ from course_utils.errors import InputError
 from course_utils.forward import decoder_of
 from course_utils.reranker import SETTINGS_FILE, Reranker, replace_folder
 
+LLAMA_CPP_FILE = "llama_cpp_prompt.json"
+
 
 def chat_template(instruction=prompt.DEFAULT_INSTRUCTION):
     """Return the official prompt as a Jinja chat template with ``instruction`` as its default.
@@ -93,6 +95,8 @@ def new_folder(folder):
 def export_causal_lm(reranker, folder):
     """Write a plain causal language model folder: weights, tokenizer, chat template, generation config, README.
 
+    One more file, ``LLAMA_CPP_FILE``, holds the prompt in llama.cpp's form.
+
     Args:
         reranker: a Reranker; its dtype is kept.
         folder: where to write; an earlier model folder there is replaced.
@@ -106,6 +110,9 @@ def export_causal_lm(reranker, folder):
     """
     with new_folder(folder) as temporary:
         _causal_files(reranker, temporary)
+        # llama.cpp's converter writes the default instruction into its file; gguf-new-metadata puts this in its place.
+        rerank = prompt.prompt_text("{query}", "{document}", reranker.instruction)
+        _write_json(temporary / LLAMA_CPP_FILE, {"chat_template": [{"name": "rerank", "template": rerank}]})
         write_readme(reranker, temporary, "transformers", CAUSAL_README)
     return Path(folder)
 
@@ -353,7 +360,8 @@ from course_utils.reranker import Reranker
 print(Reranker.load("FOLDER").score([("query", "document")]))
 ```
 
-A number from another program means nothing unless it used this prompt to the letter.
+A number from another program means nothing unless it used this prompt to the letter. `llama_cpp_prompt.json` is the same
+prompt for llama.cpp.
 """
 
 CROSS_ENCODER_README = """\

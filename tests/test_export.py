@@ -11,6 +11,7 @@ from conftest import tiny_model
 from course_utils import prompt
 from course_utils.errors import InputError
 from course_utils.export import (
+    LLAMA_CPP_FILE,
     chat_template,
     check_template,
     export_causal_lm,
@@ -177,6 +178,14 @@ def test_causal_folder_holds_what_other_software_looks_for(folders, source):
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
     assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast" and "extra_special_tokens" not in tokenizer
     assert not list(folder.rglob("*.bin")) and list(folder.glob("*.safetensors"))
+
+
+def test_causal_folder_holds_the_prompt_as_llama_cpp_fills_it(folders):
+    (entry,) = json.loads((folders["causal"] / LLAMA_CPP_FILE).read_text(encoding="utf-8"))["chat_template"]
+    assert entry["name"] == "rerank"
+    for query, document in PAIRS:
+        filled = entry["template"].replace("{query}", query).replace("{document}", document)
+        assert filled == prompt.prompt_text(query, document, INSTRUCTION)
 
 
 def test_a_tokenizer_in_use_leaves_no_length_behind(source, tmp_path):
@@ -415,4 +424,5 @@ def test_serving_lines_name_folders_overrides_and_limits():
     assert "--chat-template lm/chat_template.jinja" in lines["vLLM"]
     assert all(f"--model-id one --{rest}" in lines[name] for name, rest in (("TEI", "port"), ("Infinity", "engine")))
     assert all("8123" in text for name, text in lines.items() if name != "Ollama")
+    assert f"--chat-template-config lm/{LLAMA_CPP_FILE}" in lines["llama.cpp"]
     assert "no rerank endpoint" in lines["Ollama"]

@@ -19,7 +19,7 @@ from course_utils.serving import serving_lines
 
 PAIRS = [
     ("糖尿病症状", "糖尿病常见症状包括多饮、多尿。"),
-    ("糖尿病症状", "A page about fever. " * 8),
+    ("糖尿病症状", "A page about fever." * 8),  # no blank at its end: Infinity strips texts
     ("糖尿病症状", "高血压饮食建议：低盐。"),
     ("What is a lease?", "A lease is a contract for land."),
 ]
