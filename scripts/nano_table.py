@@ -20,7 +20,7 @@ from course_utils.data import rankable, read_groups
 from course_utils.grid import DOMAINS, LANGUAGES, load_domain
 from course_utils.negatives import bm25_scores, random_scores
 from course_utils.reranker import Reranker
-from course_utils.training import adapt, load_tensors
+from course_utils.training import adapt
 
 WAYS = {"last 1": 1, "last 2": 2, "last 3": 3, "all": "all"}
 
@@ -67,34 +67,24 @@ def baselines(test, reranker):
 
 
 def run_way(model, train, test, general, layers, seeds, epochs, zero, bm25, replay):
-    """Adapt once a seed; return mean nDCG@10, the interval of the gain, the loss in general, and the runs averaged."""
-    values, per_query, seconds, forgot, mean_weights = [], [], [], [], {}
+    """Adapt once a seed; return mean nDCG@10, the interval of the gain (queries and seeds), the loss in general."""
+    values, per_query, seconds, forgot = [], [], [], []
     before = evaluate(Reranker.load(model, quiet=True), general).summary["ndcg@10"]
     for seed in range(seeds):
         reranker = Reranker.load(model, quiet=True)
         start = time.perf_counter()
-        done = adapt(reranker, train, layers=layers, epochs=epochs, seed=seed, replay=replay, quiet=True)
+        adapt(reranker, train, layers=layers, epochs=epochs, seed=seed, replay=replay, quiet=True)
         seconds.append(time.perf_counter() - start)
         after = evaluate(reranker, test)
         values.append(after.summary["ndcg@10"])
         per_query.append(after.per_query())
         forgot.append(evaluate(reranker, general).summary["ndcg@10"] - before)
-        own = dict(reranker.model.named_parameters())
-        for name in done.names:
-            mean_weights[name] = mean_weights.get(name, 0) + own[name].detach().float() / seeds
-    load_tensors(reranker.model, mean_weights)  # what ``merging.average`` does to deltas
-    averaged = evaluate(reranker, test)
-    better = paired_bootstrap(zero.per_query(), averaged.per_query())
     mean = np.mean(per_query, axis=0)
     gain, over = paired_bootstrap(zero.per_query(), mean), paired_bootstrap(bm25.per_query(), mean)
     return {
         "ndcg@10": float(np.mean(values)), "seeds": values, "gain": [gain.mean, gain.low, gain.high],
         "over bm25": [over.mean, over.low, over.high], "general": float(np.mean(forgot)),
         "seconds": float(np.median(seconds)),
-        "averaged": {
-            "ndcg@10": averaged.summary["ndcg@10"], "gain": [better.mean, better.low, better.high],
-            "general": evaluate(reranker, general).summary["ndcg@10"] - before,
-        },
     }  # fmt: skip
 
 
@@ -103,13 +93,7 @@ def markdown(results, facts):
     ways = [w for w in WAYS if any(w in r for r in results.values())]
     head = ["set", "random", "BM25", "zero-shot", "zero-shot - BM25 [95 %]", *ways]
     if "last 3" in ways:
-        head += [
-            "gain of last 3 [95 %]",
-            "general, last 3",
-            "seconds, last 3",
-            "runs of last 3 averaged",
-            "gain [95 %]",
-        ]
+        head += ["gain of last 3 [95 %]", "general, last 3", "seconds, last 3"]
     lines = [f"{facts}\n", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
 
     def interval(x):
@@ -119,12 +103,10 @@ def markdown(results, facts):
         cells = [name, *(f"{r[k]:.3f}" for k in ("random", "bm25", "zero-shot")), interval(r["zero-shot - bm25"])]
         cells += [f"{r[w]['ndcg@10']:.3f}" if w in r else "-" for w in ways]
         if "last 3" in ways:
-            last = r.get("last 3", {})
-            soup = last.get("averaged")
+            last = r.get("last 3")
             cells += (
                 [interval(last["gain"]), f"{last['general']:+.3f}", f"{last['seconds']:.0f}"] if last else ["-"] * 3
             )
-            cells += [f"{soup['ndcg@10']:.3f}", interval(soup["gain"])] if soup else ["-"] * 2
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
