@@ -63,13 +63,17 @@ def matrix_rate(dtype, seconds=2.0):
 
 
 def groups_of(real, length, part, queries, seed=0, size=10, words=None):
-    """Return ``queries`` Groups of ``size`` documents from a real set, relevant ones kept."""
+    """Return ``queries`` Groups of ``size`` documents from the set of ``length``; see ``cut_groups``."""
+    return cut_groups(Path(real) / SETS[length] / f"{part}.jsonl", queries, seed, size, words)
+
+
+def cut_groups(path, queries, seed=0, size=10, words=None):
+    """Return ``queries`` Groups of ``size`` documents of at most ``words`` words, relevant ones kept."""
     import sys
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from course_utils.data import Group, rankable, read_groups, subset
 
-    path = Path(real) / SETS[length] / f"{part}.jsonl"
     groups = [g for g in rankable(read_groups(path, drop_repeated=True)) if len(g.documents) >= size]
     out = []
     for g in subset(groups, queries, seed):

@@ -11,7 +11,6 @@ the general stage in build/own_base, so a second call goes on where the first on
 import argparse
 import json
 import os
-import random
 import sys
 import time
 from pathlib import Path
@@ -20,12 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
+from jobs import cut_groups
 from speed import machine
 from transformers import logging
 
 from course_utils.cli import write_json
 from course_utils.compare import evaluate, evaluate_scores, paired_bootstrap
-from course_utils.data import Group, rankable, read_groups, split, subset
+from course_utils.data import split
 from course_utils.delta import attach
 from course_utils.domains import adapt_lora
 from course_utils.negatives import bm25_scores, random_scores
@@ -38,25 +38,11 @@ WAYS = ("last 3", "LoRA, all layers", "all layers")
 RATES = {"general": 1e-4, "last 3": 3e-4, "LoRA, all layers": 5e-4, "all layers": 5e-5}
 
 
-def lists(path, queries, size, words, seed=0):
-    """Return ``queries`` Groups of at most ``size`` documents of at most ``words`` words; relevant ones are kept first."""
-    out = []
-    groups = [g for g in rankable(read_groups(path, drop_repeated=True)) if len(g.documents) >= size]
-    for g in subset(groups, queries, seed):
-        order = sorted(range(len(g.documents)), key=lambda i: -g.relevance[i])[:size]
-        random.Random(seed).shuffle(order)
-        texts = [" ".join(g.documents[i].split()[:words]) for i in order]
-        first = {t: k for k, t in reversed(list(enumerate(texts)))}  # two documents may be alike once they are cut
-        kept = [k for k, t in enumerate(texts) if first[t] == k]
-        out.append(Group(g.query, tuple(texts[k] for k in kept), tuple(g.relevance[order[k]] for k in kept)))
-    return rankable(out)
-
-
 def general_stage(base, real, folder, args):
-    """Train all layers of ``base`` on general pairs; return the folder of the result and the seconds it took."""
+    """Train all layers of ``base`` on general pairs; return its seconds, queries and history."""
     record = folder / "seconds.json"
     if not record.exists():
-        pairs = lists(Path(real) / GENERAL / "train.jsonl", args.general_queries, 4, args.words)
+        pairs = cut_groups(Path(real) / GENERAL / "train.jsonl", args.general_queries, size=4, words=args.words)
         reranker = Reranker.load(base, dtype=torch.float32, quiet=True)
         run = adapt(reranker, pairs, layers="all", epochs=args.epochs, learning_rate=RATES["general"])
         reranker.save(folder)
@@ -148,8 +134,14 @@ def main():
     data = {}
     for name in SETS:
         place = Path(args.real) / name
-        train, dev = split(lists(place / "train.jsonl", args.queries, args.size, args.words), (0.85, 0.15))
-        data[name] = train, dev, lists(place / "test.jsonl", args.test_queries, args.test_size, args.words)
+        train, dev = split(
+            cut_groups(place / "train.jsonl", args.queries, size=args.size, words=args.words), (0.85, 0.15)
+        )
+        data[name] = (
+            train,
+            dev,
+            cut_groups(place / "test.jsonl", args.test_queries, size=args.test_size, words=args.words),
+        )
         if name in results["sets"]:
             continue
         test = data[name][2]
