@@ -86,7 +86,8 @@ def stream_study(reranker, trades, args, title):
             load_tensors(reranker.model, start)
             found[strategy].append(
                 learn_stream(reranker, stages, tests, [general], strategy, seed=seed, layers=args.layers,
-                             epochs=args.epochs, batch_queries=args.batch_queries, learning_rate=args.learning_rate)
+                             epochs=args.epochs, negatives=None, ema_decay=0, batch_queries=args.batch_queries,
+                             learning_rate=args.learning_rate)
             )  # fmt: skip
         if strategy == "default":
             calibrated = calibration_study(reranker, stages, tests)
@@ -181,7 +182,7 @@ def gate_study(reranker, trades, args):
     stage = {name: Stage(name, pooled(trades[name].train), pooled(trades[name].dev)) for name in (GENERAL, *ORDER)}
     tests = {name: pooled(trades[name].test) for name in (GENERAL, *ORDER)}
     options = {"layers": args.layers, "epochs": args.epochs, "batch_queries": args.batch_queries, "seed": args.seed,
-               "learning_rate": args.learning_rate, "quiet": True}  # fmt: skip
+               "negatives": None, "ema_decay": 0, "learning_rate": args.learning_rate, "quiet": True}  # fmt: skip
     rows, figures = [], []
 
     def attempt(folder, name, new, guards, earlier, strategy):

@@ -123,7 +123,8 @@ def study(reranker, trades, args, report, key, title):
     def trained(trade, how, train=None, dev=None, seed=args.seed, **more):
         reranker.instruction = INSTRUCTIONS[trade]
         train, dev = train or pooled(trades[trade].train), dev or pooled(trades[trade].dev)
-        settings = {"epochs": args.epochs, "seed": seed, "quiet": True, "batch_queries": args.batch_queries, **more}
+        settings = {"epochs": args.epochs, "negatives": None, "ema_decay": 0, "seed": seed, "quiet": True}
+        settings |= {"batch_queries": args.batch_queries, **more}
         delta, run = how(reranker, train, dev, name=trade, **settings)
         reranker.instruction = DEFAULT_INSTRUCTION
         return delta, run.seconds

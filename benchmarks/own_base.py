@@ -44,7 +44,15 @@ def general_stage(base, real, folder, args):
     if not record.exists():
         pairs = cut_groups(Path(real) / GENERAL / "train.jsonl", args.general_queries, size=4, words=args.words)
         reranker = Reranker.load(base, dtype=torch.float32, quiet=True)
-        run = adapt(reranker, pairs, layers="all", epochs=args.epochs, learning_rate=RATES["general"])
+        run = adapt(
+            reranker,
+            pairs,
+            layers="all",
+            epochs=args.epochs,
+            negatives=None,
+            ema_decay=0,
+            learning_rate=RATES["general"],
+        )
         reranker.save(folder)
         write_json(record, {"seconds": run.seconds, "queries": len(pairs), "history": run.history})
     return json.loads(record.read_text(encoding="utf-8"))
@@ -54,7 +62,10 @@ def learn(way, base, train, dev, seed, epochs):
     """Return (Reranker, Adaptation) of one way of learning a trade."""
     reranker = Reranker.load(base, dtype=torch.float32, quiet=True)
     # A handful of dev queries cannot choose an epoch: the last one is kept.
-    settings = {"epochs": epochs, "learning_rate": RATES[way], "seed": seed, "quiet": True, "keep": "last"}
+    settings = {
+        "epochs": epochs, "negatives": None, "ema_decay": 0, "learning_rate": RATES[way], "seed": seed,
+        "quiet": True, "keep": "last",
+    }  # fmt: skip
     if way.startswith("LoRA"):
         delta, run = adapt_lora(reranker, train, dev, layers="all", **settings)
         attach(reranker, delta)

@@ -212,6 +212,7 @@ def adapt_here(folder, train, dev, work, settings, lean=False):
     reranker = Reranker.load(folder, device="cpu", dtype=settings["dtype"], max_length=1024, quiet=True)
     adapt(
         reranker, train, dev, layers=settings["layers"], epochs=settings["epochs"], batch_queries=settings["queries"],
+        negatives=None, ema_decay=0,  # the other ways see all pairs in every epoch
         learning_rate=settings["learning_rate"], loss=settings.get("loss", "pointwise"), seed=settings["seed"],
         gradient_accumulation_steps=settings["queries"] if lean else 1, recompute=lean,
         mixed_precision="bf16" if settings["dtype"] == torch.bfloat16 else "no", quiet=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from course_utils.errors import InputError
 
-DEFAULT_EPOCHS = 3
+DEFAULT_EPOCHS = 5
 
 
 def build_parser():
@@ -36,6 +36,9 @@ def build_parser():
     )
     adapt.add_argument(
         "--epochs", type=int, metavar="N", help=f"passes over the training queries (default {DEFAULT_EPOCHS})"
+    )
+    adapt.add_argument(
+        "--negatives", type=int, metavar="N", default=4, help="wrong documents a query and epoch (default 4)"
     )
     adapt.add_argument("--learning-rate", type=float)
     adapt.add_argument("--max-queries", type=int, metavar="Q", help="training queries to use at most")
@@ -171,6 +174,8 @@ def adapt(args):
     started = time.perf_counter()
     if args.epochs is not None and args.epochs < 1:
         raise InputError(f"--epochs is {args.epochs}; give a whole number from 1.")
+    if args.negatives < 1:
+        raise InputError(f"--negatives is {args.negatives}; give a whole number from 1.")
     if args.max_queries is not None and args.max_queries < 4:
         raise InputError(f"--max-queries is {args.max_queries}; give at least 4.")
     for path in (args.json, args.out):
@@ -191,14 +196,15 @@ def adapt(args):
     if args.estimate or is_large(reranker.model):
         learned, dev = training_data(train, replay=replay, seed=args.seed)
         scored = [*test, *(general or [])] * 2
-        print(forecast(reranker, learned, dev, scored, layers=args.layers, epochs=epochs), flush=True)
+        settings = {"layers": args.layers, "epochs": epochs, "negatives": args.negatives}
+        print(forecast(reranker, learned, dev, scored, **settings), flush=True)
         if args.estimate:
             return
     before = evaluate(reranker, test)
     general_before = evaluate(reranker, general) if general else None
     print(f"before: nDCG@10 {before.summary['ndcg@10']:.3f} on {len(test)} test queries")
     done = train_last_layers(
-        reranker, train, layers=args.layers, epochs=epochs, replay=replay,
+        reranker, train, layers=args.layers, epochs=epochs, negatives=args.negatives, replay=replay,
         learning_rate=args.learning_rate, seed=args.seed, work_dir=Path(args.out) / "work",
     )  # fmt: skip
     after = evaluate(reranker, test)

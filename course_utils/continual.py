@@ -12,11 +12,19 @@ import numpy as np
 import torch
 
 from course_utils.compare import evaluate
-from course_utils.data import check_no_leak, rankable, split, subset
+from course_utils.data import check_no_leak, rankable, subset
 from course_utils.errors import InputError
 from course_utils.forgetting import Forgetting
 from course_utils.freezing import freeze_all_but_last, unfreeze_all
-from course_utils.training import GroupScorer, Source, adapt, default_learning_rate, load_tensors, trained_tensors
+from course_utils.training import (
+    GroupScorer,
+    Source,
+    adapt,
+    default_learning_rate,
+    hold_out,
+    load_tensors,
+    trained_tensors,
+)
 
 
 class Stage(NamedTuple):
@@ -130,7 +138,7 @@ def parts(stage, seed=0):
     train = rankable(stage.train)
     if len(train) < 4:
         raise InputError(f"{stage.name} has {len(train)} rankable queries, too few to hold some out; give dev groups.")
-    return split(train, (0.85, 0.15), seed=seed)
+    return hold_out(train, seed)
 
 
 def draw(pools, count, seed=0):

@@ -17,7 +17,7 @@ from course_utils.errors import InputError
 from course_utils.forward import Segment, shared_forward, supports_sharing
 from course_utils.freezing import decoder_layers, freeze_all_but_last, unfreeze_all
 from course_utils.profile import peak_memory_mb
-from course_utils.training import GroupScorer, Source, is_large
+from course_utils.training import EPOCHS, NEGATIVES, GroupScorer, Source, is_large
 from course_utils.trunk import build_trunk, row_offsets, trunk_megabytes
 
 BYTES = 16  # an fp32 weight, its gradient and two running means of AdamW
@@ -73,7 +73,7 @@ def trial(model, layers):
         model.train(mode)
 
 
-def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
+def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2, negatives=NEGATIVES):
     """Return {layers: Cost} for the last 1 to N layers and "all"; the reranker stays as it is.
 
     Counted exactly: parameters, states on disk. Counted on one batch at two boundaries, then a line: activations. Timed on
@@ -85,19 +85,21 @@ def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
         batch_queries: queries in a step.
         queries: queries that are timed.
         repeats: how often each is timed; the fastest counts, since other programs only ever add time.
+        negatives: documents that are not relevant a query in an epoch; None for all.
 
     Raises:
         InputError: too few queries, or a model whose layers cannot be run one by one.
     """
     model, count = reranker.model, len(decoder_layers(reranker.model)[1])
     sample, everything = _sources(reranker, groups, batch_queries, queries)
+    batches = _batches(sample, batch_queries, negatives)
     scale = _tokens(everything) / _tokens(sample)
     low, high = 1, min(4, count)
-    near = _timed(reranker, sample, batch_queries, low, repeats)
-    far = _timed(reranker, sample, batch_queries, high, repeats) if high > low else near
+    near = _timed(reranker, sample, batches, low, repeats)
+    far = _timed(reranker, sample, batches, high, repeats) if high > low else near
     step = max(0.0, (far[0] - near[0]) / max(1, high - low))
-    frozen = _frozen_layer_seconds(reranker, sample, batch_queries, count, repeats)
-    kept = [_activations(reranker, sample, batch_queries, k) for k in sorted({1, min(2, count)})]
+    frozen = _frozen_layer_seconds(reranker, sample, batches, count, repeats)
+    kept = [_activations(reranker, sample, batches[0], k) for k in sorted({1, min(2, count)})]
     layer_mb = kept[-1] - kept[0]
     out = {}
     for k in [*range(1, count + 1), "all"]:
@@ -115,7 +117,7 @@ def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
     return out
 
 
-def measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2):
+def measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, negatives=NEGATIVES):
     """Run the training steps of one boundary on a few queries and return its Cost; the reranker stays as it is.
 
     Args:
@@ -125,20 +127,22 @@ def measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2):
         batch_queries: queries in a step.
         queries: queries that are run.
         repeats: how often; the fastest counts.
+        negatives: as for ``estimate``.
 
     Raises:
         InputError: as ``estimate`` does, and for an impossible number of layers.
     """
     count = len(decoder_layers(reranker.model)[1])
     sample, everything = _sources(reranker, groups, batch_queries, queries)
+    batches = _batches(sample, batch_queries, negatives)
     scale = _tokens(everything) / _tokens(sample)
     with trial(reranker.model, layers) as table:
         trained, total = table.trainable, table.total
     below = 0 if layers == "all" else count - layers
-    plain = _timed(reranker, sample, batch_queries, layers, repeats, cache=False)[0]
-    seconds = _timed(reranker, sample, batch_queries, layers, repeats)[0] if below else plain
+    plain = _timed(reranker, sample, batches, layers, repeats, cache=False)[0]
+    seconds = _timed(reranker, sample, batches, layers, repeats)[0] if below else plain
     return Cost(
-        layers, trained, total, _weights_mb(reranker, trained, total), _activations(reranker, sample, batch_queries, layers),
+        layers, trained, total, _weights_mb(reranker, trained, total), _activations(reranker, sample, batches[0], layers),
         _states_mb(reranker, everything, below), scale * seconds, scale * plain,
     )  # fmt: skip
 
@@ -163,7 +167,7 @@ class Forecast:
         return f"This will take about {time_} and {self.memory_mb / 2**10:.1f} GB of memory{disk}."
 
 
-def forecast(reranker, train, dev, scored=(), *, layers=3, epochs=3, queries=2):
+def forecast(reranker, train, dev, scored=(), *, layers=3, epochs=EPOCHS, negatives=NEGATIVES, queries=2):
     """Run two training steps on ``queries`` queries and say what a whole run will take; the reranker stays as it is.
 
     Args:
@@ -173,6 +177,7 @@ def forecast(reranker, train, dev, scored=(), *, layers=3, epochs=3, queries=2):
         scored: list of Group scored by the whole model besides, a group as often as it is scored.
         layers: how many of the last layers train, or "all".
         epochs: passes over ``train``.
+        negatives: documents that are not relevant a query and epoch; None for all.
         queries: queries that are timed; the time of the rest is taken in proportion to tokens.
 
     Returns:
@@ -206,10 +211,11 @@ def forecast(reranker, train, dev, scored=(), *, layers=3, epochs=3, queries=2):
         scorer = GroupScorer(reranker, below)
         with trial(model, layers), _precision(reranker, dtype):
             optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
-            step = [_steps(reranker, scorer, sample, queries, optimizer)[0] for _ in range(2)][1] / _tokens(sample)
+            drawn = _batches(sample, queries, negatives)
+            step = [_steps(reranker, scorer, sample, drawn, optimizer)[0] for _ in range(2)][1] / _tokens(sample)
             with torch.no_grad():
                 started = time.perf_counter()
-                for batch in _batches(sample, queries):
+                for batch in _batches(sample, queries, None):
                     scorer(**send_to_device(sample.collate(batch), reranker.device))
                 _wait(reranker.device)
                 top = (time.perf_counter() - started) / _tokens(sample)
@@ -254,8 +260,9 @@ def _states_mb(reranker, source, below):
     return trunk_megabytes(source.encoded, reranker.model.config.hidden_size, reranker.model.dtype) if below else 0.0
 
 
-def _batches(source, size):
-    return [list(range(i, i + size)) for i in range(0, len(source.groups) - size + 1, size)]
+def _batches(source, size, negatives):
+    every = range(0, len(source.groups) - size + 1, size)
+    return [source.draw(range(i, i + size), negatives, 0) for i in every]
 
 
 def _precision(reranker, dtype):
@@ -270,7 +277,7 @@ def _wait(device):
         torch.mps.synchronize()
 
 
-def _timed(reranker, sample, size, layers, repeats, cache=True):
+def _timed(reranker, sample, batches, layers, repeats, cache=True):
     """Return (seconds of the sample's steps, seconds that AdamW takes for one parameter in all of them)."""
     model = reranker.model
     below = 0 if layers == "all" else len(decoder_layers(model)[1]) - layers
@@ -282,14 +289,14 @@ def _timed(reranker, sample, size, layers, repeats, cache=True):
         with trial(model, layers) as table, _precision(reranker, dtype):
             trained = [p for p in model.parameters() if p.requires_grad]
             optimizer = torch.optim.AdamW(trained, lr=1e-6)  # the copies are thrown away
-            runs = [_steps(reranker, scorer, source, size, optimizer) for _ in range(repeats + 1)]
+            runs = [_steps(reranker, scorer, source, batches, optimizer) for _ in range(repeats + 1)]
             best = min(runs[1:])  # the first one warms up
             return best[0], best[1] / table.trainable
 
 
-def _steps(reranker, scorer, source, size, optimizer):
+def _steps(reranker, scorer, source, batches, optimizer):
     device, in_optimizer, started = reranker.device, 0.0, time.perf_counter()
-    for batch in _batches(source, size):
+    for batch in batches:
         scorer(**send_to_device(source.collate(batch), device))["loss"].backward()
         _wait(device)
         before = time.perf_counter()
@@ -301,14 +308,14 @@ def _steps(reranker, scorer, source, size, optimizer):
 
 
 @torch.no_grad()
-def _frozen_layer_seconds(reranker, sample, size, count, repeats):
+def _frozen_layer_seconds(reranker, sample, batches, count, repeats):
     """Return the seconds that one frozen layer takes for the sample."""
     if count < 2:
         return 0.0
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        for batch in _batches(sample, size):
+        for batch in batches:
             tree = sample.collate(batch)
             segments = [
                 Segment(v, n, None if p < 0 else p, None if p < 0 else r).to(reranker.device)
@@ -320,8 +327,8 @@ def _frozen_layer_seconds(reranker, sample, size, count, repeats):
     return min(times[1:]) / (count - 1)
 
 
-def _activations(reranker, sample, size, layers):
-    """Return the MB that the first batch keeps for the backward pass, counted as PyTorch saves them."""
+def _activations(reranker, sample, batch, layers):
+    """Return the MB that a batch keeps for the backward pass, counted as PyTorch saves them."""
     model, kept, dtype = reranker.model, {}, reranker.model.dtype
     with trial(model, layers), _precision(reranker, dtype):
         weights = {p.data_ptr() for p in model.parameters()}
@@ -332,6 +339,6 @@ def _activations(reranker, sample, size, layers):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            out = GroupScorer(reranker, first=0)(**send_to_device(sample.collate(list(range(size))), reranker.device))
+            out = GroupScorer(reranker, first=0)(**send_to_device(sample.collate(batch), reranker.device))
         del out
     return sum(kept.values()) / 2**20

@@ -374,6 +374,23 @@ def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
     return [[groups[i] for i in sorted(p)] for p in parts]
 
 
+def without_answers(train, held_out):
+    """Return ``train`` without the documents that answer a query of ``held_out``; lists with no negative left go.
+
+    Lists that were made before a split hold each other's right answers as negatives. A model that learned to say no to
+    them looks worse on the part held out than it is on new data, and the wrong epoch is kept.
+
+    Args:
+        train: list of Group.
+        held_out: list of Group that shares no relevant document with ``train``.
+    """
+    answers, out = {normalise(d) for g in held_out for d in g.positives}, []
+    for g in train:
+        pairs = [(d, r) for d, r in zip(g.documents, g.relevance, strict=True) if normalise(d) not in answers]
+        out.append(Group(g.query, tuple(d for d, _ in pairs), tuple(r for _, r in pairs), g.topic))
+    return rankable(out)
+
+
 class _Plain(dict):
     # For str.translate: letters, marks and digits stay, all else becomes a space; each character is looked up once.
     def __missing__(self, code):

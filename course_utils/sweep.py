@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from course_utils.compare import evaluate, paired_bootstrap
 from course_utils.data import check_no_leak, rankable, subset
 from course_utils.errors import InputError
-from course_utils.training import TrainingError, adapt
+from course_utils.training import EPOCHS, TrainingError, adapt
 
 ARGUMENTS = inspect.signature(adapt).parameters
-EPOCHS = ARGUMENTS["epochs"].default
 GRID = {"layers": [1, 3], "learning_rate": [5e-4, 1e-3, 2e-3], "epochs": [2, 4], "negatives": [3, 7]}
 
 
@@ -75,15 +74,13 @@ def sweep(make_reranker, train, dev, grid=None, *, queries=240, rungs=3, keep=0.
     """Try all settings of a grid by successive halving and return the Sweep.
 
     Every run starts from a fresh reranker. Runs of one rung train on the same queries; a smaller rung's queries are part of
-    a larger one's. Afterwards make one full run with ``full`` of the result:
-    ``adapt(make_reranker(), cut_negatives(train, best["negatives"]), dev, **full)``.
+    a larger one's. Afterwards make one full run with ``full`` of the result: ``adapt(make_reranker(), train, dev, **full)``.
 
     Args:
         make_reranker: function without arguments that returns a fresh Reranker.
         train: list of Group.
         dev: list of Group, none of them in ``train``; keep the test set for the end.
-        grid: {setting: values}: layers, learning_rate, epochs, negatives (documents that are not relevant a query), or
-            another argument of ``adapt``. Default: GRID.
+        grid: {setting: values}: layers, learning_rate, epochs, negatives or another argument of ``adapt``. Default: GRID.
         queries: training queries of the last rung; each rung before it has ``keep`` as many.
         rungs: number of rounds.
         keep: share of the settings that go on to the next round.
@@ -129,23 +126,7 @@ def sweep(make_reranker, train, dev, grid=None, *, queries=240, rungs=3, keep=0.
         settings = [row["settings"] for row, _ in last[: max(1, round(len(last) * keep))]]
     best = last[0][0]["settings"]
     why = _why(last, before.per_query(), len(train), rows, sizes, rungs)
-    full = {**options, **{k: v for k, v in best.items() if k != "negatives"}}
-    return Sweep(rows, best, why, start, full)
-
-
-def cut_negatives(groups, negatives):
-    """Return groups with all their relevant documents and at most ``negatives`` others, the first ones; None keeps all."""
-    if negatives is None:
-        return list(groups)
-    out = []
-    for g in groups:
-        pairs, left = [], negatives
-        for document, relevance in zip(g.documents, g.relevance, strict=True):
-            if relevance > 0 or left > 0:
-                pairs.append((document, relevance))
-                left -= relevance <= 0
-        out.append(type(g)(g.query, tuple(d for d, _ in pairs), tuple(r for _, r in pairs), g.topic))
-    return out
+    return Sweep(rows, best, why, start, {**options, **best})
 
 
 def words(settings):
@@ -157,7 +138,7 @@ def words(settings):
 
 
 def _settings(grid, configurations, seed):
-    known = {"negatives", *(n for n, p in ARGUMENTS.items() if p.kind == p.KEYWORD_ONLY)}
+    known = {n for n, p in ARGUMENTS.items() if p.kind == p.KEYWORD_ONLY}
     for name, values in grid.items():
         if name not in known:
             raise InputError(
@@ -172,11 +153,10 @@ def _settings(grid, configurations, seed):
 
 
 def _run(reranker, train, dev, settings, options):
-    own = {k: v for k, v in settings.items() if k != "negatives"}
-    epochs = own.get("epochs", options.get("epochs", EPOCHS))
+    epochs = settings.get("epochs", options.get("epochs", EPOCHS))
     row = {"settings": settings, "epochs": epochs, "ndcg@10": None, "best_epoch": None, "seconds": 0.0, "note": ""}
     try:
-        done = adapt(reranker, cut_negatives(train, settings.get("negatives")), dev, quiet=True, **{**options, **own})
+        done = adapt(reranker, train, dev, quiet=True, **{**options, **settings})
     except TrainingError as error:  # a rate that is too high is a result, too
         return {**row, "note": str(error).split(".")[0]}, None
     result = evaluate(reranker, dev)

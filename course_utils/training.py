@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from course_utils import processes
 from course_utils.compare import evaluate_scores
-from course_utils.data import check_no_leak, rankable, split, subset
+from course_utils.data import check_no_leak, rankable, split, subset, without_answers
 from course_utils.errors import InputError
 from course_utils.forward import (
     Segment,
@@ -48,8 +49,12 @@ from course_utils.trunk import build_trunk, can_cache, fingerprint, remove_stale
 logging.getLogger("transformers.trainer_utils").addFilter(lambda record: "mtime may not" not in record.getMessage())
 
 TENSORS = "trained.safetensors"
+RAW = "last_step.safetensors"
 START = "start.safetensors"
 REPLAY_SHARE = 0.25
+EPOCHS = 5
+NEGATIVES = 4
+EMA_DECAY = 0.99
 
 
 class TrainingError(InputError):
@@ -126,6 +131,20 @@ class Source:
     encoded: object
     trunk: object = None
 
+    def draw(self, batch, negatives, seed):
+        """Return [(query index, [candidate index, ...])]: all right documents and at most ``negatives`` others by chance.
+
+        The choice depends on ``seed`` and the query alone, so that a resumed run and several processes make the same one.
+        """
+        out = []
+        for g in batch:
+            relevance = self.groups[g].relevance
+            wrong = [c for c, r in enumerate(relevance) if r <= 0]
+            if negatives is not None and negatives < len(wrong):
+                wrong = random.Random(f"{seed}-{g}").sample(wrong, negatives)
+            out.append((g, sorted([c for c, r in enumerate(relevance) if r > 0] + wrong)))
+        return out
+
     def collate(self, batch, sharing=True, bucket_tokens=512):
         """Return the tensors of a batch.
 
@@ -169,12 +188,51 @@ class Source:
         }
 
 
-class GroupTrainer(Trainer):
-    """The Trainer with three changes: dev nDCG as evaluation, only trained tensors in checkpoints, a named NaN."""
+class MovingAverage:
+    """The exponential moving average (EMA) of the weights that train; it scatters less than the weights of one step.
 
-    def __init__(self, *args, train_source, dev_source, batch_tokens, **kwargs):
+    Source: Tarvainen and Valpola, "Mean teachers are better role models", arXiv 1703.01780; for the end of training
+    Izmailov et al., "Averaging weights leads to wider optima", arXiv 1803.05407.
+
+    Args:
+        model: the model in training; its trained weights are the first average.
+        decay: share of the old average that each step keeps. The first steps keep less, so that the start is forgotten.
+    """
+
+    def __init__(self, model, decay):
+        self.decay, self.model = decay, model
+        self.weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.mean = {n: p.detach().clone() for n, p in self.weights.items()}
+
+    @torch.no_grad()
+    def update(self, step):
+        """Take in the weights after optimiser step ``step``, counted from 1."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.mean.values()), [p.detach() for p in self.weights.values()], share)
+
+    def load(self, tensors):
+        """Go on from an average that was saved."""
+        self.mean = {n: tensors[n].to(p.device) for n, p in self.weights.items()}
+
+    @contextmanager
+    def in_place(self):
+        """Let the model have the average within the block."""
+        held = {n: p.data for n, p in self.weights.items()}
+        try:
+            for n, p in self.weights.items():
+                p.data = self.mean[n]
+            yield
+        finally:
+            for n, p in self.weights.items():
+                p.data = held[n]
+
+
+class GroupTrainer(Trainer):
+    """The Trainer with changes: dev nDCG as evaluation, averaged weights, checkpoints of trained tensors, a named NaN."""
+
+    def __init__(self, *args, train_source, dev_source, batch_tokens, ema_decay, **kwargs):
         self.train_source, self.dev_source, self.batch_tokens = train_source, dev_source, batch_tokens
-        self.batch_losses = []
+        self.batch_losses, self.ema_decay, self.average = [], ema_decay, None
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean over queries: divide it by the parts of a step
 
@@ -211,7 +269,8 @@ class GroupTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         """Return mean dev nDCG@10 and loss; every process evaluates the same queries."""
-        metrics = {f"{metric_key_prefix}_{k}": v for k, v in self.dev_metrics().items()}
+        with self.averaged():
+            metrics = {f"{metric_key_prefix}_{k}": v for k, v in self.dev_metrics().items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -241,15 +300,34 @@ class GroupTrainer(Trainer):
         loss = float(scorer.loss(flat, labels, owner))
         return {"ndcg@10": evaluate_scores(scores, source.groups).summary["ndcg@10"], "loss": loss}
 
+    def start_average(self):
+        """Begin the moving average where one is wanted and none has begun."""
+        if self.ema_decay and self.average is None:
+            self.average = MovingAverage(self.model.model, self.ema_decay)
+
+    def averaged(self):
+        """Return a context in which the model has the weights that count: the average, or its own without one."""
+        return self.average.in_place() if self.average else nullcontext()
+
     def _save(self, output_dir=None, state_dict=None):
         folder = Path(output_dir or self.args.output_dir)
         if self.args.should_save:
             folder.mkdir(parents=True, exist_ok=True)
-            own = {n: p.detach().contiguous() for n, p in self.model.model.named_parameters() if p.requires_grad}
-            save_file(own, folder / TENSORS)
+            if self.average and not self.args.save_only_model:
+                self._write(folder / RAW)  # what a resumed run goes on from
+            with self.averaged():
+                self._write(folder / TENSORS)
+
+    def _write(self, path):
+        own = {n: p.detach().contiguous() for n, p in self.model.model.named_parameters() if p.requires_grad}
+        save_file(own, path)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        load_tensors(self.model.model, load_file(Path(resume_from_checkpoint) / TENSORS))
+        kept, raw = load_file(Path(resume_from_checkpoint) / TENSORS), Path(resume_from_checkpoint) / RAW
+        load_tensors(self.model.model, load_file(raw) if raw.exists() else kept)
+        self.start_average()
+        if self.average:
+            self.average.load(kept)
 
     def _load_best_model(self):
         load_tensors(self.model.model, load_file(Path(self.state.best_model_checkpoint) / TENSORS))
@@ -297,11 +375,17 @@ class _Progress(TrainerCallback):
                 f"epoch {row['epoch']:2d}  loss {loss}  dev loss {row['dev_loss']:6.3f}  dev nDCG@10 {row['ndcg@10']:.3f}"
             )
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.trainer.start_average()
+
     def on_step_end(self, args, state, control, **kwargs):
+        if self.trainer.average:
+            self.trainer.average.update(state.global_step)
+        self.on_substep_end(args, state, control)
+
+    def on_substep_end(self, args, state, control, **kwargs):
         if self.large:
             trim()
-
-    on_substep_end = on_step_end
 
     def on_save(self, args, state, control, **kwargs):
         # The history is part of the checkpoint, so that a resumed run reports all epochs.
@@ -321,13 +405,22 @@ def is_large(model):
     return sum(p.numel() for p in model.parameters()) > 50e6
 
 
+def hold_out(train, seed=0):
+    """Return (train, dev): 15 % of the queries are held out, and their answers leave the lists of the others."""
+    train, dev = split(train, (0.85, 0.15), seed=seed)
+    return without_answers(train, dev), dev
+
+
 def training_data(train, dev=None, replay=(), replay_share=REPLAY_SHARE, seed=0):
-    """Return (train with replayed groups, dev) as ``adapt`` uses them; arguments and errors as there."""
+    """Return (train with replayed groups, dev) as ``adapt`` uses them; arguments and errors as there.
+
+    Answers of a dev set that is cut from ``train`` leave the training lists, see ``data.without_answers``.
+    """
     train = rankable(train)
     if dev is None:
         if len(train) < 4:
             raise InputError(f"{len(train)} rankable training queries are too few to hold some out; give at least 4.")
-        train, dev = split(train, (0.85, 0.15), seed=seed)
+        train, dev = hold_out(train, seed)
     dev = rankable(dev)
     if not train or not dev:
         raise InputError("No query has both a relevant and a non-relevant document: there is nothing to learn from.")
@@ -344,8 +437,10 @@ def adapt(
     dev=None,
     *,
     layers=3,
-    epochs=3,
+    epochs=EPOCHS,
+    negatives=NEGATIVES,
     learning_rate=None,
+    ema_decay=None,
     batch_queries=4,
     weight_decay=0.01,
     loss="both",
@@ -370,10 +465,16 @@ def adapt(
     Args:
         reranker: the Reranker; its model is changed.
         train: list of Group.
-        dev: list of Group, none of them in ``train``; default: 15 % of ``train``, split by query.
+        dev: list of Group, none of them in ``train``; default: 15 % of ``train``, split by query, whose answers leave the training
+            lists, see ``data.without_answers``.
         layers: how many of the last layers train; "all" trains everything; None keeps requires_grad as it is set.
         epochs: passes over the training queries.
+        negatives: documents that are not relevant a query and epoch, drawn anew each time, which costs less than all of
+            them and is as good (``benchmarks/nano.md``); None takes all.
         learning_rate: peak of a linear schedule with 10 % warm-up; default: see ``default_learning_rate``.
+        ema_decay: of the moving average of the trained weights, which is measured on dev and kept (MovingAverage); 0
+            keeps the weights themselves. Default: EMA_DECAY for models below 50 million parameters, whose high rates
+            make single steps scatter, and 0 for larger ones, where it would need memory for one more copy.
         batch_queries: queries in an optimiser step, over all processes.
         weight_decay: of AdamW.
         loss: "pointwise", "listwise" or "both".
@@ -405,6 +506,10 @@ def adapt(
         raise InputError(f'loss is "{loss}"; choose one of {", ".join(LOSSES)}.')
     if not isinstance(epochs, int) or epochs < 1 or batch_queries < 1:
         raise InputError(f"epochs is {epochs} and batch_queries {batch_queries}; both are whole numbers from 1.")
+    if negatives is not None and (not isinstance(negatives, int) or negatives < 1):
+        raise InputError(f"negatives is {negatives}; it is a whole number from 1, or None for all.")
+    if ema_decay is not None and not 0 <= ema_decay < 1:
+        raise InputError(f"ema_decay is {ema_decay}; it is at least 0 and below 1.")
     if not isinstance(gradient_accumulation_steps, int) or gradient_accumulation_steps < 1:
         raise InputError(f"gradient_accumulation_steps is {gradient_accumulation_steps}; it is a whole number from 1.")
     if keep not in ("best", "last"):
@@ -429,6 +534,8 @@ def adapt(
         if p.requires_grad:
             p.data = p.data.float()  # small updates vanish in bf16 weights
     rate = learning_rate or default_learning_rate(model)
+    if ema_decay is None:
+        ema_decay = 0.0 if is_large(model) else EMA_DECAY
     temporary = None
     if work_dir is None:
         if int(os.environ.get("LOCAL_WORLD_SIZE", count)) < count:
@@ -465,6 +572,7 @@ def adapt(
         trainer = _trainer(
             reranker, scorer, sources, checkpoints, history, quiet, rate=rate, epochs=epochs, seed=seed,
             batch_queries=batch_queries, weight_decay=weight_decay, mixed_precision=mixed_precision, keep=keep,
+            negatives=negatives, ema_decay=ema_decay,
             parts=gradient_accumulation_steps, resumable=not temporary,
         )  # fmt: skip
         if last is None:
@@ -478,6 +586,8 @@ def adapt(
                 print(f"resuming from {last}")
         trainer.train(resume_from_checkpoint=last)
         model.to(reranker.device)
+        if keep == "last" and trainer.average:
+            load_tensors(model, trainer.average.mean)
         kept = history[-1] if keep == "last" else max(history, key=lambda row: row["ndcg@10"])
         if kept["epoch"] == 0:
             load_tensors(model, load_file(checkpoints / START))
@@ -513,7 +623,18 @@ def _settings(reranker, sources, given):
     for name, value in reranker.model.named_parameters():
         if value.requires_grad:
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-    keys = ("layers", "epochs", "rate", "batch_queries", "weight_decay", "loss", "seed", "use_cache", "keep")
+    keys = (
+        "layers",
+        "epochs",
+        "negatives",
+        "rate",
+        "batch_queries",
+        "weight_decay",
+        "loss",
+        "seed",
+        "use_cache",
+        "keep",
+    )
     return {
         **{k: given[k] for k in keys},
         "instruction": reranker.instruction,
@@ -550,6 +671,8 @@ def _trainer(
     weight_decay,
     mixed_precision,
     keep,
+    negatives,
+    ema_decay,
     parts,
     resumable,
 ):
@@ -595,16 +718,23 @@ def _trainer(
         args._n_gpu = 1  # else the Trainer cuts batches for all GPUs; several GPUs are used with accelerate launch
     sharing = supports_sharing(reranker.model)
     progress = _Progress(history, quiet, is_large(reranker.model))
+
+    def collate(batch):
+        # Whole epochs done; the first batch of an epoch is fetched after the last step of the one before.
+        drawn = sources[0].draw(batch, negatives, f"{seed}-{int(trainer.state.epoch or 0)}")
+        return sources[0].collate(drawn, sharing, bucket_size(device))
+
     trainer = GroupTrainer(
         model=scorer,
         args=args,
         train_dataset=list(range(len(sources[0].groups))),
         eval_dataset=list(range(len(sources[1].groups))),
-        data_collator=lambda batch: sources[0].collate(batch, sharing, bucket_size(device)),
+        data_collator=collate,
         callbacks=[progress],
         train_source=sources[0],
         dev_source=sources[1],
         batch_tokens=reranker.batch_tokens,
+        ema_decay=ema_decay,
     )
     for callback in ("PrinterCallback",):
         for own in list(trainer.callback_handler.callbacks):

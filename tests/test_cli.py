@@ -99,6 +99,10 @@ def test_rank_reads_standard_input_and_writes_json(tmp_path):
         ),
         (["adapt", "--train", "TRAIN", "--test", "TEST", "--epochs", "0", "--out", "DIR", "--json", "OUT"], "epochs"),
         (
+            ["adapt", "--train", "TRAIN", "--test", "TEST", "--negatives", "0", "--out", "DIR", "--json", "OUT"],
+            "negatives",
+        ),
+        (
             ["adapt", "--train", "TRAIN", "--test", "TEST", "--max-queries", "1", "--out", "DIR", "--json", "OUT"],
             "at least 4",
         ),

@@ -273,6 +273,12 @@ def test_leaks_are_found_whatever_the_punctuation():
     data.check_no_leak(train, [Group("joints", ("another", "shared wrong"), (1, 0))])
 
 
+def test_answers_of_the_part_held_out_leave_the_training_lists():
+    train = [Group("a", ("A", "c.", "x"), (1, 0, 0), "topic"), Group("b", ("B", "C"), (1, 0)), Group("d", ("D",), (1,))]
+    held_out = [Group("c", ("C", "a!", "x"), (1, 0, 0))]
+    assert data.without_answers(train, held_out) == [Group("a", ("A", "x"), (1, 0), "topic")]
+
+
 def test_near_duplicates_are_exactly_those_above_the_threshold():
     random_ = np.random.default_rng(0)
     texts = [" ".join(random_.choice(list("abcdefgh"), 12)) for _ in range(30)]

@@ -6,7 +6,7 @@ from trades import small_reranker, trade
 from course_utils import sweep as module
 from course_utils.compare import evaluate
 from course_utils.errors import InputError
-from course_utils.sweep import cut_negatives, sweep, words
+from course_utils.sweep import sweep, words
 from course_utils.training import TrainingError, adapt
 
 TRAIN, DEV = trade("legal", "train", 32), trade("legal", "dev", 16)
@@ -41,9 +41,9 @@ def test_the_full_run_repeats_the_best_row(tokenizer):
     found = sweep(
         lambda: small_reranker(tokenizer), TRAIN, DEV, grid, queries=32, rungs=1, **OPTIONS, layers=2, epochs=1
     )
-    assert found.full == {"cache": False, "layers": 2, "epochs": 1}
+    assert found.full == {"cache": False, "layers": 2, "epochs": 1, "negatives": 2}
     reranker = small_reranker(tokenizer)
-    adapt(reranker, cut_negatives(TRAIN, found.best["negatives"]), DEV, quiet=True, **found.full)
+    adapt(reranker, TRAIN, DEV, quiet=True, **found.full)
     assert evaluate(reranker, DEV).summary["ndcg@10"] == found.rows[0]["ndcg@10"]
 
 
@@ -70,13 +70,6 @@ def test_a_gain_that_may_be_chance_is_called_so(tokenizer):
     found = sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, grid, rungs=1, **options)
     assert "That gain may be chance" in found.why and "ahead of" in found.why
     assert "which may be chance" in found.why and "more than chance" not in found.why
-
-
-def test_negatives_are_cut_and_right_answers_stay():
-    cut = cut_negatives(TRAIN, 1)
-    assert all(len(g.documents) == 2 and sum(g.relevance) == 1 for g in cut)
-    assert all(set(c.documents) <= set(g.documents) and c.query == g.query for c, g in zip(cut, TRAIN, strict=True))
-    assert cut_negatives(TRAIN, None) == cut_negatives(TRAIN, 9) == TRAIN
 
 
 def test_some_settings_of_a_large_grid_can_be_drawn(tokenizer):

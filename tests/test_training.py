@@ -13,9 +13,18 @@ import torch
 from conftest import ROOT, make_groups, tiny_model
 
 from course_utils.compare import evaluate
+from course_utils.data import Group
 from course_utils.errors import InputError
 from course_utils.reranker import Reranker
-from course_utils.training import TrainingError, adapt, load_tensors, shuffle_labels, trained_tensors
+from course_utils.training import (
+    MovingAverage,
+    Source,
+    TrainingError,
+    adapt,
+    load_tensors,
+    shuffle_labels,
+    trained_tensors,
+)
 
 
 def parameters(reranker):
@@ -78,6 +87,79 @@ def test_the_last_epoch_can_be_kept_whatever_dev_says(tokenizer):
     assert kept["last"].history[3]["ndcg@10"] < kept["last"].history[0]["ndcg@10"]
 
 
+def test_negatives_are_drawn_anew_in_each_epoch_and_right_documents_stay(tokenizer, monkeypatch):
+    every = make_groups(12, candidates=6)
+    groups = [Group(g.query, (*g.documents, "also right"), (*g.relevance, 1)) for g in every[:8]]
+    seen = []
+    collate = Source.collate
+
+    def watch(self, batch, *rest):
+        if not isinstance(batch[0], int) and self.groups[0] in groups:
+            seen.append([(self.groups[g].query, own) for g, own in batch])
+        return collate(self, batch, *rest)
+
+    monkeypatch.setattr(Source, "collate", watch)
+
+    def run(**more):
+        seen.clear()
+        reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+        done = adapt(reranker, groups, every[8:], layers=1, epochs=3, batch_queries=2, quiet=True, **more)
+        drawn = {}
+        for batch in seen:
+            for query, own in batch:
+                if query in {g.query for g in groups}:
+                    drawn.setdefault(query, []).append(tuple(own))
+        return drawn, done.batch_losses
+
+    drawn, losses = run(negatives=2)
+    by_query = {g.query: g for g in groups}
+    assert len(drawn) == 8 and all(len(own) == 3 for own in drawn.values())
+    for query, own in drawn.items():
+        relevance = by_query[query].relevance
+        right = {c for c, r in enumerate(relevance) if r}
+        assert all(right <= set(choice) and len(choice) == len(right) + 2 for choice in own)
+    assert sum(len(set(own)) > 1 for own in drawn.values()) >= 5, "not the same ones in each epoch"
+    assert run(negatives=2) == (drawn, losses), "the same seed draws the same"
+    whole, _ = run(negatives=None)
+    assert all(set(own) == {tuple(range(len(by_query[q].documents)))} for q, own in whole.items())
+    with pytest.raises(InputError, match="negatives is 0; it is a whole number from 1, or None for all"):
+        run(negatives=0)
+
+
+def test_the_moving_average_is_what_is_measured_and_kept(tokenizer):
+    clean = make_groups(30)
+    run = {"layers": 2, "epochs": 2, "learning_rate": 5e-3, "quiet": True}
+    kept, losses = {}, {}
+    for keep in ("best", "last"):
+        for decay in (0, 0.9):
+            reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+            done = adapt(reranker, clean[:20], clean[20:], keep=keep, ema_decay=decay, **run)
+            now = evaluate(reranker, clean[20:]).summary["ndcg@10"]
+            assert now == pytest.approx(done.history[done.best_epoch]["ndcg@10"])
+            kept[keep, decay], losses[keep, decay] = parameters(reranker), done.batch_losses
+    assert len({tuple(own) for own in losses.values()}) == 1, "the average is not trained"
+    assert any(not torch.equal(p, kept["last", 0][n]) for n, p in kept["last", 0.9].items())
+    with pytest.raises(InputError, match="ema_decay is 1; it is at least 0 and below 1"):
+        adapt(reranker, clean[:20], clean[20:], ema_decay=1, **run)
+
+
+def test_the_moving_average_is_the_formula(tokenizer):
+    model = tiny_model(tokenizer)
+    for n, p in model.named_parameters():
+        p.requires_grad_(n == "model.norm.weight")
+    average, by_hand = MovingAverage(model, 0.5), model.model.norm.weight.detach().clone()
+    for step in range(1, 31):
+        with torch.no_grad():
+            model.model.norm.weight += step
+        average.update(step)
+        share = min(0.5, (1 + step) / (10 + step))
+        by_hand = share * by_hand + (1 - share) * model.model.norm.weight.detach()
+    held = model.model.norm.weight.detach().clone()
+    with average.in_place():
+        torch.testing.assert_close(model.model.norm.weight.detach(), by_hand)
+    assert torch.equal(model.model.norm.weight.detach(), held) and list(average.mean) == ["model.norm.weight"]
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -90,7 +172,7 @@ from course_utils.reranker import Reranker
 from course_utils.training import adapt
 tokenizer = AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True)
 reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
-done = adapt(reranker, make_groups(24), layers=2, epochs=4, learning_rate=3e-3, seed=3, work_dir=sys.argv[1], quiet=True)
+done = adapt(reranker, make_groups(24), layers=2, epochs=4, negatives=1, learning_rate=3e-3, seed=3, work_dir=sys.argv[1], quiet=True)
 reranker.save(sys.argv[2])
 print(done.batch_losses, [r["ndcg@10"] for r in done.history], done.best_epoch)
 """
