@@ -20,7 +20,7 @@ from course_utils.data import rankable, read_groups
 from course_utils.grid import DOMAINS, LANGUAGES, load_domain
 from course_utils.negatives import bm25_scores, random_scores
 from course_utils.reranker import Reranker
-from course_utils.training import adapt
+from course_utils.training import EMA_DECAY, NEGATIVES, adapt
 
 WAYS = {"last 1": 1, "last 2": 2, "last 3": 3, "all": "all"}
 
@@ -84,12 +84,18 @@ def run_way(model, train, test, general, layers, seeds, epochs, zero, bm25, repl
     return {
         "ndcg@10": float(np.mean(values)), "seeds": values, "gain": [gain.mean, gain.low, gain.high],
         "over bm25": [over.mean, over.low, over.high], "general": float(np.mean(forgot)),
-        "seconds": float(np.median(seconds)),
+        "seconds": float(np.median(seconds)), "settings": settings_of(epochs),
     }  # fmt: skip
 
 
-def markdown(results, facts):
-    """Return the table as Markdown."""
+def settings_of(epochs):
+    """Return in words what an adaptation runs with, as it is kept beside its figures."""
+    return f"{epochs} epochs, {NEGATIVES} negatives a query and epoch, moving average {EMA_DECAY}"
+
+
+def markdown(results, facts, settings):
+    """Return the table as Markdown; figures that were measured with other ``settings`` get a dagger and a footnote."""
+    others = sorted({r[w]["settings"] for r in results.values() for w in WAYS if w in r} - {settings})
     ways = [w for w in WAYS if any(w in r for r in results.values())]
     head = ["set", "random", "BM25", "zero-shot", "zero-shot - BM25 [95 %]", *ways]
     if "last 3" in ways:
@@ -101,13 +107,15 @@ def markdown(results, facts):
 
     for name, r in results.items():
         cells = [name, *(f"{r[k]:.3f}" for k in ("random", "bm25", "zero-shot")), interval(r["zero-shot - bm25"])]
-        cells += [f"{r[w]['ndcg@10']:.3f}" if w in r else "-" for w in ways]
+        cells += [f"{r[w]['ndcg@10']:.3f}{'†' * (r[w]['settings'] in others)}" if w in r else "-" for w in ways]
         if "last 3" in ways:
             last = r.get("last 3")
             cells += (
                 [interval(last["gain"]), f"{last['general']:+.3f}", f"{last['seconds']:.0f}"] if last else ["-"] * 3
             )
         lines.append("| " + " | ".join(cells) + " |")
+    if others:
+        lines += ["", f"† {'; '.join(others)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -142,10 +150,10 @@ def main():
             print(f"{name:26s} {way:7s} {own['zero-shot']:.3f} -> {own[way]['ndcg@10']:.3f}  {own[way]}", flush=True)
         write_json(kept, results)
         facts = (
-            f"nDCG@10 on test lists; model {args.model}; adaptations of {args.epochs} epochs over {args.seeds} seeds with "
+            f"nDCG@10 on test lists; model {args.model}; adaptations ({settings_of(args.epochs)}) over {args.seeds} seeds with "
             f"general replay; {torch.get_num_threads()} threads. Intervals are paired bootstraps over queries."
         )
-        Path(args.out).write_text(markdown(results, facts), encoding="utf-8")
+        Path(args.out).write_text(markdown(results, facts, settings_of(args.epochs)), encoding="utf-8")
 
 
 if __name__ == "__main__":
