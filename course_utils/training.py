@@ -465,12 +465,12 @@ def adapt(
     Args:
         reranker: the Reranker; its model is changed.
         train: list of Group.
-        dev: list of Group, none of them in ``train``; default: 15 % of ``train``, split by query, whose answers leave the training
-            lists, see ``data.without_answers``.
+        dev: list of Group, none of them in ``train``; default: 15 % of ``train``, split by query, whose answers leave
+            the training lists, see ``data.without_answers``.
         layers: how many of the last layers train; "all" trains everything; None keeps requires_grad as it is set.
         epochs: passes over the training queries.
-        negatives: documents that are not relevant a query and epoch, drawn anew each time, which costs less than all of
-            them and is as good (``benchmarks/nano.md``); None takes all.
+        negatives: documents that are not relevant a query and epoch, drawn anew each time: an epoch costs less than
+            with all of them, and two epochs are not the same (figures in the card of the bundled model); None takes all.
         learning_rate: peak of a linear schedule with 10 % warm-up; default: see ``default_learning_rate``.
         ema_decay: of the moving average of the trained weights, which is measured on dev and kept (MovingAverage); 0
             keeps the weights themselves. Default: EMA_DECAY for models below 50 million parameters, whose high rates
@@ -480,7 +480,7 @@ def adapt(
         loss: "pointwise", "listwise" or "both".
         replay: groups of earlier or general data mixed in against forgetting.
         replay_share: replayed queries for each training query; drawn once with ``seed``.
-        seed: for split, order and replay; the same seed gives the same result on the same machine.
+        seed: for split, order, drawn negatives and replay; the same seed gives the same result on the same machine.
         cache: keep the states of the frozen layers on disk and train from them; same result, less time.
         recompute: save memory by computing activations again in the backward pass.
         gradient_accumulation_steps: compute the queries of an optimiser step in so many parts, which needs less
