@@ -294,17 +294,9 @@ def growth(folder, real, work, pairs, layers, words=30):
     with tempfile.TemporaryDirectory(dir=work) as place:
         started = time.perf_counter()
         adapt(
-            reranker,
-            train,
-            dev,
-            layers=layers,
-            epochs=1,
-            negatives=None,
-            ema_decay=0,
-            batch_queries=4,
-            work_dir=place,
+            reranker, train, dev, layers=layers, epochs=1, negatives=None, ema_decay=0, batch_queries=4, work_dir=place,
             quiet=True,
-        )
+        )  # fmt: skip
         seconds = time.perf_counter() - started
         disk = sum(p.stat().st_size for p in Path(place).glob("trunk/*/states.bin")) / 2**20
     return {

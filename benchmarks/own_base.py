@@ -45,14 +45,8 @@ def general_stage(base, real, folder, args):
         pairs = cut_groups(Path(real) / GENERAL / "train.jsonl", args.general_queries, size=4, words=args.words)
         reranker = Reranker.load(base, dtype=torch.float32, quiet=True)
         run = adapt(
-            reranker,
-            pairs,
-            layers="all",
-            epochs=args.epochs,
-            negatives=None,
-            ema_decay=0,
-            learning_rate=RATES["general"],
-        )
+            reranker, pairs, layers="all", epochs=args.epochs, negatives=None, ema_decay=0, learning_rate=RATES["general"]
+        )  # fmt: skip
         reranker.save(folder)
         write_json(record, {"seconds": run.seconds, "queries": len(pairs), "history": run.history})
     return json.loads(record.read_text(encoding="utf-8"))

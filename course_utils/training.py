@@ -192,7 +192,8 @@ class MovingAverage:
     """The exponential moving average (EMA) of the weights that train; it scatters less than the weights of one step.
 
     Source: Tarvainen and Valpola, "Mean teachers are better role models", arXiv 1703.01780; for the end of training
-    Izmailov et al., "Averaging weights leads to wider optima", arXiv 1803.05407.
+    Izmailov et al., "Averaging weights leads to wider optima", arXiv 1803.05407. ``AveragedModel`` of PyTorch does the same, but copies
+    the frozen weights as well.
 
     Args:
         model: the model in training; its trained weights are the first average.
@@ -200,7 +201,7 @@ class MovingAverage:
     """
 
     def __init__(self, model, decay):
-        self.decay, self.model = decay, model
+        self.decay = decay
         self.weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.mean = {n: p.detach().clone() for n, p in self.weights.items()}
 

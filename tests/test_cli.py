@@ -7,7 +7,9 @@ import sys
 import pytest
 from conftest import ROOT, make_groups
 
+from course_utils import cli
 from course_utils.cli import main
+from course_utils.training import EPOCHS, NEGATIVES
 
 METRICS = {"ndcg@10", "mrr@10", "map", "accuracy", "f1"}
 
@@ -128,3 +130,9 @@ def test_doctor_says_all_is_well(capsys):
     out = capsys.readouterr().out
     assert "all well" in out
     assert "torch" in out
+
+
+def test_the_command_line_and_adapt_have_the_same_defaults():
+    # The parser repeats them, since importing training takes seconds that --help should not cost.
+    arguments = ["adapt", "--train", "T", "--test", "E", "--out", "D", "--json", "R"]
+    assert (cli.DEFAULT_EPOCHS, cli.build_parser().parse_args(arguments).negatives) == (EPOCHS, NEGATIVES)
