@@ -192,8 +192,8 @@ class MovingAverage:
     """The exponential moving average (EMA) of the weights that train; it scatters less than the weights of one step.
 
     Source: Tarvainen and Valpola, "Mean teachers are better role models", arXiv 1703.01780; for the end of training
-    Izmailov et al., "Averaging weights leads to wider optima", arXiv 1803.05407. ``AveragedModel`` of PyTorch does the same, but copies
-    the frozen weights as well.
+    Izmailov et al., "Averaging weights leads to wider optima", arXiv 1803.05407.
+    PyTorch's ``AveragedModel`` does the same, but copies the frozen weights as well.
 
     Args:
         model: the model in training; its trained weights are the first average.
