@@ -30,6 +30,9 @@ def build_parser():
     adapt.add_argument("--model", default="nano", help="nano, a local folder or a hub name")
     adapt.add_argument("--train", required=True, metavar="T", help="labelled pairs: json, jsonl, csv, tsv or parquet")
     adapt.add_argument("--test", required=True, metavar="E", help="labelled pairs, no query of them in T")
+    adapt.add_argument(
+        "--dev", metavar="D", help="labelled pairs that choose the epoch; default: 15 %% of the queries in T"
+    )
     adapt.add_argument("--general", metavar="G", help="labelled pairs of another kind: was anything forgotten?")
     adapt.add_argument(
         "--layers", type=layer_count, default=3, metavar="K", help='last layers that train (default 3), or "all"'
@@ -181,30 +184,32 @@ def adapt(args):
     for path in (args.json, args.out):
         check_writable(path)
     train, test = read_groups(args.train), read_groups(args.test)
-    general = read_groups(args.general) if args.general else None
+    dev, general = (read_groups(path) if path else None for path in (args.dev, args.general))
     check_no_leak(train, test, (args.train, args.test))
+    if dev:
+        check_no_leak(train, dev, (args.train, args.dev))
+        check_no_leak(dev, test, (args.dev, args.test))
     test = rankable(test)
     train = subset(rankable(train), args.max_queries, args.seed)
     reranker = Reranker.load(args.model, instruction=args.instruction, max_length=args.max_length)
     replay = []
     if not args.no_replay:
-        seen = general or []
         replay = [g for language in LANGUAGES for g in load_domain("general", language, "train")]
-        queries = {g.query for g in [*seen, *test]}
+        queries = {g.query for g in [*(general or []), *(dev or []), *test]}
         replay = [g for g in replay if g.query not in queries]
     epochs = args.epochs or DEFAULT_EPOCHS
     if args.estimate or is_large(reranker.model):
-        learned, dev = training_data(train, replay=replay, seed=args.seed)
+        learned, held_out = training_data(train, dev, replay=replay, seed=args.seed)
         scored = [*test, *(general or [])] * 2
         settings = {"layers": args.layers, "epochs": epochs, "negatives": args.negatives}
-        print(forecast(reranker, learned, dev, scored, **settings), flush=True)
+        print(forecast(reranker, learned, held_out, scored, **settings), flush=True)
         if args.estimate:
             return
     before = evaluate(reranker, test)
     general_before = evaluate(reranker, general) if general else None
     print(f"before: nDCG@10 {before.summary['ndcg@10']:.3f} on {len(test)} test queries")
     done = train_last_layers(
-        reranker, train, layers=args.layers, epochs=epochs, negatives=args.negatives, replay=replay,
+        reranker, train, dev, layers=args.layers, epochs=epochs, negatives=args.negatives, replay=replay,
         learning_rate=args.learning_rate, seed=args.seed, work_dir=Path(args.out) / "work",
     )  # fmt: skip
     after = evaluate(reranker, test)

@@ -26,12 +26,11 @@ WAYS = {"last 1": 1, "last 2": 2, "last 3": 3, "all": "all"}
 
 
 def course_sets():
-    """Return {name: (train, test, general test of the same language)} of the eight course sets."""
+    """Return {name: (train, dev, test, general test of the same language)} of the eight course sets."""
     general = {language: load_domain("general", language, "test") for language in LANGUAGES}
     return {
         f"{domain}-{language}": (
-            load_domain(domain, language, "train"),
-            load_domain(domain, language, "test"),
+            *(load_domain(domain, language, split) for split in ("train", "dev", "test")),
             general[language],
         )
         for domain in DOMAINS
@@ -40,13 +39,14 @@ def course_sets():
 
 
 def real_sets(folder):
-    """Return the same for real sets ``folder``/NAME/{train,test}.jsonl; general test of the course."""
+    """Return the same for real sets ``folder``/NAME/{train,test}.jsonl: no dev, the general test of the course."""
     out = {}
     for path in sorted(Path(folder).glob("*/test.jsonl")):
         train = path.with_name("train.jsonl")
         language = "zh" if "-zh" in path.parent.name else "en"
         out[f"real {path.parent.name}"] = (
             read_groups(train) if train.exists() else None,
+            None,
             read_groups(path),
             load_domain("general", language, "test"),
         )
@@ -66,14 +66,14 @@ def baselines(test, reranker):
     }, zero, bm25  # fmt: skip
 
 
-def run_way(model, train, test, general, layers, seeds, epochs, zero, bm25, replay):
+def run_way(model, train, dev, test, general, layers, seeds, epochs, zero, bm25, replay):
     """Adapt once a seed; return mean nDCG@10, the interval of the gain (queries and seeds), the loss in general."""
     values, per_query, seconds, forgot = [], [], [], []
     before = evaluate(Reranker.load(model, quiet=True), general).summary["ndcg@10"]
     for seed in range(seeds):
         reranker = Reranker.load(model, quiet=True)
         start = time.perf_counter()
-        adapt(reranker, train, layers=layers, epochs=epochs, seed=seed, replay=replay, quiet=True)
+        adapt(reranker, train, dev, layers=layers, epochs=epochs, seed=seed, replay=replay, quiet=True)
         seconds.append(time.perf_counter() - start)
         after = evaluate(reranker, test)
         values.append(after.summary["ndcg@10"])
@@ -134,7 +134,7 @@ def main():
     kept = Path(args.out).with_suffix(".json")
     results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     replay = [g for language in LANGUAGES for g in load_domain("general", language, "train")]
-    for name, (train, test, general) in sets.items():
+    for name, (train, dev, test, general) in sets.items():
         if args.only and name not in args.only.split(","):
             continue
         test = rankable(test)
@@ -145,7 +145,7 @@ def main():
             if way in own or train is None or (name.startswith("general") and way != "last 3"):
                 continue
             mixed = [] if name.startswith("general") else replay
-            own[way] = run_way(args.model, train, test, general, WAYS[way], args.seeds, args.epochs, zero, bm25, mixed)
+            own[way] = run_way(args.model, train, dev, test, general, WAYS[way], args.seeds, args.epochs, zero, bm25, mixed)
             write_json(kept, results)
             print(f"{name:26s} {way:7s} {own['zero-shot']:.3f} -> {own[way]['ndcg@10']:.3f}  {own[way]}", flush=True)
         write_json(kept, results)

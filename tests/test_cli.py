@@ -60,6 +60,16 @@ def test_adapt_writes_everything_that_was_promised(files, tmp_path, capsys):
     assert after["ndcg@10"] == pytest.approx(found["after"]["ndcg@10"], abs=1e-6)
 
 
+def test_the_dev_file_chooses_the_epoch(files, tmp_path):
+    result, measured = tmp_path / "result.json", tmp_path / "dev.json"
+    own = ["adapt", "--train", files["train"], "--dev", files["general"], "--test", files["test"], "--layers", "1",
+           "--epochs", "1", "--no-replay", "--out", str(tmp_path / "out"), "--json", str(result)]  # fmt: skip
+    assert main(own) == 0
+    assert main(["evaluate", "--data", files["general"], "--json", str(measured)]) == 0
+    start = json.loads(result.read_text())["history"][0]["ndcg@10"]
+    assert start == pytest.approx(json.loads(measured.read_text())["ndcg@10"], abs=1e-6)
+
+
 def test_layers_takes_a_number_or_all(files, tmp_path, capsys):
     own = ["adapt", "--train", files["train"], "--test", files["test"], "--max-queries", "8", "--estimate",
            "--out", str(tmp_path / "out"), "--json", str(tmp_path / "r.json"), "--layers"]  # fmt: skip
@@ -95,6 +105,10 @@ def test_rank_reads_standard_input_and_writes_json(tmp_path):
         (["evaluate", "--data", "nowhere.json", "--json", "OUT"], "There is no file"),
         (["evaluate", "--data", "BROKEN", "--json", "OUT"], "broken JSON"),
         (["adapt", "--train", "TRAIN", "--test", "TRAIN", "--out", "DIR", "--json", "OUT"], "share 16 queries"),
+        (
+            ["adapt", "--train", "TRAIN", "--dev", "TEST", "--test", "TEST", "--out", "DIR", "--json", "OUT"],
+            "share 8 queries",
+        ),
         (
             ["adapt", "--train", "TRAIN", "--test", "TEST", "--layers", "99", "--out", "DIR", "--json", "OUT"],
             "from 1 to",
