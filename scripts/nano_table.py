@@ -145,7 +145,9 @@ def main():
             if way in own or train is None or (name.startswith("general") and way != "last 3"):
                 continue
             mixed = [] if name.startswith("general") else replay
-            own[way] = run_way(args.model, train, dev, test, general, WAYS[way], args.seeds, args.epochs, zero, bm25, mixed)
+            own[way] = run_way(
+                args.model, train, dev, test, general, WAYS[way], args.seeds, args.epochs, zero, bm25, mixed
+            )
             write_json(kept, results)
             print(f"{name:26s} {way:7s} {own['zero-shot']:.3f} -> {own[way]['ndcg@10']:.3f}  {own[way]}", flush=True)
         write_json(kept, results)
