@@ -97,28 +97,21 @@ def measure(out, profile, pool, environment):
 
 
 def measure_trade(domain, language, folder, queries, environment):
-    """Run ``adapt`` on one trade in a process of its own, with a dev query for five training queries; return (name, result)."""
-    from course_utils.data import subset
+    """Run ``adapt`` on one trade in a process of its own; return (name, what it wrote)."""
     from course_utils.grid import load_domain
 
     name = f"{domain}-{language}"
-    parts = {
-        "train": load_domain(domain, language, "train"),
-        "dev": subset(load_domain(domain, language, "dev"), queries // 5),
-        "test": load_domain(domain, language, "test"),
-        "general": load_domain("general", language, "test"),
-    }
-    for part, groups in parts.items():
+    for split, source in (("train", domain), ("test", domain), ("general", "general")):
+        part = "test" if split == "general" else split
         pairs = [
             {"query": g.query, "document": d, "relevance": r}
-            for g in groups
+            for g in load_domain(source, language, part)
             for d, r in zip(g.documents, g.relevance, strict=True)
         ]
-        write_json(folder / f"{name}-{part}.json", pairs)
-    files = {part: folder / f"{name}-{part}.json" for part in parts}
+        write_json(folder / f"{name}-{split}.json", pairs)
     command = [
-        sys.executable, "-m", "course_utils", "adapt", "--model", "nano",
-        *(x for part, path in files.items() for x in (f"--{part}", path)),
+        sys.executable, "-m", "course_utils", "adapt", "--model", "nano", "--train", folder / f"{name}-train.json",
+        "--test", folder / f"{name}-test.json", "--general", folder / f"{name}-general.json",
         "--max-queries", queries, "--out", folder / name, "--json", folder / f"{name}.json",
     ]  # fmt: skip
     run = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, env=environment)
