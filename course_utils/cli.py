@@ -9,7 +9,7 @@ from pathlib import Path
 
 from course_utils.errors import InputError
 
-DEFAULT_EPOCHS = 5
+DEFAULT_EPOCHS = 3
 
 
 def build_parser():

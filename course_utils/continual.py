@@ -20,6 +20,7 @@ from course_utils.training import (
     GroupScorer,
     Source,
     adapt,
+    default_batch,
     default_learning_rate,
     hold_out,
     load_tensors,
@@ -85,7 +86,9 @@ def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=
     replayed = draw([groups for groups, _ in old], round(settings["replay"] * len(train)), seed)
     # The epoch is chosen on the same mixture that is trained on, else the new data alone would choose it.
     mixed_dev = dev + draw([groups for _, groups in old], round(settings["replay"] * len(dev)), seed)
-    options["learning_rate"] = settings["rate"] * (options.get("learning_rate") or default_learning_rate(model))
+    batch = options.setdefault("batch_queries", default_batch(model, len(train) + len(replayed)))
+    rate = options.get("learning_rate") or default_learning_rate(model, batch)
+    options["learning_rate"] = settings["rate"] * rate
     done = adapt(
         reranker, train, mixed_dev, layers=None, seed=seed, replay=replayed, replay_share=len(replayed) / len(train),
         keep=settings["keep"], penalty=(lambda m: sum(p(m) for p in penalties)) if penalties else None, **options,

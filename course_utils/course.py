@@ -101,17 +101,19 @@ def measure_trade(domain, language, folder, queries, environment):
     from course_utils.grid import load_domain
 
     name = f"{domain}-{language}"
-    for split, source in (("train", domain), ("test", domain), ("general", "general")):
-        part = "test" if split == "general" else split
+    parts = {split: load_domain(domain, language, split) for split in ("train", "dev", "test")}
+    parts["general"] = load_domain("general", language, "test")
+    command = [sys.executable, "-m", "course_utils", "adapt", "--model", "nano"]
+    for part, groups in parts.items():
+        path = folder / f"{name}-{part}.json"
         pairs = [
             {"query": g.query, "document": d, "relevance": r}
-            for g in load_domain(source, language, part)
+            for g in groups
             for d, r in zip(g.documents, g.relevance, strict=True)
         ]
-        write_json(folder / f"{name}-{split}.json", pairs)
-    command = [
-        sys.executable, "-m", "course_utils", "adapt", "--model", "nano", "--train", folder / f"{name}-train.json",
-        "--test", folder / f"{name}-test.json", "--general", folder / f"{name}-general.json",
+        write_json(path, pairs)
+        command += [f"--{part}", path]
+    command += [
         "--max-queries", queries, "--out", folder / name, "--json", folder / f"{name}.json",
     ]  # fmt: skip
     run = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, env=environment)

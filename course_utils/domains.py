@@ -123,6 +123,7 @@ def adapt_lora(
     set_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets, bias="none")
     rate = learning_rate or (2e-4 if is_large(model) else 5e-3)
+    settings.setdefault("batch_queries", 4)  # the rates were tried with it
     with _unchanged(model):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers 5 for an old name

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from course_utils.compare import evaluate, paired_bootstrap
 from course_utils.data import check_no_leak, rankable, subset
 from course_utils.errors import InputError
-from course_utils.training import EPOCHS, TrainingError, adapt
+from course_utils.training import EPOCHS, TrainingError, adapt, default_batch
 
 ARGUMENTS = inspect.signature(adapt).parameters
 GRID = {"layers": [1, 3], "learning_rate": [5e-4, 1e-3, 2e-3], "epochs": [2, 4], "negatives": [3, 7]}
@@ -106,7 +106,11 @@ def sweep(make_reranker, train, dev, grid=None, *, queries=240, rungs=3, keep=0.
         raise InputError(
             f"The first rung would have {sizes[0]} queries; give more queries, fewer rungs or a larger keep."
         )
-    before = evaluate(make_reranker(), dev)
+    fresh = make_reranker()
+    options.setdefault(
+        "batch_queries", default_batch(fresh.model, len(train))
+    )  # the rate of a rung must suit the full run
+    before = evaluate(fresh, dev)
     start, rows, last = before.summary["ndcg@10"], [], []
     for rung, size in enumerate(sizes):
         last = []

@@ -103,6 +103,7 @@ FACTS = {
     "adapt.layers": lambda: default(training.adapt, "layers"),
     "rate.pretrained": lambda: training.default_learning_rate(qwen()),
     "rate.nano": small_rate,
+    "batch.queries": lambda: training.LARGER_STEPS_FROM,
     "bootstrap.rounds": lambda: default(paired_bootstrap, "rounds"),
     "bootstrap.percent": lambda: 100 * default(paired_bootstrap, "level"),
     "interpolate.allowed": lambda: default(continual.learn, "allowed"),

@@ -4,6 +4,7 @@ import pytest
 from trades import small_reranker, trade
 
 from course_utils import sweep as module
+from course_utils import training
 from course_utils.compare import evaluate
 from course_utils.errors import InputError
 from course_utils.sweep import sweep, words
@@ -41,10 +42,26 @@ def test_the_full_run_repeats_the_best_row(tokenizer):
     found = sweep(
         lambda: small_reranker(tokenizer), TRAIN, DEV, grid, queries=32, rungs=1, **OPTIONS, layers=2, epochs=1
     )
-    assert found.full == {"cache": False, "layers": 2, "epochs": 1, "negatives": 2}
+    assert found.full == {"cache": False, "layers": 2, "epochs": 1, "negatives": 2, "batch_queries": 4}
     reranker = small_reranker(tokenizer)
     adapt(reranker, TRAIN, DEV, quiet=True, **found.full)
     assert evaluate(reranker, DEV).summary["ndcg@10"] == found.rows[0]["ndcg@10"]
+
+
+def test_all_rungs_take_the_step_of_the_full_run(tokenizer, monkeypatch):
+    monkeypatch.setattr(training, "LARGER_STEPS_FROM", 32)
+    steps = []
+
+    def counted(*args, **options):
+        done = adapt(*args, **options)
+        steps.append(len(done.batch_losses))
+        return done
+
+    monkeypatch.setattr(module, "adapt", counted)
+    found = sweep(
+        lambda: small_reranker(tokenizer), TRAIN, DEV, {"layers": [1]}, queries=16, rungs=2, epochs=1, **OPTIONS
+    )
+    assert found.full["batch_queries"] == 8 and steps == [1, 2]
 
 
 def test_a_setting_that_cannot_be_trained_is_a_row_and_drops_out(tokenizer, monkeypatch):

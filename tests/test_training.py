@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, make_groups, tiny_model
 
+from course_utils import training
 from course_utils.compare import evaluate
 from course_utils.data import Group
 from course_utils.errors import InputError
@@ -42,6 +43,21 @@ def test_adapt_learns_and_leaves_the_frozen_part_alone(tiny):
         assert changed
     assert all(n.startswith(("model.layers.2.", "model.layers.3.", "model.norm.")) for n in changed)
     assert done.trainable < done.total
+
+
+@pytest.mark.parametrize(("least", "steps"), [(24, 3), (25, 6)])
+def test_from_enough_queries_on_a_small_model_takes_larger_steps(tiny, monkeypatch, least, steps):
+    monkeypatch.setattr(training, "LARGER_STEPS_FROM", least)
+    every = make_groups(30)
+    done = adapt(tiny, every[:24], every[24:], layers=1, epochs=1, quiet=True)
+    assert len(done.batch_losses) == steps
+
+
+def test_the_default_rate_grows_with_the_step_up_to_eight_queries_and_a_large_model_keeps_its_own(tiny, monkeypatch):
+    assert [training.default_learning_rate(tiny.model, n) for n in (1, 4, 8, 32)] == [2e-3, 2e-3, 4e-3, 4e-3]
+    monkeypatch.setattr(training, "is_large", lambda model: True)
+    assert training.default_learning_rate(tiny.model, 8) == 2e-5
+    assert training.default_batch(tiny.model, 10_000) == 4
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tokenizer):
