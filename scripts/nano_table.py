@@ -95,24 +95,30 @@ def run_way(model, train, dev, test, general, layers, seeds, epochs, zero, bm25,
     return {
         "ndcg@10": float(np.mean(values)), "seeds": values, "gain": [gain.mean, gain.low, gain.high],
         "over bm25": [over.mean, over.low, over.high], "general": float(np.mean(forgot)),
-        "seconds": float(np.median(seconds)), "settings": settings_of(epochs),
+        "seconds": float(np.median(seconds)), "settings": settings_of(epochs, seeds),
     }  # fmt: skip
 
 
-def settings_of(epochs):
+def settings_of(epochs, seeds):
     """Return in words what an adaptation runs with, as it is kept beside its figures."""
     return (
-        f"{epochs} epochs, {BATCH} queries a step, {NEGATIVES} negatives a query and epoch, moving average {EMA_DECAY}"
+        f"{epochs} epochs, {BATCH} queries a step, {NEGATIVES} negatives a query and epoch, moving average {EMA_DECAY}, "
+        f"{seeds} seed{'s' * (seeds > 1)}"
     )
 
 
 def markdown(results, facts, settings):
-    """Return the table as Markdown; figures that were measured with other ``settings`` get a dagger and a footnote."""
-    others = sorted({r[w]["settings"] for r in results.values() for w in WAYS if w in r} - {settings})
+    """Return the table as Markdown; figures measured with other ``settings`` get a mark that a footnote explains."""
     ways = [w for w in WAYS if any(w in r for r in results.values())]
+    others = list(dict.fromkeys(r[w]["settings"] for r in results.values() for w in ways if w in r))
+    marks = dict(zip([s for s in others if s != settings], "†‡§¶", strict=False)) | {settings: ""}
     head = ["set", "random", "BM25", "zero-shot", "zero-shot - BM25 [95 %]", *ways]
     if "last 3" in ways:
-        head += ["gain of last 3 [95 %]", "general, last 3", "seconds, last 3"]
+        head += [
+            "gain of last 3 [95 %]",
+            "general, last 3",
+            "seconds, " + " / ".join(w.removeprefix("last ") for w in ways),
+        ]
     lines = [f"{facts}\n", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
 
     def interval(x):
@@ -120,15 +126,13 @@ def markdown(results, facts, settings):
 
     for name, r in results.items():
         cells = [name, *(f"{r[k]:.3f}" for k in ("random", "bm25", "zero-shot")), interval(r["zero-shot - bm25"])]
-        cells += [f"{r[w]['ndcg@10']:.3f}{'†' * (r[w]['settings'] in others)}" if w in r else "-" for w in ways]
+        cells += [f"{r[w]['ndcg@10']:.3f}{marks[r[w]['settings']]}" if w in r else "-" for w in ways]
         if "last 3" in ways:
             last = r.get("last 3")
-            cells += (
-                [interval(last["gain"]), f"{last['general']:+.3f}", f"{last['seconds']:.0f}"] if last else ["-"] * 3
-            )
+            cells += [interval(last["gain"]), f"{last['general']:+.3f}"] if last else ["-"] * 2
+            cells.append(" / ".join(f"{r[w]['seconds']:.0f}" if w in r else "-" for w in ways))
         lines.append("| " + " | ".join(cells) + " |")
-    if others:
-        lines += ["", f"† {'; '.join(others)}."]
+    lines += [f"\n{mark} {s}." for s, mark in marks.items() if mark]
     return "\n".join(lines) + "\n"
 
 
@@ -164,11 +168,12 @@ def main():
             write_json(kept, results)
             print(f"{name:26s} {way:7s} {own['zero-shot']:.3f} -> {own[way]['ndcg@10']:.3f}  {own[way]}", flush=True)
         write_json(kept, results)
+        settings = settings_of(args.epochs, args.seeds)
         facts = (
-            f"nDCG@10 on test lists; model {args.model}; adaptations ({settings_of(args.epochs)}) over {args.seeds} seeds with "
-            f"general replay; {torch.get_num_threads()} threads. Intervals are paired bootstraps over queries."
+            f"nDCG@10 on test lists; model {args.model}; adaptations ({settings}) with general replay; "
+            f"{torch.get_num_threads()} threads. Intervals are paired bootstraps over queries."
         )
-        Path(args.out).write_text(markdown(results, facts, settings_of(args.epochs)), encoding="utf-8")
+        Path(args.out).write_text(markdown(results, facts, settings), encoding="utf-8")
 
 
 if __name__ == "__main__":
