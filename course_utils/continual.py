@@ -87,7 +87,7 @@ def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=
     # The epoch is chosen on the same mixture that is trained on, else the new data alone would choose it.
     mixed_dev = dev + draw([groups for _, groups in old], round(settings["replay"] * len(dev)), seed)
     batch = options.setdefault("batch_queries", default_batch(model, len(train) + len(replayed)))
-    rate = options.get("learning_rate") or default_learning_rate(model, batch)
+    rate = options.get("learning_rate") or default_learning_rate(model, batch, layers)
     options["learning_rate"] = settings["rate"] * rate
     done = adapt(
         reranker, train, mixed_dev, layers=None, seed=seed, replay=replayed, replay_share=len(replayed) / len(train),

@@ -397,13 +397,16 @@ class _Progress(TrainerCallback):
             (folder / "history.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-def default_learning_rate(model, batch_queries=4):
+def default_learning_rate(model, batch_queries=4, layers=3):
     """Return 2e-5 for a pretrained model; for one below 50 million parameters 2e-3 with 4 queries a step, 4e-3 with 8.
 
-    The rate grows with the batch as in Goyal et al., arXiv 1706.02677, up to 8 queries: with 32 at 1e-2 the small model lost
+    The rate grows with the batch as in Goyal et al., arXiv 1706.02677, up to 8 queries: with 32 at 1e-2 the small model lost.
+    When everything trains, ``layers`` "all", a small model takes a quarter: the rate of the last layers wrecks it
     (figures in the card of the bundled model).
     """
-    return 2e-5 if is_large(model) else 5e-4 * min(8, max(4, batch_queries))
+    if is_large(model):
+        return 2e-5
+    return 5e-4 * min(8, max(4, batch_queries)) * (0.25 if layers == "all" else 1)
 
 
 def default_batch(model, queries):
@@ -549,7 +552,7 @@ def adapt(
     for p in model.parameters():
         if p.requires_grad:
             p.data = p.data.float()  # small updates vanish in bf16 weights
-    rate = learning_rate or default_learning_rate(model, batch_queries)
+    rate = learning_rate or default_learning_rate(model, batch_queries, layers)
     if ema_decay is None:
         ema_decay = 0.0 if is_large(model) else EMA_DECAY
     temporary = None

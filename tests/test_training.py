@@ -55,8 +55,10 @@ def test_from_enough_queries_on_a_small_model_takes_larger_steps(tiny, monkeypat
 
 def test_the_default_rate_grows_with_the_step_up_to_eight_queries_and_a_large_model_keeps_its_own(tiny, monkeypatch):
     assert [training.default_learning_rate(tiny.model, n) for n in (1, 4, 8, 32)] == [2e-3, 2e-3, 4e-3, 4e-3]
+    assert [training.default_learning_rate(tiny.model, n, "all") for n in (4, 8)] == [5e-4, 1e-3]
     monkeypatch.setattr(training, "is_large", lambda model: True)
     assert training.default_learning_rate(tiny.model, 8) == 2e-5
+    assert training.default_learning_rate(tiny.model, 8, "all") == 2e-5
     assert training.default_batch(tiny.model, 10_000) == 4
 
 
