@@ -43,7 +43,7 @@ def build_parser():
     adapt.add_argument(
         "--negatives", type=int, metavar="N", default=4, help="wrong documents a query and epoch (default 4)"
     )
-    adapt.add_argument("--learning-rate", type=float)
+    adapt.add_argument("--learning-rate", type=float, help="default: by the size of the model; less with --layers all")
     adapt.add_argument("--max-queries", type=int, metavar="Q", help="training queries to use at most")
     adapt.add_argument("--max-length", type=int, help="tokens of one prompt at most")
     adapt.add_argument("--no-replay", action="store_true", help="do not mix the course's general queries into training")
