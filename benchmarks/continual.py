@@ -21,7 +21,10 @@ import torch
 from transformers.utils import logging
 
 from benchmarks.domains import course_sets, pooled, real_sets, settings_of
-from course_utils.calibration import (
+from course_utils.data.grid import LANGUAGES
+from course_utils.data.groups import shuffle_labels
+from course_utils.errors import InputError
+from course_utils.evaluation.calibration import (
     apply_threshold,
     choose_threshold,
     fit_temperature,
@@ -29,10 +32,11 @@ from course_utils.calibration import (
     reliability,
     without_answers,
 )
-from course_utils.compare import evaluate, paired_bootstrap
-from course_utils.continual import STRATEGIES, Stage, choose_layers, learn_stream
-from course_utils.errors import InputError
-from course_utils.forgetting import (
+from course_utils.evaluation.measure import evaluate, paired_bootstrap
+from course_utils.model.prompt import DEFAULT_INSTRUCTION
+from course_utils.model.reranker import Reranker
+from course_utils.training.trainer import load_tensors, trained_tensors
+from course_utils.updates.forgetting import (
     Forgetting,
     average_forgetting,
     backward_transfer,
@@ -40,12 +44,9 @@ from course_utils.forgetting import (
     losses,
     own_gain,
 )
-from course_utils.gate import update
-from course_utils.grid import LANGUAGES
-from course_utils.prompt import DEFAULT_INSTRUCTION
-from course_utils.reranker import Reranker
-from course_utils.training import load_tensors, shuffle_labels, trained_tensors
-from course_utils.versions import rollback, version_table
+from course_utils.updates.gate import update
+from course_utils.updates.stream import STRATEGIES, Stage, choose_layers, learn_stream
+from course_utils.updates.versions import rollback, version_table
 
 GENERAL, ORDER = "general", ("medical", "legal", "financial")
 MOST_LOST, LEAST_KEPT = 0.02, 0.9  # what the default strategy is asked to do

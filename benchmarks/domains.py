@@ -22,15 +22,17 @@ import numpy as np
 import torch
 from transformers import logging
 
-from course_utils.data import rankable, read_groups, split, subset
-from course_utils.delta import attach, detach, save_delta, swapped
-from course_utils.domains import Domains, adapt_layers, adapt_lora, storage_bytes
+from course_utils.data.grid import DOMAINS, LANGUAGES, load_domain
+from course_utils.data.groups import rankable, split, subset
+from course_utils.data.read import read_groups
+from course_utils.domains.delta import attach, detach, save_delta, swapped
+from course_utils.domains.merging import Matrix, average, cross_matrix, score_sets, sweep
+from course_utils.domains.routing import route_report, train_router
+from course_utils.domains.serve import Domains, storage_bytes
+from course_utils.domains.train import adapt_layers, adapt_lora
 from course_utils.errors import InputError
-from course_utils.grid import DOMAINS, LANGUAGES, load_domain
-from course_utils.merging import Matrix, average, cross_matrix, score_sets, sweep
-from course_utils.prompt import DEFAULT_INSTRUCTION, INSTRUCTIONS
-from course_utils.reranker import Reranker
-from course_utils.routing import route_report, train_router
+from course_utils.model.prompt import DEFAULT_INSTRUCTION, INSTRUCTIONS
+from course_utils.model.reranker import Reranker
 
 GENERAL = "general"
 
@@ -213,7 +215,7 @@ def copy_row(reranker, delta, own, now, mean, trade):
     with tempfile.TemporaryDirectory() as folder:
         small = save_delta(delta, Path(folder) / "delta")
         attach(reranker, delta)
-        groups = [(g.query, g.documents) for g in pooled(own)]
+        groups = pooled(own)
         attached = np.concatenate(reranker.score_groups(groups))
         whole = reranker.save(Path(folder) / "copy")
         detach(reranker)

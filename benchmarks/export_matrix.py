@@ -37,20 +37,20 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
-from course_utils import prompt
-from course_utils.export import (
+from course_utils.data.grid import load_domain
+from course_utils.evaluation.metrics import per_query
+from course_utils.model import prompt
+from course_utils.model.reranker import Reranker
+from course_utils.ship.export import (
     LLAMA_CPP_FILE,
     export_causal_lm,
     export_sentence_transformers,
     export_sequence_classifier,
     from_sentence_transformers,
-    wrap_pair,
 )
-from course_utils.export_onnx import export_onnx, load_onnx
-from course_utils.grid import load_domain
-from course_utils.metrics import per_query
-from course_utils.reranker import Reranker
-from course_utils.serving import serving_lines
+from course_utils.ship.folders import wrap_pair
+from course_utils.ship.onnx import export_onnx, load_onnx
+from course_utils.ship.serving import serving_lines
 
 HERE = Path(__file__).resolve().parent
 INSTRUCTION = prompt.INSTRUCTIONS["medical"]
@@ -284,7 +284,7 @@ def llama_version(source, program):
 
 def slips(reranker, groups):
     """Return [(what was done wrong, largest change of a score, nDCG@10)] for prompts that are nearly right."""
-    from course_utils.forward import decoder_of, pad_rows, yes_minus_no
+    from course_utils.model.forward import decoder_of, pad_rows, yes_minus_no
 
     tokenizer, model = reranker.tokenizer, reranker.model
     content, prefix, suffix = prompt.content_text, prompt.PREFIX, prompt.SUFFIX
@@ -365,7 +365,7 @@ def gguf_rows(args, nano, pairs, root):
     """
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from course_utils.qwen_vocabulary import load_qwen_tokenizer
+    from benchmarks.qwen_vocabulary import load_qwen_tokenizer
 
     python, source = args.llama_cpp
     tokenizer = load_qwen_tokenizer()

@@ -1,6 +1,6 @@
 """What happens when the model hub does not answer as it should: fault -> message -> what is on the disk afterwards.
 
-Runs every fault of tests/fake_hub.py against ``course_utils.hub`` with its real waits and a real timeout of 10 s, then
+Runs every fault of tests/fake_hub.py against ``course_utils.model.hub`` with its real waits and a real timeout of 10 s, then
 takes the fault away and calls again. A few faults are also given to ``huggingface_hub.snapshot_download``, for scale.
 
     python benchmarks/hub_failures.py        (about two minutes; writes benchmarks/hub_failures.md)
@@ -28,9 +28,9 @@ from conftest import tiny_model
 from fake_hub import COMMIT, FAULTS, point_to, serve, state
 from transformers import AutoTokenizer, logging
 
-from course_utils import hub
 from course_utils.errors import InputError
-from course_utils.hub import BUNDLED, model_folder
+from course_utils.model import hub
+from course_utils.model.hub import BUNDLED, model_folder
 
 TIMEOUT = 10  # seconds without a byte, the default of huggingface_hub
 PAUSES = hub.PAUSES

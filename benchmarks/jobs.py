@@ -72,7 +72,8 @@ def cut_groups(path, queries, seed=0, size=10, words=None):
     import sys
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from course_utils.data import Group, rankable, read_groups, subset
+    from course_utils.data.groups import Group, rankable, subset
+    from course_utils.data.read import read_groups
 
     groups = [g for g in rankable(read_groups(path, drop_repeated=True)) if len(g.documents) >= size]
     out = []
@@ -86,7 +87,7 @@ def cut_groups(path, queries, seed=0, size=10, words=None):
 
 def apart(groups, count):
     """Return (train, dev): the last ``count`` Groups are dev, and no query or relevant document of theirs is in train."""
-    from course_utils.data import leaks
+    from course_utils.data.groups import leaks
 
     dev = groups[-count:]
     return [g for g in groups[:-count] if not any(leaks([g], dev))], dev
@@ -105,7 +106,7 @@ def scoring(folder, real, dtype, length, count, rounds, first, model):
     import torch
     import ways
 
-    from course_utils.reranker import Reranker
+    from course_utils.model.reranker import Reranker
 
     kind = getattr(torch, dtype)
     lm, tokenizer = ways.load(folder, kind)
@@ -189,12 +190,10 @@ def floor_of(folder, groups, dev, layers, epochs):
     """Return (operations, config) of an adaptation of the model in ``folder``."""
     from transformers import AutoConfig, AutoTokenizer
 
-    from course_utils.prompt import encode_groups
+    from course_utils.model.prompt import encode_groups
 
     config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    encoded = [
-        encode_groups(tokenizer, [(g.query, g.documents) for g in own], max_length=1024) for own in (groups, dev)
-    ]
+    encoded = [encode_groups(tokenizer, own, max_length=1024) for own in (groups, dev)]
     below = config.num_hidden_layers - layers
     return floor(config, *encoded, below, layers, epochs)
 
@@ -205,8 +204,8 @@ def adapting(way, folder, real, work, size, dtype, seed, model):
     import torch
     import ways
 
-    from course_utils.profile import peak_memory_mb
-    from course_utils.reranker import Reranker
+    from course_utils.machine import peak_memory_mb
+    from course_utils.model.reranker import Reranker
 
     train = groups_of(real, "long", "train", size["train"] + size["dev"], seed)
     train, dev = apart(train, size["dev"])
@@ -228,7 +227,7 @@ def adapting(way, folder, real, work, size, dtype, seed, model):
     shutil.rmtree(place)
     ndcg = None
     if test:
-        scores = Reranker(lm.eval(), tokenizer, max_length=1024).score_groups([(g.query, g.documents) for g in test])
+        scores = Reranker(lm.eval(), tokenizer, max_length=1024).score_groups(test)
         ndcg = ways.mean_ndcg(np.concatenate(scores), test)
     return {
         "model": model, "way": way, "dtype": dtype, "seed": seed, "seconds": seconds, "cpu_seconds": cpu,
@@ -241,11 +240,11 @@ def trunk(folder, real, work, dtype, queries=4):
     """Time the building of cached states below the last three layers against the matrix rate."""
     import torch
 
-    from course_utils.reranker import Reranker
-    from course_utils.trunk import build_trunk
+    from course_utils.model.reranker import Reranker
+    from course_utils.training.trunk import build_trunk
 
     reranker = Reranker.load(folder, device="cpu", dtype=getattr(torch, dtype), quiet=True)
-    groups = [(g.query, g.documents) for g in groups_of(real, "long", "train", queries)]
+    groups = groups_of(real, "long", "train", queries)
     encoded, small = reranker.encode(groups), reranker.encode(groups[:1])
     below = reranker.model.config.num_hidden_layers - LAYERS
     small.candidates[0] = small.candidates[0][:2]
@@ -282,9 +281,9 @@ def growth(folder, real, work, pairs, layers, words=30):
     """Time one epoch of this package on ``pairs`` pairs (ten a query) with ``layers`` trained layers."""
     import torch
 
-    from course_utils.profile import peak_memory_mb
-    from course_utils.reranker import Reranker
-    from course_utils.training import adapt
+    from course_utils.machine import peak_memory_mb
+    from course_utils.model.reranker import Reranker
+    from course_utils.training.adaptation import adapt
 
     groups = groups_of(real, "long", "train", pairs // 10 + 4, words=words)
     train, dev = apart(groups, 4)

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from course_utils.qwen_vocabulary import load_qwen_tokenizer
-from course_utils.reranker import replace_folder
+from benchmarks.qwen_vocabulary import load_qwen_tokenizer
+from course_utils.files import replace_folder
 
 # config.json of Qwen/Qwen3-Reranker-0.6B; 595,776,512 parameters.
 SHAPE = {

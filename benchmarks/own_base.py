@@ -23,14 +23,14 @@ from jobs import cut_groups
 from speed import machine
 from transformers import logging
 
-from course_utils.cli import write_json
-from course_utils.compare import evaluate, evaluate_scores, paired_bootstrap
-from course_utils.data import split
-from course_utils.delta import attach
-from course_utils.domains import adapt_lora
-from course_utils.negatives import bm25_scores, random_scores
-from course_utils.reranker import Reranker
-from course_utils.training import adapt
+from course_utils.data.groups import split
+from course_utils.data.negatives import bm25_scores, random_scores
+from course_utils.domains.delta import attach
+from course_utils.domains.train import adapt_lora
+from course_utils.evaluation.measure import evaluate, evaluate_scores, paired_bootstrap
+from course_utils.files import write_json
+from course_utils.model.reranker import Reranker
+from course_utils.training.adaptation import adapt
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERAL, SETS = "general-en-xquad", ("medical-en", "legal-en-tosdr", "finance-en-tatqa")

@@ -27,15 +27,16 @@ import psutil
 import torch
 from speed import SHAPE, machine, prepare
 
-from course_utils.cost import forecast
-from course_utils.data import rankable, subset
-from course_utils.delta import attach, detach, load_delta, save_delta
-from course_utils.domains import adapt_layers, storage_bytes
-from course_utils.export import export_causal_lm, export_sentence_transformers, export_sequence_classifier
-from course_utils.freezing import freeze_all_but_last, unfreeze_all
-from course_utils.grid import load_domain
-from course_utils.prompt import INSTRUCTIONS
-from course_utils.reranker import Reranker
+from course_utils.data.grid import load_domain
+from course_utils.data.groups import rankable, subset
+from course_utils.domains.delta import attach, detach, load_delta, save_delta
+from course_utils.domains.serve import storage_bytes
+from course_utils.domains.train import adapt_layers
+from course_utils.model.prompt import INSTRUCTIONS
+from course_utils.model.reranker import Reranker
+from course_utils.ship.export import export_causal_lm, export_sentence_transformers, export_sequence_classifier
+from course_utils.training.cost import forecast
+from course_utils.training.freezing import freeze_all_but_last, unfreeze_all
 
 HERE = Path(__file__).resolve().parent
 
@@ -81,7 +82,7 @@ def path(steps, model, args, work):
         "load",
         lambda: (args.dtype, Reranker.load(model, instruction=instruction, dtype=kind, max_length=1024, quiet=True)),
     )
-    lists = [(g.query, g.documents) for g in test]
+    lists = test
     base = steps.run(
         "score", lambda: (f"{sum(len(g.documents) for g in test)} pairs", np.concatenate(ours.score_groups(lists)))
     )

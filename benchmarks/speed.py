@@ -87,7 +87,7 @@ def prepare(model):
 
 def large_dtype():
     """Return the dtype in which every way runs a large model: bf16 where the chip multiplies it fast, else fp32."""
-    from course_utils.profile import has_fast_bf16
+    from course_utils.machine import has_fast_bf16
 
     return "bfloat16" if has_fast_bf16("cpu") else "float32"
 

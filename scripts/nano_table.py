@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from course_utils.cli import DEFAULT_EPOCHS, write_json
-from course_utils.compare import compare, evaluate, evaluate_scores, paired_bootstrap
-from course_utils.data import rankable, read_groups
-from course_utils.grid import DOMAINS, LANGUAGES, load_domain
-from course_utils.negatives import bm25_scores, random_scores
-from course_utils.reranker import Reranker
-from course_utils.training import EMA_DECAY, NEGATIVES, adapt
+from course_utils.cli.parser import DEFAULT_EPOCHS
+from course_utils.data.grid import DOMAINS, LANGUAGES, load_domain
+from course_utils.data.groups import rankable
+from course_utils.data.negatives import bm25_scores, random_scores
+from course_utils.data.read import read_groups
+from course_utils.evaluation.measure import compare, evaluate, evaluate_scores, paired_bootstrap
+from course_utils.files import write_json
+from course_utils.model.reranker import Reranker
+from course_utils.training.adaptation import adapt
+from course_utils.training.recipe import EMA_DECAY, NEGATIVES
 
 BATCH = 8  # what adapt takes by itself for a small model and 200 queries or more
 WAYS = {"last 1": 1, "last 2": 2, "last 3": 3, "all": "all"}

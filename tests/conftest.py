@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_utils.data import Group
-from course_utils.hub import BUNDLED
-from course_utils.reranker import Reranker
+from course_utils.data.groups import Group
+from course_utils.model.hub import BUNDLED
+from course_utils.model.reranker import Reranker
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -221,7 +221,7 @@ def point_to(url, cache, patch, timeout=1.0, pauses=(0.05, 0.1)):
     """
     from huggingface_hub import close_session, constants
 
-    from course_utils import hub
+    from course_utils.model import hub
 
     for key in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         patch.delenv(key, raising=False)
@@ -286,7 +286,7 @@ def full_disk(patch):
     import errno
     import os
 
-    from course_utils import hub
+    from course_utils.model import hub
 
     def receive(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from course_utils.calibration import (
+from course_utils.errors import InputError
+from course_utils.evaluation.calibration import (
     apply_threshold,
     choose_threshold,
     fit_temperature,
@@ -14,8 +15,7 @@ from course_utils.calibration import (
     reliability,
     without_answers,
 )
-from course_utils.errors import InputError
-from course_utils.reranker import sigmoid
+from course_utils.model.reranker import sigmoid
 
 
 def drawn(temperature, queries=400, documents=10, seed=0):

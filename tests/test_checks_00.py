@@ -8,8 +8,8 @@ import pytest
 from conftest import make_groups
 
 from course_utils.checks import NotYet, lesson00
-from course_utils.compare import evaluate_scores
-from course_utils.reranker import Ranked, sigmoid
+from course_utils.evaluation.measure import evaluate_scores
+from course_utils.model.reranker import Ranked, sigmoid
 
 DOCUMENTS = ["a", "b", "c", "d"]
 

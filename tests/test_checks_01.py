@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from course_utils import prompt
 from course_utils.checks import NotYet, lesson01
+from course_utils.model import prompt
 
 
 def probability(yes, no):

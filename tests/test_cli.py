@@ -7,9 +7,9 @@ import sys
 import pytest
 from conftest import ROOT, make_groups
 
-from course_utils import cli
-from course_utils.cli import main
-from course_utils.training import EPOCHS, NEGATIVES
+from course_utils.cli import parser as cli
+from course_utils.cli.parser import main
+from course_utils.training.recipe import EPOCHS, NEGATIVES
 
 METRICS = {"ndcg@10", "mrr@10", "map", "accuracy", "f1"}
 

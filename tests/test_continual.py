@@ -5,10 +5,13 @@ import pytest
 import torch
 from trades import FAST, small_reranker, stage, trade
 
-from course_utils import continual
-from course_utils.continual import STRATEGIES, Stage, draw, ewc, fisher, interpolate, l2_sp, learn, learn_stream, mix
+from course_utils.data.groups import shuffle_labels
 from course_utils.errors import InputError
-from course_utils.forgetting import (
+from course_utils.training.adaptation import Adaptation
+from course_utils.training.freezing import freeze_all_but_last
+from course_utils.training.trainer import load_tensors, trained_tensors
+from course_utils.updates import stream as continual
+from course_utils.updates.forgetting import (
     Forgetting,
     average_forgetting,
     backward_transfer,
@@ -16,8 +19,18 @@ from course_utils.forgetting import (
     losses,
     own_gain,
 )
-from course_utils.freezing import freeze_all_but_last
-from course_utils.training import Adaptation, load_tensors, shuffle_labels, trained_tensors
+from course_utils.updates.stream import (
+    STRATEGIES,
+    Stage,
+    draw,
+    ewc,
+    fisher,
+    interpolate,
+    l2_sp,
+    learn,
+    learn_stream,
+    mix,
+)
 
 TESTS = {name: trade(name, "test", 20) for name in ("general", "medical", "legal")}
 
@@ -133,11 +146,11 @@ def test_fisher_agrees_with_finite_differences(small):
         for step in (1e-2, -2e-2):
             with torch.no_grad():
                 norm[i] += step
-            scores.append(small.score_groups([(pair.query, pair.documents)])[0])
+            scores.append(small.score_groups([pair])[0])
         with torch.no_grad():
             norm[i] += 1e-2
         slope = (scores[0] - scores[1]) / 2e-2
-        p = 1 / (1 + np.exp(-small.score_groups([(pair.query, pair.documents)])[0]))
+        p = 1 / (1 + np.exp(-small.score_groups([pair])[0]))
         assert float(measured["model.norm.weight"][i]) == pytest.approx(
             (p * (1 - p) * slope**2).mean(), rel=0.02, abs=1e-6
         )

@@ -3,11 +3,10 @@ import json
 import pytest
 from conftest import make_groups
 
-from course_utils import cost
-from course_utils.cli import main
+from course_utils.cli.parser import main
 from course_utils.errors import InputError
-from course_utils.reranker import Reranker
-from course_utils.training import adapt
+from course_utils.model.reranker import Reranker
+from course_utils.training import adapt, cost
 
 
 def test_a_forecast_leaves_the_model_as_it_was_and_grows_with_epochs_and_scored_lists(tiny):

@@ -10,10 +10,14 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from course_utils import data, data_report, near, prompt
-from course_utils.data import Group
+from course_utils import data
+from course_utils.data import near
+from course_utils.data import report as data_report
+from course_utils.data.groups import Group
+from course_utils.data.read import FIELDS
 from course_utils.errors import InputError
-from course_utils.public_sets import read_public
+from course_utils.model import prompt
+from course_utils.text import normalise
 
 ROWS = [
     {"query": "糖尿病症状", "document": "糖尿病常见症状包括多饮、多尿。", "relevance": 1},
@@ -36,7 +40,7 @@ def write(path, rows=ROWS):
         path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
     elif path.suffix in (".csv", ".tsv"):
         with path.open("w", encoding="utf-8-sig", newline="") as file:
-            writer = csv.DictWriter(file, data.FIELDS, delimiter="," if path.suffix == ".csv" else "\t")
+            writer = csv.DictWriter(file, FIELDS, delimiter="," if path.suffix == ".csv" else "\t")
             writer.writeheader()
             writer.writerows(rows)
     else:
@@ -215,7 +219,7 @@ def test_groups_keep_order_and_subsets_are_repeatable():
     ],
 )
 def test_normalising_ignores_case_width_punctuation_and_spaces(one, other, same):
-    assert (data.normalise(one) == data.normalise(other)) is same
+    assert (normalise(one) == normalise(other)) is same
 
 
 def many_groups(n=120):
@@ -354,7 +358,7 @@ def report_rows():
         ("Q ONE", "t1", 0),
         ("a long enough query about the price of bread in town today", "Test answer of some five words", 1),
     ]
-    return [[dict(zip(data.FIELDS, row, strict=True)) for row in part] for part in (rows, test)]
+    return [[dict(zip(FIELDS, row, strict=True)) for row in part] for part in (rows, test)]
 
 
 def test_the_report_names_each_fault_with_an_example_and_what_to_do():
@@ -422,10 +426,7 @@ def test_lengths_are_those_of_the_whole_prompt(tokenizer):
     # Joined parts and one whole string may be cut into tokens differently at the two seams.
     assert sorted(lengths.counts.elements()) == pytest.approx(sorted(whole), abs=2)
     assert lengths.cut == 1 and lengths.longest == (max(lengths.counts), "query 1") and not lengths.too_long
-    assert (
-        prompt.encode_groups(tokenizer, [(g.query, g.documents) for g in groups], max_length=200).truncated
-        == lengths.cut
-    )
+    assert prompt.encode_groups(tokenizer, groups, max_length=200).truncated == lengths.cut
     assert lengths.quantile(0.3) == min(lengths.counts) and lengths.quantile(1) == max(lengths.counts)
     report = data_report.check_groups(groups, tokenizer=tokenizer, max_length=200)
     assert report.counts["cut document"] == 1 and "1 documents (33.3%) would be cut" in str(report)
@@ -436,7 +437,7 @@ def test_a_query_that_leaves_no_room_must_be_mended(tokenizer):
     report = data_report.check_groups(groups, tokenizer=tokenizer, max_length=128)
     assert report.counts["query too long"] == 1 and not report.ok
     with pytest.raises(InputError, match="too small"):
-        prompt.encode_groups(tokenizer, [(g.query, g.documents) for g in groups], max_length=128)
+        prompt.encode_groups(tokenizer, groups, max_length=128)
 
 
 def test_grades_in_a_report_go_to_255():
@@ -482,75 +483,3 @@ def test_examples_hold_no_control_characters():
     rows = [{"query": "a\x1b[31mb\nc", "document": "A\x1b[31mB\nC" + "x" * 100, "relevance": 0}]
     text = str(data_report.check_file(rows * 2))
     assert "\x1b" not in text and "a?[31mb c" in text
-
-
-PUBLIC = [
-    {"query": "q1", "positive": ["p1", "p1 "], "negative": ["n1", "n2", "p1", "n3"]},
-    {"query": "q2", "positive": ["p2", "p3"], "negative": ["n1"]},
-    {"query": "q3", "positive": ["p4"], "negative": []},
-]
-
-
-def public_folder(tmp_path, kind):
-    rows = datasets.Dataset.from_list(PUBLIC)
-    if kind == "parquet":
-        (tmp_path / "data").mkdir()
-        rows.to_parquet(tmp_path / "data" / "test-00000-of-00001.parquet")
-    elif kind == "json":
-        rows.to_json(tmp_path / "test.jsonl")
-    else:
-        (tmp_path / "test").mkdir()
-        (tmp_path / "test" / "part.json").write_text(json.dumps(PUBLIC))
-    return tmp_path
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.mark.parametrize("kind", ["parquet", "json", "folder"])
-def test_a_local_public_set_is_read(tmp_path, cache, kind):
-    folder = public_folder(tmp_path, kind)
-    groups = read_public(folder, "test")
-    assert [g.query for g in groups] == ["q1", "q2", "q3"]
-    assert dict(zip(groups[0].documents, groups[0].relevance, strict=True)) == {"p1": 1, "n1": 0, "n2": 0, "n3": 0}
-    assert sorted(groups[1].positives) == ["p2", "p3"] and groups[2].relevance == (1,)
-    assert groups == read_public(folder, "test")
-    fewer = read_public(folder, "test", queries=2, negatives=1)
-    assert len(fewer) == 2 and all(sum(r == 0 for r in g.relevance) <= 1 for g in fewer)
-
-
-def test_a_public_set_that_cannot_be_read_is_one_clear_error(tmp_path, cache):
-    folder = public_folder(tmp_path, "json")
-    with pytest.raises(InputError, match='no JSON or Parquet file of the split "train"'):
-        read_public(folder, "train")
-    with pytest.raises(InputError, match="is a file; give the folder"):
-        read_public(folder / "test.jsonl")
-    with pytest.raises(InputError, match="neither a folder that exists nor a hub name"):
-        read_public(tmp_path / "nowhere" / "at all")
-    with pytest.raises(InputError, match="give revision="):
-        read_public("somebody/some-set")
-    with pytest.raises(InputError, match="give revision="):
-        read_public("somebody/some-set", revision="main")
-    with pytest.raises(InputError, match=r"cannot be read .*--local-dir FOLDER"):
-        read_public("somebody/some-set", revision="0" * 40)
-    bad = {
-        "columns": ([{"query": "q", "pos": ["a"], "neg": ["b"]}], 'no column "positive" but query, pos, neg'),
-        "query": ([{"query": " ", "positive": ["a"], "negative": ["b"]}], 'row 1: field "query" holds no text'),
-        "text": (
-            [{"query": "q", "positive": "a", "negative": ["b"]}],
-            'row 1: field "positive" is not a list of texts',
-        ),
-        "nothing": ([{"query": "q", "positive": [""], "negative": []}], "neither a positive nor a negative text"),
-    }
-    for split, (rows, message) in bad.items():
-        (tmp_path / f"{split}.json").write_text(json.dumps(rows))
-        with pytest.raises(InputError, match=message):
-            read_public(tmp_path, split)
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(InputError, match='the split "broken" cannot be read'):
-        read_public(tmp_path, "broken")
-    datasets.Dataset.from_list(PUBLIC).to_parquet(tmp_path / "test.parquet")
-    with pytest.raises(InputError, match="both as JSON and as Parquet"):
-        read_public(tmp_path, "test")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from course_utils.data import DataError, read_pairs
-from course_utils.data_report import check_file
+from course_utils.data.read import DataError, read_pairs
+from course_utils.data.report import check_file
 from course_utils.errors import InputError
 
 quick = settings(

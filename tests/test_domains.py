@@ -10,7 +10,7 @@ import torch
 from conftest import make_groups, tiny_model
 from safetensors.torch import save_file
 
-from course_utils.delta import (
+from course_utils.domains.delta import (
     attach,
     detach,
     groups_fingerprint,
@@ -19,13 +19,15 @@ from course_utils.delta import (
     save_delta,
     weights_fingerprint,
 )
-from course_utils.domains import Domains, adapt_layers, adapt_lora, storage_bytes
+from course_utils.domains.merging import Matrix, average, combine, cross_matrix, interpolate, sweep
+from course_utils.domains.routing import course_texts, route_report, train_router
+from course_utils.domains.serve import Domains, storage_bytes
+from course_utils.domains.train import adapt_layers, adapt_lora
 from course_utils.errors import InputError
-from course_utils.freezing import freeze_all_but_last
-from course_utils.merging import Matrix, average, combine, cross_matrix, interpolate, sweep
-from course_utils.reranker import Reranker
-from course_utils.routing import course_texts, route_report, train_router
-from course_utils.training import adapt, trained_tensors
+from course_utils.model.reranker import Reranker
+from course_utils.training.adaptation import adapt
+from course_utils.training.freezing import freeze_all_but_last
+from course_utils.training.trainer import trained_tensors
 
 FAST = {"epochs": 1, "quiet": True, "learning_rate": 3e-3}
 LORA = {**FAST, "learning_rate": 1e-2}
@@ -43,7 +45,7 @@ def same_bits(reranker, before):
 
 
 def scores(reranker, groups=DEV):
-    return np.concatenate(reranker.score_groups([(g.query, g.documents) for g in groups]))
+    return np.concatenate(reranker.score_groups(groups))
 
 
 @pytest.fixture(scope="module")
@@ -476,7 +478,7 @@ def test_the_matrix_has_a_row_a_model_and_a_column_a_set(trained):
     detach(reranker)
     assert same_bits(reranker, before)
     assert (matrix.rows, matrix.columns) == (["base", "words", "factors"], ["train", "dev"])
-    from course_utils.compare import evaluate
+    from course_utils.evaluation.measure import evaluate
 
     assert matrix["base", "dev"] == evaluate(reranker, DEV).summary["ndcg@10"]
     attach(reranker, layers)

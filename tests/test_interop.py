@@ -7,9 +7,9 @@ import pytest
 import torch
 from conftest import make_groups, tiny_model
 
-from course_utils.export import export_sentence_transformers, from_sentence_transformers
-from course_utils.metrics import summary
-from course_utils.reranker import Reranker
+from course_utils.evaluation.metrics import summary
+from course_utils.model.reranker import Reranker
+from course_utils.ship.export import export_sentence_transformers, from_sentence_transformers
 
 INSTRUCTION = "Given a word, find the page about it"
 
@@ -26,7 +26,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def adapted(tokenizer):
     """A tiny reranker after one epoch of this package's training."""
-    from course_utils.training import adapt
+    from course_utils.training.adaptation import adapt
 
     reranker = Reranker(tiny_model(tokenizer, layers=2), tokenizer, INSTRUCTION, max_length=128, name="tiny")
     groups = make_groups(12, seed=1)

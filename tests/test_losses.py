@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from course_utils.losses import both, listwise, pointwise
+from course_utils.training.losses import both, listwise, pointwise
 
 SCORES = torch.tensor([2.0, -1.0, 0.5, 0.0, 1.0, -2.0, 3.0])
 LABELS = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0])

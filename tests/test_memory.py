@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from course_utils.memory import page_out, trim
+from course_utils.machine import page_out, trim
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page_out does nothing outside Linux")
 

@@ -8,9 +8,10 @@ import pytest
 from ir_measures import AP, RR, R, nDCG
 from sklearn.metrics import accuracy_score, f1_score, ndcg_score
 
-from course_utils import compare, metrics
-from course_utils.data import Group
+from course_utils.data.groups import Group
 from course_utils.errors import InputError
+from course_utils.evaluation import measure as compare
+from course_utils.evaluation import metrics
 
 
 def lists(count, seed, grades=2, ties=False, size=(2, 25)):
@@ -163,7 +164,7 @@ def test_two_evaluations_of_the_same_groups_are_compared():
 
 def test_a_reranker_is_evaluated_on_groups_that_can_be_ranked(tiny, groups):
     evaluation = compare.evaluate(tiny, groups)
-    scores = tiny.score_groups([(g.query, g.documents) for g in groups])
+    scores = tiny.score_groups(groups)
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(evaluation.scores, scores, strict=True))
     with pytest.raises(InputError, match="nothing to rank"):
         compare.evaluate(tiny, [Group("q", ("a", "b"), (1, 1))])

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from course_utils import prompt
-from course_utils.compare import evaluate, evaluate_scores
-from course_utils.data import subset
-from course_utils.grid import load_domain
-from course_utils.hub import BUNDLED
-from course_utils.negatives import random_scores
-from course_utils.reranker import Reranker
+from course_utils.data.grid import load_domain
+from course_utils.data.groups import subset
+from course_utils.data.negatives import random_scores
+from course_utils.evaluation.measure import evaluate, evaluate_scores
+from course_utils.model import prompt
+from course_utils.model.hub import BUNDLED
+from course_utils.model.reranker import Reranker
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_mistake_2_a_home_made_prompt_ranks_worse_than_the_official_one(nano, li
 
 
 def test_mistake_5_padding_everything_to_one_length_computes_mostly_padding(nano, lists):
-    encoded = nano.encode([(g.query, g.documents) for g in lists])
+    encoded = nano.encode(lists)
     lengths = [len(encoded.full_ids(g, c)) for g in range(len(encoded)) for c in range(len(encoded.candidates[g]))]
     fixed = 512 * len(lengths)
     assert sum(lengths) / fixed < 0.5, "more than half of a map to 512 tokens is padding"

@@ -6,8 +6,8 @@ import torch
 from conftest import tiny_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from course_utils.export import export_causal_lm, export_sequence_classifier
-from course_utils.reranker import Reranker
+from course_utils.model.reranker import Reranker
+from course_utils.ship.export import export_causal_lm, export_sequence_classifier
 
 PAIRS = [
     ("fever in children", "A page about fever and sleep."),

@@ -13,11 +13,12 @@ import pytest
 import torch
 from conftest import ROOT, real_data
 
-from course_utils import nano as recipe
-from course_utils import prompt
-from course_utils.data import normalise, read_groups
-from course_utils.grid import DOMAINS, LANGUAGES, read_grid
-from course_utils.hub import BUNDLED
+from course_utils.bonus import nano as recipe
+from course_utils.data.grid import DOMAINS, LANGUAGES, read_grid
+from course_utils.data.read import read_groups
+from course_utils.model import prompt
+from course_utils.model.hub import BUNDLED
+from course_utils.text import normalise
 
 
 def held_out_texts():
@@ -162,13 +163,13 @@ def test_the_next_token_loss_sees_only_text_and_falls_when_the_head_knows(nano):
 
 
 def test_calibration_keeps_the_order_and_lowers_the_log_loss(tiny):
-    from course_utils.calibration import log_loss
-    from course_utils.grid import load_domain
+    from course_utils.data.grid import load_domain
+    from course_utils.evaluation.calibration import log_loss
 
     groups = load_domain("general", "en", "train")[:12]
     with torch.no_grad():
         tiny.model.model.norm.weight *= 30  # far too sure
-    pairs = [(g.query, list(g.documents)) for g in groups]
+    pairs = groups
     before = tiny.score_groups(pairs)
     # Labels drawn with the probability that a temperature of three gives: that is what must be found.
     random_ = np.random.default_rng(0)
@@ -188,7 +189,7 @@ def test_calibration_keeps_the_order_and_lowers_the_log_loss(tiny):
 BUILD = """
 import sys, torch
 torch.set_num_threads(1)
-from course_utils import nano
+from course_utils.bonus import nano
 nano.build(None, sys.argv[1], minutes=float(sys.argv[2]), queries=2,
            shape={"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 32, "vocab_size": 4000})
 """
@@ -200,7 +201,9 @@ def test_a_small_build_ends_with_a_whole_model_also_after_a_kill(tmp_path, kill,
     command = [
         sys.executable,
         "-c",
-        BUILD.replace("import sys, torch", "import sys, torch; import course_utils.nano as n; n.SAVE_SECONDS = 1"),
+        BUILD.replace(
+            "import sys, torch", "import sys, torch; import course_utils.bonus.nano as n; n.SAVE_SECONDS = 1"
+        ),
         str(out),
         "0.15",
     ]
@@ -219,7 +222,7 @@ def test_a_small_build_ends_with_a_whole_model_also_after_a_kill(tmp_path, kill,
     assert ("resuming at step" in run.stdout) == kill
     facts = json.loads((out / "training.json").read_text())
     assert facts["steps"] > (before if kill else 0)
-    from course_utils.reranker import Reranker
+    from course_utils.model.reranker import Reranker
 
     scores = Reranker.load(str(out), device="cpu", quiet=True).score([("a", "b"), ("rice", "boil the rice")])
     assert torch.isfinite(torch.tensor(scores)).all()

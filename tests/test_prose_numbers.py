@@ -24,11 +24,12 @@ import pytest
 import torch
 from conftest import ROOT
 
-from course_utils import continual, training
-from course_utils.compare import paired_bootstrap
-from course_utils.data import DataError, read_pairs
-from course_utils.metrics import mrr_at_k
-from course_utils.reranker import sigmoid
+from course_utils import training
+from course_utils.data.read import DataError, read_pairs
+from course_utils.evaluation.measure import paired_bootstrap
+from course_utils.evaluation.metrics import mrr_at_k
+from course_utils.model.reranker import sigmoid
+from course_utils.updates import stream as continual
 
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 NOTEBOOKS = [*LESSONS, *sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))]
@@ -103,7 +104,7 @@ FACTS = {
     "adapt.layers": lambda: default(training.adapt, "layers"),
     "rate.pretrained": lambda: training.default_learning_rate(qwen()),
     "rate.nano": small_rate,
-    "batch.queries": lambda: training.LARGER_STEPS_FROM,
+    "batch.queries": lambda: training.recipe.LARGER_STEPS_FROM,
     "bootstrap.rounds": lambda: default(paired_bootstrap, "rounds"),
     "bootstrap.percent": lambda: 100 * default(paired_bootstrap, "level"),
     "interpolate.allowed": lambda: default(continual.learn, "allowed"),
@@ -197,7 +198,7 @@ def test_a_number_is_compared_as_it_is_rounded(text, fact, right):
 
 
 def test_lesson_05_glosses_every_chinese_topic_and_aspect_that_it_can_show():
-    from course_utils.grid import read_grid
+    from course_utils.data.grid import read_grid
 
     code = next(t for t in cells(ROOT / "notebooks" / "05_evaluation.ipynb", "code") if t.startswith("TOPICS = {"))
     known = {}

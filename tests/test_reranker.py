@@ -5,9 +5,10 @@ import pytest
 import torch
 from conftest import tiny_model
 
-from course_utils import prompt
 from course_utils.errors import InputError
-from course_utils.reranker import Reranker, sigmoid, token_batches
+from course_utils.model import prompt
+from course_utils.model.batches import token_batches
+from course_utils.model.reranker import Reranker, sigmoid
 
 QUERIES = [
     (

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from course_utils import scoring
 from course_utils.errors import InputError
-from course_utils.scoring import read_pairs, score_file
+from course_utils.ship import scoring
+from course_utils.ship.scoring import read_pairs, score_file
 
 PAIRS = [(f"query {i // 3}", f"document{' about fever' * (i % 5)} number {i}") for i in range(30)]
 
@@ -35,7 +35,7 @@ def small_steps(monkeypatch):
 
 def test_a_file_of_pairs_is_scored_in_order(tiny, tmp_path, small_steps):
     source = write_pairs(tmp_path / "pairs.jsonl")
-    assert tiny.score_file(source, tmp_path / "out" / "scores.jsonl", progress=False) == 30
+    assert score_file(tiny, source, tmp_path / "out" / "scores.jsonl", progress=False) == 30
     np.testing.assert_allclose(scores_in(tmp_path / "out" / "scores.jsonl"), tiny.score(PAIRS), atol=2e-5)
     about = json.loads((tmp_path / "out" / "scores.jsonl.about.json").read_text())
     assert about["instruction"] == tiny.instruction
@@ -43,10 +43,10 @@ def test_a_file_of_pairs_is_scored_in_order(tiny, tmp_path, small_steps):
 
 def test_a_finished_file_is_left_as_it_is(tiny, tmp_path, monkeypatch):
     path = tmp_path / "scores.jsonl"
-    tiny.score_file(PAIRS[:5], path, progress=False)
+    score_file(tiny, PAIRS[:5], path, progress=False)
     before = path.read_bytes()
     monkeypatch.setattr(type(tiny), "score_groups", None)
-    assert tiny.score_file(PAIRS[:5], path, progress=False) == 0
+    assert score_file(tiny, PAIRS[:5], path, progress=False) == 0
     assert path.read_bytes() == before
 
 
@@ -57,9 +57,10 @@ import torch
 torch.set_num_threads(1)
 from conftest import tiny_model
 from transformers import AutoTokenizer
-from course_utils import scoring
-from course_utils.hub import BUNDLED
-from course_utils.reranker import Reranker
+from course_utils.ship import scoring
+from course_utils.ship.scoring import score_file
+from course_utils.model.hub import BUNDLED
+from course_utils.model.reranker import Reranker
 tokenizer = AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True)
 reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256, name="tiny")
 scoring.FIRST = scoring.MOST = 7
@@ -70,7 +71,7 @@ def counted(self, groups):
     calls.append(1)
     return whole(self, groups)
 Reranker.score_groups = counted
-reranker.score_file(sys.argv[1], sys.argv[2], progress=False)
+score_file(reranker, sys.argv[1], sys.argv[2], progress=False)
 """
 
 
@@ -82,7 +83,7 @@ def test_a_killed_run_goes_on_after_the_last_whole_line(tiny, tmp_path, small_st
     assert len(scores_in(path)) == 14
     with path.open("ab") as file:
         file.write(b'{"score": 0.12')  # as a kill in the middle of a write leaves it
-    assert tiny.score_file(source, path, progress=False) == 16
+    assert score_file(tiny, source, path, progress=False) == 16
     np.testing.assert_allclose(scores_in(path), tiny.score(PAIRS), atol=2e-5)
 
 
@@ -94,20 +95,26 @@ def test_a_generator_is_scored_and_resumed(tiny, tmp_path):
 
 
 def test_progress_shows_pairs_done_and_time_left(tiny, tmp_path, capsys, small_steps):
-    tiny.score_file(PAIRS, tmp_path / "scores.jsonl")
+    score_file(tiny, PAIRS, tmp_path / "scores.jsonl")
     shown = capsys.readouterr().err
     assert "30/30" in shown
     assert "<" in shown, "elapsed<left"
 
 
 def test_memory_does_not_grow_with_the_number_of_pairs(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny, "score_groups", lambda groups: [np.zeros(len(d), np.float32) for _, d in groups])
+    monkeypatch.setattr(
+        tiny,
+        "score_groups",
+        lambda groups: [
+            np.zeros(len(d), np.float32) for d in (g.documents if hasattr(g, "documents") else g[1] for g in groups)
+        ],
+    )
     monkeypatch.setattr(scoring, "MOST", 64)
     peaks = []
     for count in (2_000, 20_000):
         pairs = (("a query", f"a document of about fifty characters, number {i:9d}") for i in range(count))
         tracemalloc.start()
-        tiny.score_file(pairs, tmp_path / f"{count}.jsonl", progress=False)
+        score_file(tiny, pairs, tmp_path / f"{count}.jsonl", progress=False)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 100_000
@@ -123,21 +130,21 @@ def test_memory_does_not_grow_with_the_number_of_pairs(tiny, tmp_path, monkeypat
 )
 def test_results_of_another_model_are_refused(tiny, tmp_path, change, words):
     path = tmp_path / "scores.jsonl"
-    tiny.score_file(PAIRS[:3], path, progress=False)
+    score_file(tiny, PAIRS[:3], path, progress=False)
     before = path.read_bytes()
     change(tiny)
     with pytest.raises(InputError, match=words):
-        tiny.score_file(PAIRS, path, progress=False)
+        score_file(tiny, PAIRS, path, progress=False)
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("other", [PAIRS[1:], [*PAIRS[:2], ("q", "d"), *PAIRS[3:]], PAIRS[:2]])
 def test_results_of_other_pairs_are_refused(tiny, tmp_path, other):
     path = tmp_path / "scores.jsonl"
-    tiny.score_file(PAIRS[:5], path, progress=False)
+    score_file(tiny, PAIRS[:5], path, progress=False)
     before = path.read_bytes()
     with pytest.raises(InputError, match=r"line \d does not belong"):
-        tiny.score_file(other, path, progress=False)
+        score_file(tiny, other, path, progress=False)
     assert path.read_bytes() == before
 
 
@@ -145,7 +152,7 @@ def test_a_file_of_unknown_origin_is_not_overwritten(tiny, tmp_path):
     path = tmp_path / "scores.jsonl"
     path.write_text('{"score": 1}\n')
     with pytest.raises(InputError, match="name another file"):
-        tiny.score_file(PAIRS, path, progress=False)
+        score_file(tiny, PAIRS, path, progress=False)
     assert path.read_text() == '{"score": 1}\n'
 
 
@@ -161,7 +168,7 @@ def test_a_bad_row_is_named_before_anything_is_scored(tiny, tmp_path, line, word
     source = write_pairs(tmp_path / "pairs.jsonl", PAIRS[:1])
     source.write_text(source.read_text() + line + "\n")
     with pytest.raises(InputError, match=words):
-        tiny.score_file(source, tmp_path / "scores.jsonl", progress=False)
+        score_file(tiny, source, tmp_path / "scores.jsonl", progress=False)
     assert not (tmp_path / "scores.jsonl").exists()
 
 

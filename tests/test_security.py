@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from course_utils.checkpoint import INDEX, WEIGHTS, check_folder, inside, read_header, read_json
-from course_utils.data import read_pairs
+from course_utils.data.read import read_pairs
 from course_utils.errors import InputError
-from course_utils.reranker import Reranker
+from course_utils.model.checkpoint import INDEX, WEIGHTS, check_folder, inside, read_header, read_json
+from course_utils.model.reranker import Reranker
 
 # --- what the project's own code does -----------------------------------------------------------------------------
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny_model
 
-from course_utils import prompt
-from course_utils.export import export_sequence_classifier
-from course_utils.reranker import Reranker
-from course_utils.serving import serving_lines
+from course_utils.model import prompt
+from course_utils.model.reranker import Reranker
+from course_utils.ship.export import export_sequence_classifier
+from course_utils.ship.serving import serving_lines
 
 PAIRS = [
     ("糖尿病症状", "糖尿病常见症状包括多饮、多尿。"),

@@ -3,12 +3,13 @@
 import pytest
 from trades import small_reranker, trade
 
-from course_utils import sweep as module
 from course_utils import training
-from course_utils.compare import evaluate
 from course_utils.errors import InputError
-from course_utils.sweep import sweep, words
-from course_utils.training import TrainingError, adapt
+from course_utils.evaluation.measure import evaluate
+from course_utils.training import sweeps as module
+from course_utils.training.adaptation import adapt
+from course_utils.training.sweeps import sweep, words
+from course_utils.training.trainer import TrainingError
 
 TRAIN, DEV = trade("legal", "train", 32), trade("legal", "dev", 16)
 OPTIONS = {"cache": False, "quiet": True, "dev_queries": 16}
@@ -49,7 +50,7 @@ def test_the_full_run_repeats_the_best_row(tokenizer):
 
 
 def test_all_rungs_take_the_step_of_the_full_run(tokenizer, monkeypatch):
-    monkeypatch.setattr(training, "LARGER_STEPS_FROM", 32)
+    monkeypatch.setattr(training.recipe, "LARGER_STEPS_FROM", 32)
     steps = []
 
     def counted(*args, **options):

@@ -13,19 +13,13 @@ import torch
 from conftest import ROOT, make_groups, tiny_model
 
 from course_utils import training
-from course_utils.compare import evaluate
-from course_utils.data import Group
+from course_utils.data.groups import Group, shuffle_labels
 from course_utils.errors import InputError
-from course_utils.reranker import Reranker
-from course_utils.training import (
-    MovingAverage,
-    Source,
-    TrainingError,
-    adapt,
-    load_tensors,
-    shuffle_labels,
-    trained_tensors,
-)
+from course_utils.evaluation.measure import evaluate
+from course_utils.model.reranker import Reranker
+from course_utils.training.adaptation import adapt
+from course_utils.training.batch import Source
+from course_utils.training.trainer import MovingAverage, TrainingError, load_tensors, trained_tensors
 
 
 def parameters(reranker):
@@ -47,7 +41,7 @@ def test_adapt_learns_and_leaves_the_frozen_part_alone(tiny):
 
 @pytest.mark.parametrize(("least", "steps"), [(24, 3), (25, 6)])
 def test_from_enough_queries_on_a_small_model_takes_larger_steps(tiny, monkeypatch, least, steps):
-    monkeypatch.setattr(training, "LARGER_STEPS_FROM", least)
+    monkeypatch.setattr(training.recipe, "LARGER_STEPS_FROM", least)
     every = make_groups(30)
     done = adapt(tiny, every[:24], every[24:], layers=1, epochs=1, quiet=True)
     assert len(done.batch_losses) == steps
@@ -56,7 +50,7 @@ def test_from_enough_queries_on_a_small_model_takes_larger_steps(tiny, monkeypat
 def test_the_default_rate_grows_with_the_step_up_to_eight_queries_and_a_large_model_keeps_its_own(tiny, monkeypatch):
     assert [training.default_learning_rate(tiny.model, n) for n in (1, 4, 8, 32)] == [2e-3, 2e-3, 4e-3, 4e-3]
     assert [training.default_learning_rate(tiny.model, n, "all") for n in (4, 8)] == [5e-4, 1e-3]
-    monkeypatch.setattr(training, "is_large", lambda model: True)
+    monkeypatch.setattr(training.recipe, "is_large", lambda model: True)
     assert training.default_learning_rate(tiny.model, 8) == 2e-5
     assert training.default_learning_rate(tiny.model, 8, "all") == 2e-5
     assert training.default_batch(tiny.model, 10_000) == 4
@@ -185,9 +179,9 @@ import torch
 torch.set_num_threads(1)
 from conftest import make_groups, tiny_model
 from transformers import AutoTokenizer
-from course_utils.hub import BUNDLED
-from course_utils.reranker import Reranker
-from course_utils.training import adapt
+from course_utils.model.hub import BUNDLED
+from course_utils.model.reranker import Reranker
+from course_utils.training.adaptation import adapt
 tokenizer = AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True)
 reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
 done = adapt(reranker, make_groups(24), layers=2, epochs=4, negatives=1, learning_rate=3e-3, seed=3, work_dir=sys.argv[1], quiet=True)

@@ -14,12 +14,13 @@ import pytest
 import torch
 from conftest import ROOT, make_groups, tiny_model
 
-from course_utils import trunk as trunk_module
 from course_utils.errors import InputError
-from course_utils.prompt import EncodedGroups
-from course_utils.reranker import Reranker
-from course_utils.training import Source, adapt
-from course_utils.trunk import (
+from course_utils.model.prompt import EncodedGroups
+from course_utils.model.reranker import Reranker
+from course_utils.training import trunk as trunk_module
+from course_utils.training.adaptation import adapt
+from course_utils.training.batch import Source
+from course_utils.training.trunk import (
     Trunk,
     build_trunk,
     data_fingerprint,
@@ -33,7 +34,7 @@ from course_utils.trunk import (
 
 
 def encode(reranker, groups):
-    return reranker.encode([(g.query, g.documents) for g in groups])
+    return reranker.encode(groups)
 
 
 def all_states(trunk):
@@ -77,12 +78,12 @@ import torch
 torch.set_num_threads(1)
 from conftest import make_groups, tiny_model
 from transformers import AutoTokenizer
-from course_utils import trunk
-from course_utils.hub import BUNDLED
-from course_utils.reranker import Reranker
+from course_utils.training import trunk
+from course_utils.model.hub import BUNDLED
+from course_utils.model.reranker import Reranker
 tokenizer = AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True)
 reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
-encoded = reranker.encode([(g.query, g.documents) for g in make_groups()])
+encoded = reranker.encode(make_groups())
 trunk.SAVE_SECONDS, compute, calls = 0, trunk._compute, []
 def counted(*arguments):
     compute(*arguments)

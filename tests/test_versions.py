@@ -13,10 +13,10 @@ import torch
 from trades import FAST, small_reranker, stage, trade
 
 from course_utils.errors import InputError
-from course_utils.freezing import freeze_all_but_last
-from course_utils.gate import update
-from course_utils.training import TENSORS, trained_tensors
-from course_utils.versions import RECORD, begin, current_version, load_version, publish, rollback, version_table
+from course_utils.training.freezing import freeze_all_but_last
+from course_utils.training.trainer import TENSORS, trained_tensors
+from course_utils.updates.gate import update
+from course_utils.updates.versions import RECORD, begin, current_version, load_version, publish, rollback, version_table
 
 ROOT = Path(__file__).parent.parent
 needs_sigkill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
@@ -89,7 +89,7 @@ def test_only_trained_tensors_are_kept(folder, small):
 def test_another_base_is_refused_and_left_unchanged(folder, tokenizer):
     from conftest import tiny_model
 
-    from course_utils.reranker import Reranker
+    from course_utils.model.reranker import Reranker
 
     other = Reranker(tiny_model(tokenizer, layers=2, seed=1), tokenizer, name="other")
     with pytest.raises(InputError, match="another base than other"):
@@ -135,10 +135,10 @@ KILLER = textwrap.dedent("""
     import torch
     torch.set_num_threads(1)
     from transformers import AutoTokenizer
-    from course_utils import versions
-    from course_utils.hub import BUNDLED
+    from course_utils.updates import versions
+    from course_utils.model.hub import BUNDLED
     from trades import small_reranker
-    from course_utils.freezing import freeze_all_but_last
+    from course_utils.training.freezing import freeze_all_but_last
 
     small = small_reranker(AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True))
     freeze_all_but_last(small.model, 1)
@@ -201,8 +201,8 @@ def test_a_kill_before_any_file_operation_leaves_a_whole_version_in_use(tmp_path
 UPDATE = textwrap.dedent("""
     import sys
     from transformers import AutoTokenizer
-    from course_utils.gate import update
-    from course_utils.hub import BUNDLED
+    from course_utils.updates.gate import update
+    from course_utils.model.hub import BUNDLED
     from trades import FAST, small_reranker, stage, trade
 
     small = small_reranker(AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True))

@@ -7,11 +7,12 @@ from xml.etree import ElementTree
 import pytest
 from conftest import make_groups, tiny_model
 
-from course_utils import cost, widgets
-from course_utils.delta import make_delta
+from course_utils.data.grid import load_domain
+from course_utils.domains.delta import make_delta
 from course_utils.errors import InputError
-from course_utils.grid import load_domain
-from course_utils.reranker import Ranked, Reranker
+from course_utils.model.reranker import Ranked, Reranker
+from course_utils.show import widgets
+from course_utils.training import cost
 
 DOCUMENTS = ["a page about fever", "a page about rent", "a page about salt"]
 EXAMPLES = {

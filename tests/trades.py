@@ -5,9 +5,9 @@ import random
 import torch
 from conftest import WORDS, tiny_model
 
-from course_utils.continual import Stage
-from course_utils.data import Group
-from course_utils.reranker import Reranker
+from course_utils.data.groups import Group
+from course_utils.model.reranker import Reranker
+from course_utils.updates.stream import Stage
 
 torch.set_num_threads(1)  # several threads only wait for each other on models of this size
 

@@ -6,8 +6,8 @@ import random
 import numpy as np
 
 from course_utils.checks import need, ok
-from course_utils.data import leaks
-from course_utils.reranker import sigmoid
+from course_utils.data.groups import leaks
+from course_utils.model.reranker import sigmoid
 
 
 def check_ranking(documents, right, ranking):

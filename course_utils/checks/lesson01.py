@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from course_utils import prompt
 from course_utils.checks import NotYet, need, ok
-from course_utils.negatives import Bm25
-from course_utils.reranker import Ranked, sigmoid
+from course_utils.data.negatives import Bm25
+from course_utils.model import prompt
+from course_utils.model.reranker import Ranked, sigmoid
 
 LIBRARY = (
     "Rinse the rice and boil it in water.",

@@ -4,11 +4,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from course_utils import prompt
 from course_utils.checks import need, ok
-from course_utils.data import Group, read_pairs
+from course_utils.data.groups import Group
+from course_utils.data.negatives import mine
+from course_utils.data.read import read_pairs
 from course_utils.errors import InputError
-from course_utils.negatives import mine
+from course_utils.model import prompt
 
 ROWS = [
     {"query": "糖尿病症状", "document": " 多饮、多尿、体重下降。 ", "relevance": "yes"},
@@ -115,7 +116,7 @@ def check_max_length(smallest, tokenizer):
         "A joint hurts at night and the skin is red. " * n for n in range(2, 12)
     ]
     groups = [Group("what is gout 痛风", tuple(texts), (1,) + (0,) * (len(texts) - 1))]
-    pairs = [(g.query, list(g.documents)) for g in groups]
+    pairs = groups
 
     def cut(length):
         try:

@@ -4,7 +4,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from course_utils.checks import NotYet, need, ok
-from course_utils.freezing import decoder_layers, freeze_all_but_last
+from course_utils.training.freezing import decoder_layers, freeze_all_but_last
 
 
 def small_model(layers, seed=0):

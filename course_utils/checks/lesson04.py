@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from course_utils.checks import need, ok
-from course_utils.data import Group
+from course_utils.data.groups import Group
 
 
 def check_listwise(listwise):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from course_utils import metrics
-from course_utils.calibration import reliability
 from course_utils.checks import need, ok
-from course_utils.compare import paired_bootstrap
+from course_utils.evaluation import metrics
+from course_utils.evaluation.calibration import reliability
+from course_utils.evaluation.measure import paired_bootstrap
 
 
 def number(answer, what):

@@ -1,0 +1,168 @@
+"""Run every lesson, leave executed copies, and write one page with a measured before/after table."""
+
+import html
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from course_utils.files import ROOT, write_json
+from course_utils.profile import PROFILES
+
+LESSONS = ROOT / "notebooks"
+
+
+def run_course(profile=None, out="build"):
+    """Execute all lessons, measure the table, write ``out``/index.html; return an exit code.
+
+    On the small profiles two lessons run at a time, each with half of the cores.
+
+    Args:
+        profile: smoke, laptop or full; default: COURSE_PROFILE, else smoke.
+        out: folder for executed copies, pages and results.
+    """
+    started = time.time()
+    profile = profile or os.environ.get("COURSE_PROFILE") or "smoke"
+    out = Path(out)
+    lessons = sorted(LESSONS.glob("[0-9]*.ipynb"))
+    # The small model gains little from a second core; the full one needs all of them, and the memory.
+    workers = 1 if profile == "full" else min(2, os.cpu_count() or 1)
+    environment = {**os.environ, "COURSE_PROFILE": profile, "MPLBACKEND": "agg"}
+    if workers > 1:
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
+    print(
+        f"{len(lessons)} lessons in the {profile} profile, {workers} at a time; "
+        f"executed copies go to {out / 'lessons'}",
+        flush=True,
+    )
+    ran = []
+    with ThreadPoolExecutor(workers) as pool:
+        for path, (seconds, error) in zip(
+            lessons, pool.map(lambda p: run_lesson(p, out / "lessons", environment), lessons), strict=True
+        ):
+            print(f"  {path.name:32s} {seconds:6.0f} s{'  FAILED: ' + error if error else ''}", flush=True)
+            ran.append((path, seconds, error))
+        print("measuring before and after, on the bundled model and the course's test topics", flush=True)
+        rows = measure(out, profile, pool, environment)
+    write_page(out, profile, ran, rows)
+    print("\n" + table(rows))
+    print(f"\n{time.time() - started:.0f} s in all. The page: {out / 'index.html'}")
+    print("How to go on: `make lab` opens JupyterLab on the lessons (or: python scripts/run.py lab).")
+    failed = [path.name for path, _, error in ran if error]
+    if failed:
+        print(f"FAILED: {', '.join(failed)}")
+        return 1
+    return 0
+
+
+def run_lesson(path, folder, environment):
+    """Execute one notebook, write it and an HTML page to ``folder``; return (seconds, error or "")."""
+    import nbclient
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
+        store_widget_state=False,  # a page has no kernel: it shows the still copy of a panel
+        extra_arguments=["--IPKernelApp.log_level=40"],  # no warning that a local kernel talks without encryption
+    )  # fmt: skip
+    started, error = time.time(), ""
+    try:
+        client.execute(env=environment)
+    except nbclient.exceptions.CellExecutionError as problem:
+        error = f"{problem.ename}: {problem.evalue}".splitlines()[0][:200]
+    nbformat.write(notebook, folder / path.name)
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    (folder / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
+    return time.time() - started, error
+
+
+def measure(out, profile, pool, environment):
+    """Adapt the bundled model to each trade and language through the command line; return the written results."""
+    from course_utils.data.grid import LANGUAGES
+
+    trades = [(domain, language) for domain in ("medical", "legal", "financial") for language in LANGUAGES]
+    queries = PROFILES[profile].queries if profile != "smoke" else 200
+    rows = []
+    for row in pool.map(lambda t: measure_trade(*t, Path(out) / "measured", queries, environment), trades):
+        rows.append(row)
+        print("  " + row_text(*row), flush=True)
+    return rows
+
+
+def measure_trade(domain, language, folder, queries, environment):
+    """Run ``adapt`` on one trade in a process of its own; return (name, what it wrote)."""
+    from course_utils.data.grid import load_domain
+
+    name = f"{domain}-{language}"
+    parts = {split: load_domain(domain, language, split) for split in ("train", "dev", "test")}
+    parts["general"] = load_domain("general", language, "test")
+    command = [sys.executable, "-m", "course_utils", "adapt", "--model", "nano"]
+    for part, groups in parts.items():
+        path = folder / f"{name}-{part}.json"
+        pairs = [
+            {"query": g.query, "document": d, "relevance": r}
+            for g in groups
+            for d, r in zip(g.documents, g.relevance, strict=True)
+        ]
+        write_json(path, pairs)
+        command += [f"--{part}", path]
+    command += [
+        "--max-queries", queries, "--out", folder / name, "--json", folder / f"{name}.json",
+    ]  # fmt: skip
+    run = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, env=environment)
+    if run.returncode:
+        raise RuntimeError(f"adapt failed on {name}: {run.stderr.strip().splitlines()[-1]}")
+    return name, json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def row_text(name, r):
+    """Return one line of the table."""
+    return (
+        f"{name:14s}  {r['before']['ndcg@10']:.3f} -> {r['after']['ndcg@10']:.3f}   "
+        f"{r['delta_ndcg@10']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]   "
+        f"general {r['general_before']['ndcg@10']:.3f} -> {r['general_after']['ndcg@10']:.3f}   {r['seconds']:.0f} s"
+    )
+
+
+def table(rows):
+    """Return the before/after table as text."""
+    head = f"{'nDCG@10':14s}  before -> after   difference [95 % interval]   general test        time"
+    return "\n".join([head, *(row_text(*row) for row in rows)])
+
+
+def write_page(out, profile, lessons, rows):
+    """Write ``out``/index.html: the table and links to the executed lessons."""
+    cells = "".join(
+        f"<tr><th scope='row'>{html.escape(name)}</th><td>{r['before']['ndcg@10']:.3f}</td><td>{r['after']['ndcg@10']:.3f}</td>"
+        f"<td>{r['delta_ndcg@10']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]</td>"
+        f"<td>{r['general_before']['ndcg@10']:.3f}</td><td>{r['general_after']['ndcg@10']:.3f}</td>"
+        f"<td>{r['train_queries']}</td><td>{r['test_queries']}</td><td>{r['seconds']:.0f}</td></tr>"
+        for name, r in rows
+    )
+    links = "".join(
+        f"<li><a href='lessons/{p.stem}.html'>{html.escape(p.stem.replace('_', ' '))}</a> ({s:.0f} s)</li>"
+        for p, s, _ in lessons
+    )
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Teach a reranker a new trade: measured</title>
+<style>body{{font:18px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#111}}
+table{{border-collapse:collapse}}td,th{{border:1px solid #999;padding:.3rem .7rem;text-align:right}}th{{text-align:left}}</style>
+</head><body><h1>Teach a reranker a new trade: measured</h1>
+<p>nDCG@10 of the bundled model before and after training its last three layers, on test topics that it never saw. The
+interval is a 95 % paired bootstrap over queries. "General" is the general test of the same language: what was forgotten?
+Profile {html.escape(profile)}; lists of up to 11 candidates.</p>
+<table><tr><th>data</th><th>before</th><th>after</th><th>difference</th><th>general before</th><th>general after</th>
+<th>training queries</th><th>test queries</th><th>seconds</th></tr>{cells}</table>
+<h2>The lessons, executed</h2><ul>{links}</ul></body></html>
+"""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / ".index.html.part"
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(out / "index.html")

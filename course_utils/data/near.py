@@ -1,0 +1,103 @@
+"""Near-duplicates, exactly and quickly: texts that share most of their neighbouring words; and leaks found that way."""
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from math import ceil
+
+from course_utils.text import CJK, normalise
+
+# Passages count as near-duplicates from 0.5 on three neighbouring words: about one word in nine changed. Queries are
+# short and their frames repeat ("what are the symptoms of ..."), so they do from 0.8 on two.
+DOCUMENTS = {"threshold": 0.5, "width": 3}
+QUERIES = {"threshold": 0.8, "width": 2}
+
+
+def shingles(text, width=3):
+    """Return the set of hashes of all runs of ``width`` words (in Chinese: characters) of the normalised text."""
+    units = re.findall(rf"[{CJK}]|[^\s{CJK}]+", normalise(text))
+    return {hash(tuple(units[i : i + width])) for i in range(max(1, len(units) - width + 1))}
+
+
+def near_index(texts, threshold=0.5, width=3):
+    """Return a function that finds, for a text, all of ``texts`` with a Jaccard similarity of at least ``threshold``.
+
+    Two sets that alike share at least one of their rarest shingles; only those are indexed and looked up, and still
+    nothing is missed. Source: Bayardo, Ma and Srikant, "Scaling up all pairs similarity search", WWW 2007.
+
+    Args:
+        texts: list of str.
+        threshold: shingles in both texts / shingles in either, above 0 and at most 1.
+        width: words (Chinese: characters) a shingle.
+
+    Returns:
+        ``find(text)``, which returns a list of (index into ``texts``, similarity).
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold {threshold} is not above 0 and at most 1")
+    sets = [shingles(t, width) for t in texts]
+    frequency = Counter(h for own in sets for h in own)
+    places = defaultdict(list)
+
+    def rarest(own):
+        order = sorted(own, key=lambda h: (frequency[h], h))
+        return order[: len(own) - ceil(threshold * len(own) - 1e-9) + 1]
+
+    for i, own in enumerate(sets):
+        for h in rarest(own):
+            places[h].append(i)
+
+    def find(text):
+        own, found = shingles(text, width), []
+        for i in sorted({i for h in rarest(own) for i in places.get(h, ())}):
+            shared = len(own & sets[i])
+            similarity = shared / (len(own) + len(sets[i]) - shared)
+            if similarity >= threshold:
+                found.append((i, similarity))
+        return found
+
+    return find
+
+
+def near_duplicates(left, right, threshold=0.5, width=3):
+    """Return (text of ``left``, text of ``right``, similarity) of all near-duplicates; arguments as in near_index."""
+    right = list(right)
+    find = near_index(right, threshold, width)
+    return [(text, right[j], similarity) for text in left for j, similarity in find(text)]
+
+
+@dataclass
+class Leakage:
+    """What training data share with test data: lists of (text in train, text in test, similarity).
+
+    Attributes:
+        queries: the same query, up to case, punctuation and spaces.
+        documents: the same relevant document.
+        near_queries: nearly the same query.
+        near_documents: nearly the same relevant document.
+    """
+
+    queries: list = field(default_factory=list)
+    documents: list = field(default_factory=list)
+    near_queries: list = field(default_factory=list)
+    near_documents: list = field(default_factory=list)
+
+    def __bool__(self):
+        return bool(self.queries or self.documents or self.near_queries or self.near_documents)
+
+
+def leakage(train, test):
+    """Return the Leakage between two lists of Group: queries and relevant documents, exact and near-duplicate.
+
+    ``data.check_no_leak`` is the quick, exact check; this one also finds texts with a few words changed.
+    """
+    found = Leakage()
+    sides = [
+        (dict.fromkeys(g.query for g in part), dict.fromkeys(d for g in part for d in g.positives))
+        for part in (train, test)
+    ]
+    for kind, left, right, settings in zip(("queries", "documents"), *sides, (QUERIES, DOCUMENTS), strict=True):
+        for text, other, similarity in near_duplicates(left, right, **settings):
+            same = normalise(text) == normalise(other)
+            getattr(found, kind if same else f"near_{kind}").append((text, other, similarity))
+    return found

@@ -1,0 +1,105 @@
+"""Where negatives come from: BM25, the reranker itself with a margin, chance."""
+
+import random
+import re
+import unicodedata
+
+import bm25s
+import numpy as np
+
+from course_utils.data.groups import Group
+from course_utils.errors import InputError
+from course_utils.text import CJK, normalise
+
+
+def bm25_tokens(text):
+    """Return lower-case words; Chinese text as pairs of neighbouring characters, since it has no spaces."""
+    tokens = []
+    text = unicodedata.normalize("NFKC", text).casefold()
+    for run in re.findall(rf"[{CJK}]+|[^\W{CJK}_]+", text):
+        if re.match(rf"[{CJK}]", run) and len(run) > 1:
+            tokens += [run[i : i + 2] for i in range(len(run) - 1)]
+        else:
+            tokens.append(run)
+    return tokens
+
+
+class Bm25:
+    """BM25 over a list of texts (``bm25s``, k1 = 1.5, b = 0.75)."""
+
+    def __init__(self, texts):
+        self.texts = list(dict.fromkeys(texts))
+        if not self.texts:
+            raise InputError("BM25 was given no texts to search in; give at least one passage.")
+        self.place = {t: i for i, t in enumerate(self.texts)}
+        self.index = bm25s.BM25(k1=1.5, b=0.75)
+        # bm25s cannot index a corpus without a single token.
+        self.index.index([bm25_tokens(t) or ["\u0000"] for t in self.texts], show_progress=False)
+
+    def scores(self, query):
+        """Return one score per text."""
+        tokens = [t for t in bm25_tokens(query) if t in self.index.vocab_dict]
+        return self.index.get_scores(tokens) if tokens else np.zeros(len(self.texts), dtype=np.float32)
+
+    def top(self, query, k):
+        """Return the ``k`` best texts that share a word with the query, best first."""
+        scores = self.scores(query)
+        order = np.argsort(-scores, kind="stable")[:k]
+        return [self.texts[i] for i in order if scores[i] > 0]
+
+
+def bm25_scores(groups):
+    """Return BM25 scores of each Group's candidates as score arrays, as a baseline; the index holds all candidates."""
+    index = Bm25(d for g in groups for d in g.documents)
+    return [index.scores(g.query)[[index.place[d] for d in g.documents]] for g in groups]
+
+
+def random_scores(groups, seed=0):
+    """Return random scores for each Group's candidates, as a floor."""
+    random_ = np.random.default_rng(seed)
+    return [random_.random(len(g.documents)) for g in groups]
+
+
+def mine(groups, texts, hard=5, random_negatives=2, skip=0, reranker=None, margin=0.95, depth=50, seed=0):
+    """Add negatives from ``texts`` to groups: the best BM25 matches that are not marked relevant, and some at random.
+
+    Harder negatives teach more but are more often false negatives: right answers that nobody marked. ``skip`` leaves
+    out the top ranks, where most of them sit; a reranker drops candidates that it likes nearly as much as the marked
+    answer. Random negatives are easy; a few of them keep the level of the scores. Seven or eight negatives a positive
+    is the usual advice; the order they were mined in is not kept.
+
+    Args:
+        groups: list of Group; their own documents stay.
+        texts: passages to draw from; for training groups take those of the training part alone.
+        hard: BM25 negatives a query.
+        random_negatives: random negatives a query.
+        skip: BM25 ranks to leave out.
+        reranker: a Reranker to filter likely false negatives with; None keeps all.
+        margin: drop a candidate whose probability is above margin x that of the best marked answer. Source: the
+            positive-aware filter of NV-Retriever, arXiv 2407.15831.
+        depth: BM25 ranks to look at.
+        seed: for the random negatives and the order.
+
+    Returns:
+        (list of Group, number of candidates dropped by the margin).
+    """
+    from course_utils.model.reranker import sigmoid
+
+    index, dropped, out = Bm25(texts), 0, []
+    for i, g in enumerate(groups):
+        random_ = random.Random(f"{seed}-{i}-{g.query}")
+        known = {normalise(d) for d in g.documents}
+        found = [t for t in index.top(g.query, depth)[skip:] if normalise(t) not in known]
+        if reranker is not None and found and g.positives:
+            positives, others = (sigmoid(s) for s in reranker.score_groups([(g.query, g.positives), (g.query, found)]))
+            keep = [t for t, p in zip(found, others, strict=True) if p <= margin * positives.max()]
+            dropped += len(found) - len(keep)
+            found = keep
+        found = found[:hard]
+        known |= {normalise(t) for t in found}
+        pool = random_.sample(index.texts, min(len(index.texts), random_negatives + len(known)))
+        found += [t for t in pool if normalise(t) not in known][:random_negatives]
+        documents = [*zip(g.documents, g.relevance, strict=True), *((t, 0) for t in found)]
+        random_.shuffle(documents)
+        out.append(Group(g.query, tuple(d for d, _ in documents), tuple(r for _, r in documents), g.topic))
+    return out, dropped

@@ -1,0 +1,43 @@
+"""Many specialists on one base (lesson 06): deltas, LoRA adapters, switching, merging, routing.
+
+Begin with ``adapt_layers(reranker, train)``.
+"""
+
+from course_utils.domains.delta import (
+    Delta,
+    attach,
+    attached,
+    detach,
+    groups_fingerprint,
+    load_delta,
+    save_delta,
+    swapped,
+    weights_fingerprint,
+)
+from course_utils.domains.merging import Matrix, average, cross_matrix, score_sets, sweep
+from course_utils.domains.routing import route_report, train_router
+from course_utils.domains.serve import Domains, storage_bytes
+from course_utils.domains.train import adapt_layers, adapt_lora
+
+__all__ = [
+    "Delta",
+    "Domains",
+    "Matrix",
+    "adapt_layers",
+    "adapt_lora",
+    "attach",
+    "attached",
+    "average",
+    "cross_matrix",
+    "detach",
+    "groups_fingerprint",
+    "load_delta",
+    "route_report",
+    "save_delta",
+    "score_sets",
+    "storage_bytes",
+    "swapped",
+    "sweep",
+    "train_router",
+    "weights_fingerprint",
+]

@@ -1,0 +1,231 @@
+"""Mix weights instead of training again: part of the way to a domain, the mean of several seeds, domains added up.
+
+All of it is one formula, base + sum of w_i (adapted_i - base), with weights that are chosen on dev and reported on test.
+"""
+
+from dataclasses import dataclass
+
+from course_utils.domains.delta import Delta, base_fingerprint, base_value, check_fits, full_tensors, swapped
+from course_utils.errors import InputError
+from course_utils.evaluation.measure import evaluate
+
+SCALES = tuple(i / 10 for i in range(11))
+
+
+@dataclass
+class Matrix:
+    """Numbers with names, printed as a Markdown table.
+
+    Attributes:
+        rows: name of each row.
+        columns: name of each column.
+        values: one list a row, one number (or None) a column.
+        corner: what the rows are, for example "trained on".
+    """
+
+    rows: list
+    columns: list
+    values: list
+    corner: str = ""
+
+    def __getitem__(self, key):
+        row, column = key
+        return self.values[self.rows.index(row)][self.columns.index(column)]
+
+    def __str__(self):
+        def cell(x):
+            return (
+                "" if x is None else f"{x:,}" if isinstance(x, int) else f"{x:.3f}" if isinstance(x, float) else str(x)
+            )
+
+        lines = [[self.corner, *self.columns], ["---", *("---:" for _ in self.columns)]]
+        lines += [[name, *map(cell, own)] for name, own in zip(self.rows, self.values, strict=True)]
+        return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+    def _repr_markdown_(self):
+        return str(self)
+
+
+def combine(reranker, deltas, weights, name=None, instruction=None):
+    """Return the Delta base + sum of w_i (adapted_i - base), computed in float64.
+
+    A tensor that a delta does not hold did not change there. LoRA deltas are merged first, so the result is of kind
+    "layers". Sources: task arithmetic, Ilharco et al., arXiv 2212.04089; for rerankers, arXiv 2505.00649.
+
+    Args:
+        reranker: the Reranker with the base weights; a delta that is attached to it does not count.
+        deltas: list of Delta, all made for this base.
+        weights: one number a delta.
+        name: of the result; default: a sum that can be read.
+        instruction: of the result; default: that of the deltas when they have the same, else the reranker's own.
+
+    Raises:
+        InputError: no delta, not one weight a delta, a weight that is not a finite number, or a delta of another base.
+    """
+    deltas, weights = list(deltas), [float(w) for w in weights]
+    if not deltas or len(deltas) != len(weights):
+        raise InputError(f"There are {len(deltas)} deltas and {len(weights)} weights; give one weight a delta.")
+    if not all(abs(w) < 1e3 for w in weights):
+        raise InputError(f"The weights are {weights}; choose numbers near 0 to 1.")
+    fingerprint = base_fingerprint(reranker)
+    for delta in deltas:
+        check_fits(reranker, delta, fingerprint)
+    return _combine(reranker, deltas, weights, name, instruction, fingerprint)
+
+
+def _combine(reranker, deltas, weights, name, instruction, fingerprint):
+    full = [full_tensors(reranker, d) for d in deltas]
+    tensors = {}
+    for n in dict.fromkeys(n for own in full for n in own):
+        held = [(w, own[n]) for w, own in zip(weights, full, strict=True) if n in own]
+        base = base_value(reranker, n)
+        # This order of terms gives exactly the base for weight 0 and exactly the delta for weight 1.
+        mixed = (1 - sum(w for w, _ in held)) * base.cpu().double() + sum(w * t.cpu().double() for w, t in held)
+        tensors[n] = mixed.to(base.dtype).to(base.device)
+    names = list(dict.fromkeys(d.name for d in deltas))
+    if name is None:
+        terms = " + ".join(f"{w:.3g} {d.name}" for w, d in zip(weights, deltas, strict=True))
+        name = names[0] if len(names) == 1 else terms
+    said = {d.instruction for d in deltas}
+    return Delta(
+        tensors,
+        name,
+        deltas[0].base,
+        fingerprint,
+        layers=sorted({i for d in deltas for i in d.layers}),
+        instruction=instruction or (said.pop() if len(said) == 1 else reranker.instruction),
+        data=" ".join(dict.fromkeys(d.data for d in deltas)),
+        figures={"weights": weights},
+    )
+
+
+def interpolate(reranker, delta, alpha):
+    """Return the Delta that is ``alpha`` of the way from the base (0) to the adapted weights (1).
+
+    Often most of the gain stays and most of the forgetting goes. Source: WiSE-FT, Wortsman et al., arXiv 2109.01903.
+    With alpha 1 a LoRA delta becomes a merged one.
+    """
+    return combine(reranker, [delta], [alpha])
+
+
+def average(reranker, deltas):
+    """Return the mean of several deltas of one domain, trained with several seeds; it scores at the cost of one.
+
+    Source: model soups, Wortsman et al., arXiv 2203.05482.
+    """
+    deltas = list(deltas)
+    return combine(reranker, deltas, [1 / max(1, len(deltas))] * len(deltas))
+
+
+def score_sets(reranker, test_sets, instructions=None, metric="ndcg@10"):
+    """Return the mean metric of each test set with the weights that are attached now.
+
+    Args:
+        reranker: the Reranker.
+        test_sets: name -> list of Group.
+        instructions: name of a test set -> the instruction it is scored under; default: the one in use.
+        metric: a key of ``metrics.RANKING``.
+    """
+    own, out = reranker.instruction, []
+    try:
+        for name, groups in test_sets.items():
+            reranker.instruction = (instructions or {}).get(name, own)
+            out.append(evaluate(reranker, groups).summary[metric])
+    finally:
+        reranker.instruction = own
+    return out
+
+
+def cross_matrix(reranker, deltas, test_sets, instructions=None, metric="ndcg@10"):
+    """Return the Matrix "trained on x tested on": the base in the first row, then every delta, on every test set.
+
+    Args:
+        reranker: the Reranker with the base weights.
+        deltas: list of Delta, or dict from row name to Delta.
+        test_sets: name -> list of Group.
+        instructions: name of a test set -> instruction, so that a column differs in the weights alone; default: the
+            base's own and each delta's own.
+        metric: a key of ``metrics.RANKING``.
+
+    Raises:
+        InputError: a delta made for another base; two deltas of one name in a list.
+    """
+    named = dict(deltas) if isinstance(deltas, dict) else {d.name: d for d in deltas}
+    if len(named) != len(deltas):
+        raise InputError("Two deltas have the same name; give a dict from row name to delta.")
+    fingerprint, values = base_fingerprint(reranker), []
+    for delta in named.values():
+        check_fits(reranker, delta, fingerprint)
+    for delta in (None, *named.values()):
+        with swapped(reranker, delta):
+            values.append(score_sets(reranker, test_sets, instructions, metric))
+    return Matrix(["base", *named], list(test_sets), values, "trained on")
+
+
+@dataclass
+class Sweep:
+    """Weights tried on dev, the choice, and what it is worth on test.
+
+    Attributes:
+        dev: Matrix, a row for each weight; its last column is the mean that decides.
+        test: Matrix with the rows base (weight 0), as trained (weight 1) and chosen; all under the same instruction.
+        best: the chosen weight.
+        delta: the Delta at that weight.
+    """
+
+    dev: Matrix
+    test: Matrix
+    best: float
+    delta: Delta
+
+    def __str__(self):
+        return f"{self.dev}\n\nchosen on dev: {self.best:g}\n\n{self.test}"
+
+    def _repr_markdown_(self):
+        return str(self)
+
+
+def sweep(reranker, deltas, dev, test, scales=SCALES, instructions=None, metric="ndcg@10"):
+    """Try one weight for all deltas on dev, take the best mean over its sets, report it on test.
+
+    With one delta this is the interpolation sweep. With several it is task arithmetic with one scaling coefficient, as
+    in arXiv 2212.04089. Put a general set beside the domain's own into ``dev``, else only the gain decides.
+
+    Args:
+        reranker: the Reranker with the base weights.
+        deltas: a Delta or a list of them.
+        dev: name -> list of Group, to choose on.
+        test: name -> list of Group, for the report; never looked at before the choice.
+        scales: weights to try. Of two equally good ones the first is taken.
+        instructions: as in ``cross_matrix``.
+        metric: a key of ``metrics.RANKING``.
+
+    Returns:
+        Sweep.
+    """
+    deltas, scales = [deltas] if isinstance(deltas, Delta) else list(deltas), [float(s) for s in scales]
+    if not scales or not dev or not test:
+        raise InputError("A sweep needs weights to try, dev sets to choose on and test sets to report on.")
+
+    first = combine(reranker, deltas, [scales[0]] * len(deltas))  # checks what is given
+
+    def mixed(scale):
+        return _combine(reranker, deltas, [scale] * len(deltas), None, None, first.base_fingerprint)
+
+    def measure(delta, sets):
+        with swapped(reranker, delta):
+            return score_sets(reranker, sets, instructions, metric)
+
+    rows = []
+    for scale in scales:
+        own = measure(mixed(scale), dev)
+        rows.append([*own, sum(own) / len(own)])
+    best = scales[max(range(len(scales)), key=lambda i: rows[i][-1])]
+    chosen = mixed(best)
+    reports = [measure(delta, test) for delta in (mixed(0.0), mixed(1.0), chosen)]
+    return Sweep(
+        Matrix([f"{s:g}" for s in scales], [*dev, "mean"], rows, "weight"),
+        Matrix(["base (0)", "as trained (1)", f"chosen ({best:g})"], list(test), reports, "on test"),
+        best,
+        chosen,
+    )

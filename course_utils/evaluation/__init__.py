@@ -1,0 +1,34 @@
+"""How a reranker is measured (lesson 05): ranking metrics, before against after with an interval, calibration.
+
+Begin with ``evaluate(reranker, test)``.
+"""
+
+from course_utils.evaluation import metrics
+from course_utils.evaluation.calibration import (
+    apply_threshold,
+    choose_threshold,
+    fit_temperature,
+    log_loss,
+    reliability,
+    without_answers,
+)
+from course_utils.evaluation.measure import compare, evaluate, evaluate_scores, paired_bootstrap
+from course_utils.evaluation.metrics import average_precision, mrr_at_k, ndcg_at_k, per_query
+
+__all__ = [
+    "apply_threshold",
+    "average_precision",
+    "choose_threshold",
+    "compare",
+    "evaluate",
+    "evaluate_scores",
+    "fit_temperature",
+    "log_loss",
+    "metrics",
+    "mrr_at_k",
+    "ndcg_at_k",
+    "paired_bootstrap",
+    "per_query",
+    "reliability",
+    "without_answers",
+]

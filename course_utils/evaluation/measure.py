@@ -1,0 +1,96 @@
+"""Before and after: evaluate a reranker, compare two evaluations of the same queries."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from course_utils.errors import InputError
+from course_utils.evaluation import metrics
+
+
+@dataclass
+class Evaluation:
+    """Scores and metrics of one reranker on one list of Group.
+
+    Attributes:
+        scores: one array of logits a query.
+        relevance: one tuple of labels a query.
+        summary: mean of each metric.
+    """
+
+    scores: list
+    relevance: list
+    summary: dict
+
+    def per_query(self, metric="ndcg@10"):
+        """Return one value of ``metric`` a query."""
+        return metrics.per_query(self.scores, self.relevance, metric)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean paired difference with its bootstrap interval.
+
+    Attributes:
+        mean: after minus before.
+        low: lower end of the interval.
+        high: upper end.
+        wins: queries that became better.
+        losses: queries that became worse.
+    """
+
+    mean: float
+    low: float
+    high: float
+    wins: int
+    losses: int
+
+    def __str__(self):
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.wins} better, {self.losses} worse"
+
+
+def evaluate_scores(scores, groups):
+    """Return the Evaluation of given score arrays, one per Group."""
+    relevance = [g.relevance for g in groups]
+    return Evaluation(list(scores), relevance, metrics.summary(scores, relevance))
+
+
+def evaluate(reranker, groups, progress=False):
+    """Score every candidate of every Group and return the Evaluation.
+
+    Raises:
+        InputError: when no group holds both a relevant and another document.
+    """
+    if not any(0 < sum(r > 0 for r in g.relevance) < len(g.relevance) for g in groups):
+        raise InputError("No query has both a relevant and a non-relevant document: there is nothing to rank.")
+    scores = reranker.score_groups(groups, progress=progress)
+    return evaluate_scores(scores, groups)
+
+
+def paired_bootstrap(before, after, rounds=10_000, level=0.95, seed=0):
+    """Return the Difference of two runs over the same queries, with a percentile bootstrap interval over queries.
+
+    Args:
+        before: one value a query.
+        after: one value a query, same order.
+        rounds: resamples.
+        level: coverage of the interval.
+        seed: for the resamples.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    """
+    before, after = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if before.shape != after.shape or before.ndim != 1 or not len(before):
+        raise ValueError(f"before {before.shape} and after {after.shape} must hold one value a query, the same queries")
+    gaps = after - before
+    random = np.random.default_rng(seed)
+    means = np.concatenate(
+        [gaps[random.integers(0, len(gaps), (100, len(gaps)))].mean(axis=1) for _ in range(max(1, rounds // 100))]
+    )
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Difference(float(gaps.mean()), float(low), float(high), int((gaps > 0).sum()), int((gaps < 0).sum()))
+
+
+def compare(before, after, metric="ndcg@10", seed=0):
+    """Return the Difference in ``metric`` between two Evaluations of the same groups."""
+    return paired_bootstrap(before.per_query(metric), after.per_query(metric), seed=seed)

@@ -1,0 +1,169 @@
+"""What the hardware at hand can do: device, dtype, memory, and several processes under ``accelerate launch``."""
+
+import ctypes
+import mmap
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+
+def pick_device():
+    """Return "cuda", "mps" or "cpu", the fastest that is here."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def has_fast_bf16(device=None):
+    """Return whether bf16 matrix products are fast on ``device`` (a T4 and most laptops say no)."""
+    device = device or pick_device()
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability()[0] >= 8
+    if device == "cpu":
+        return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+    return False
+
+
+def cpu_flags():
+    """Return the processor's feature flags that matter here, as far as the system tells them."""
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("flags"):
+                return set(line.split(":", 1)[1].split())
+    return set()
+
+
+def pick_dtype(device, parameters=None):
+    """Return the dtype for frozen weights: bf16 where it is fast, fp16 on an older GPU, else fp32.
+
+    Args:
+        device: "cuda", "mps" or "cpu".
+        parameters: size of the model; below 50 million everything stays fp32, which costs nothing there.
+    """
+    if parameters is not None and parameters < 50e6:
+        return torch.float32
+    if has_fast_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if device.startswith("cuda") else torch.float32
+
+
+def total_memory_mb():
+    """Return the machine's memory in MB, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def peak_memory_mb():
+    """Return the peak memory of this process so far in MB: the GPU's when one is used, else resident memory."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if platform.system() == "Darwin" else 2**10)
+
+
+def join(device="cpu"):
+    """Return (own number, number of processes), joining the others first where a launcher started several.
+
+    Args:
+        device: where the model is; CPUs talk over gloo, CUDA GPUs over NCCL.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not started():
+        from accelerate import PartialState
+
+        PartialState(cpu=torch.device(device).type == "cpu")
+    return (distributed.get_rank(), distributed.get_world_size()) if started() else (0, 1)
+
+
+def started():
+    """Return whether this process has joined others."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def wait():
+    """Wait until every process has come here."""
+    if started():
+        distributed.barrier()
+
+
+def total(tensor):
+    """Return the sum of ``tensor`` over all processes; each holds it afterwards."""
+    if started():
+        distributed.all_reduce(tensor)
+    return tensor
+
+
+def from_main(value):
+    """Return the main process's ``value`` in every process."""
+    if not started():
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+PAGE_OUT = 21  # MADV_PAGEOUT of madvise(2): changed pages are never lost
+
+
+def file_ranges():
+    """Return [(start, end)] of this process's memory that is mapped from files, in bytes; empty where unknown."""
+    ranges = []
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ranges
+    for line in lines:
+        span, _, _, _, inode, *_ = line.split(maxsplit=5)
+        if inode != "0":
+            ranges.append(tuple(int(x, 16) for x in span.split("-")))
+    return ranges
+
+
+def page_out(tensors):
+    """Take tensors that are mapped from a weights file out of memory; reading them brings them back from the file.
+
+    Tensors that live in plain memory, on a GPU or on a system other than Linux are left alone.
+
+    Args:
+        tensors: iterable of tensors.
+
+    Returns:
+        megabytes that the system was asked to take out.
+
+    Source: madvise(2), MADV_PAGEOUT (Linux 5.4).
+    """
+    if not sys.platform.startswith("linux"):
+        return 0.0
+    ranges, libc, done = file_ranges(), ctypes.CDLL(None), 0
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    for tensor in tensors:
+        if tensor.device.type != "cpu" or not tensor.numel():
+            continue
+        start, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+        if not any(a <= start and start + size <= b for a, b in ranges):
+            continue
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages inside the tensor
+        last = (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first and libc.madvise(first, last - first, PAGE_OUT) == 0:
+            done += last - first
+    return done / 2**20
+
+
+def trim():
+    """Return freed memory that the C library holds back to the system; does nothing where glibc is not in use."""
+    if sys.platform.startswith("linux"):
+        release = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if release:
+            release(0)

@@ -1,0 +1,157 @@
+"""Score a list of pairs that is longer than memory or patience: results are appended as they come, a stop loses nothing.
+
+Beside the results lies ``RESULTS.about.json``: which weights, instruction and length they were made with.
+"""
+
+import hashlib
+import json
+import time
+from itertools import groupby, islice
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from course_utils import machine
+from course_utils.data.read import check_row, iter_rows
+from course_utils.errors import InputError
+
+SECONDS = 10  # of work between two appends
+FIRST, MOST = 64, 8192  # pairs in the first and in the largest append
+
+
+def score_file(reranker, source, path, progress=True):
+    """Score pairs and write one JSON line each, ``{"score": logit, "pair": hash}``, in the order of the input.
+
+    Called again with the same arguments it goes on after the last whole line. Neighbouring pairs with the same query
+    share its computation. Under ``accelerate launch`` the processes share the work and the main one writes.
+
+    Args:
+        reranker: the Reranker.
+        source: an iterable of (query, document), or a file with query and document (see ``data.iter_rows``; of CSV,
+            TSV and Parquet, relevance is asked for, too). Texts of a file lose spaces at both ends, as in training.
+        path: the results; a .jsonl file.
+        progress: show a bar with the time left (no time left for a generator, whose length is not known).
+
+    Returns:
+        The number of pairs scored by this call.
+
+    Raises:
+        InputError: a bad pair, or results that belong to another model or to other pairs. Nothing is overwritten.
+    """
+    path = Path(path)
+    total = sum(1 for _ in read_pairs(source)) if isinstance(source, (str, Path)) else _length(source)
+    rank, _ = machine.join(reranker.device)
+    made_with = about(reranker)
+    if rank == 0:
+        _check_about(path, made_with)
+    machine.wait()
+    pairs = read_pairs(source)
+    done = _skip(path, pairs, cut=rank == 0)
+    machine.wait()  # nobody appends before all have read
+    bar = tqdm(total=total, initial=done, unit="pair", disable=not progress or rank > 0)
+    size, new = FIRST, 0
+    with path.open("a", encoding="utf-8", newline="\n") as out:
+        while chunk := list(islice(pairs, size)):
+            started = time.perf_counter()
+            groups = [(query, [d for _, d in rows]) for query, rows in groupby(chunk, key=lambda pair: pair[0])]
+            scores = [float(s) for own in reranker.score_groups(groups) for s in own]
+            if rank == 0:
+                lines = (json.dumps({"score": s, "pair": pair_hash(*p)}) for s, p in zip(scores, chunk, strict=True))
+                out.write("".join(line + "\n" for line in lines))
+                out.flush()
+            new += len(chunk)
+            bar.update(len(chunk))
+            rate = len(chunk) / (time.perf_counter() - started)
+            size = machine.from_main(min(MOST, 4 * size, max(16, round(rate * SECONDS))))
+    bar.close()
+    machine.wait()
+    return new
+
+
+def read_pairs(source):
+    """Yield (query, document) of a file or an iterable of pairs, one at a time.
+
+    Raises:
+        InputError: names the row that is not a pair of texts.
+    """
+    if isinstance(source, (str, Path)):
+        for where, row in iter_rows(source):
+            checked = check_row({**row, "relevance": 0} if isinstance(row, dict) else row)
+            if isinstance(checked, list):
+                raise InputError(f"{source}, {where}: {checked[0].text}.")
+            yield checked[:2]
+        return
+    for i, pair in enumerate(source, 1):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
+            raise InputError(f"Pair {i} is {str(pair)[:60]!r}; give (query, document), two texts.")
+        yield tuple(pair)
+
+
+def pair_hash(query, document):
+    """Return eight hexadecimal digits that stand for a pair."""
+    return hashlib.sha256(json.dumps([query, document]).encode()).hexdigest()[:8]
+
+
+def about(reranker):
+    """Return what scores depend on: a hash of the weights and their types, the instruction, the length of a prompt."""
+    digest = hashlib.sha256(str(reranker.model.config.to_dict()).encode())
+    for name, p in reranker.model.named_parameters():
+        digest.update(f"{name} {tuple(p.shape)} {p.dtype}".encode())
+        digest.update(p.detach().contiguous().view(torch.uint8).cpu().numpy().data)
+    return {
+        "weights": digest.hexdigest()[:16],
+        "instruction": reranker.instruction,
+        "max_length": reranker.max_length,
+    }
+
+
+def _length(source):
+    return len(source) if hasattr(source, "__len__") else None
+
+
+def _check_about(path, made_with):
+    # Write the note beside new results, or compare with the one beside those that are there.
+    note = path.with_name(path.name + ".about.json")
+    if path.exists() and path.stat().st_size:
+        try:
+            known = json.loads(note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise InputError(
+                f"{path} exists, but not {note.name} that tells how it was made; name another file."
+            ) from None
+        for key, value in made_with.items():
+            if known.get(key) != value:
+                raise InputError(
+                    f"{path} was made with another {key.replace('_', ' ')}; name another file or delete it."
+                )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = note.with_name(note.name + ".part")
+    temporary.write_text(json.dumps(made_with, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(note)
+
+
+def _skip(path, pairs, cut):
+    """Take from ``pairs`` those whose results are in ``path`` and return how many; cut off half a last line."""
+    done = whole = 0
+    if path.exists():
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                pair = next(pairs, None)
+                try:
+                    fits = pair is not None and json.loads(line)["pair"] == pair_hash(*pair)
+                except (ValueError, KeyError, TypeError):
+                    fits = False
+                if not fits:
+                    raise InputError(
+                        f"{path}, line {done + 1} does not belong to pair {done + 1} of this input; name another file."
+                    )
+                done, whole = done + 1, whole + len(line)
+    machine.wait()  # all have read before the file changes
+    if cut and path.exists() and path.stat().st_size > whole:
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    return done

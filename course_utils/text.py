@@ -1,0 +1,26 @@
+"""Text without differences that mean nothing: case, width, punctuation, spaces."""
+
+import re
+import unicodedata
+
+CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+
+
+class _Plain(dict):
+    # For str.translate: letters, marks and digits stay, all else becomes a space; each character is looked up once.
+    def __missing__(self, code):
+        self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else 32
+        return self[code]
+
+
+_PLAIN = _Plain()
+
+
+def normalise(text):
+    """Return text without case, punctuation, width and spacing differences, for comparison.
+
+    A space beside a Chinese character means nothing and goes too. Text of punctuation alone stays as it is.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = " ".join(folded.translate(_PLAIN).split())
+    return re.sub(rf"(?<=[{CJK}]) | (?=[{CJK}])", "", words) or folded.strip()

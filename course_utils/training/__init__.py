@@ -1,0 +1,49 @@
+"""How a reranker is adapted (lessons 03 and 04): what trains, the loss, cached states, the run, its cost.
+
+Begin with ``adapt(reranker, train)``.
+"""
+
+from course_utils.training.adaptation import Adaptation, adapt, hold_out, training_data
+from course_utils.training.batch import Source
+from course_utils.training.cost import forecast
+from course_utils.training.freezing import (
+    decoder_layers,
+    freeze_all_but_last,
+    gradient_report,
+    parameter_table,
+    unfreeze_all,
+)
+from course_utils.training.losses import LOSSES
+from course_utils.training.recipe import EMA_DECAY, NEGATIVES, default_batch, default_learning_rate, is_large
+from course_utils.training.sweeps import sweep
+from course_utils.training.trainer import TENSORS, GroupScorer, TrainingError, load_tensors, trained_tensors
+from course_utils.training.trunk import build_trunk, row_offsets, trunk_megabytes
+
+__all__ = [
+    "EMA_DECAY",
+    "LOSSES",
+    "NEGATIVES",
+    "TENSORS",
+    "Adaptation",
+    "GroupScorer",
+    "Source",
+    "TrainingError",
+    "adapt",
+    "build_trunk",
+    "decoder_layers",
+    "default_batch",
+    "default_learning_rate",
+    "forecast",
+    "freeze_all_but_last",
+    "gradient_report",
+    "hold_out",
+    "is_large",
+    "load_tensors",
+    "parameter_table",
+    "row_offsets",
+    "sweep",
+    "trained_tensors",
+    "training_data",
+    "trunk_megabytes",
+    "unfreeze_all",
+]

@@ -1,0 +1,201 @@
+"""Small experiments before a big one: try settings on a few queries, keep the better half, try those on more.
+
+Successive halving: Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
+arXiv 1502.07943. The budget here is the number of training queries. A choice made on few queries leans towards high rates
+and many epochs, since few queries mean few steps; the last rung should be as large as patience allows.
+"""
+
+import inspect
+import itertools
+import random
+from dataclasses import dataclass
+
+from course_utils.data.groups import check_no_leak, rankable, subset
+from course_utils.errors import InputError
+from course_utils.evaluation.measure import evaluate, paired_bootstrap
+from course_utils.training.adaptation import adapt
+from course_utils.training.recipe import EPOCHS, default_batch
+from course_utils.training.trainer import TrainingError
+
+ARGUMENTS = inspect.signature(adapt).parameters
+GRID = {"layers": [1, 3], "learning_rate": [5e-4, 1e-3, 2e-3], "epochs": [2, 4], "negatives": [3, 7]}
+
+
+@dataclass
+class Sweep:
+    """Results of a sweep.
+
+    Attributes:
+        rows: a dict for each run: settings, rung, queries, epochs, ndcg@10 and gain on dev (None when training failed),
+            best_epoch, seconds, note (why it failed).
+        best: settings of the best run of the last rung.
+        why: the choice in words.
+        start: dev nDCG@10 before training.
+        full: arguments of ``adapt`` for the full run.
+    """
+
+    rows: list
+    best: dict
+    why: str
+    start: float
+    full: dict
+
+    def __str__(self):
+        """Return a Markdown table, largest rung first, best first."""
+        names = list(self.rows[0]["settings"])
+        lines = [
+            f"| {' | '.join(names)} | queries | dev nDCG@10 | gain | best epoch | seconds |",
+            f"|{'---|' * (len(names) + 5)}",
+        ]
+        for r in sorted(self.rows, key=lambda r: (-r["rung"], -_value(r))):
+            chosen = r["settings"] == self.best and r["rung"] == max(row["rung"] for row in self.rows)
+            shown = [_short(r["settings"][name]) for name in names]
+            result = r["note"] if r["ndcg@10"] is None else f"{r['ndcg@10']:.3f}"
+            gain = "" if r["gain"] is None else f"{r['gain']:+.3f}"
+            epoch = "" if r["best_epoch"] is None else str(r["best_epoch"])
+            cells = [*shown, str(r["queries"]), result, gain, epoch, f"{r['seconds']:.1f}"]
+            lines.append("| " + " | ".join(f"**{c}**" if chosen and c else c for c in cells) + " |")
+        return "\n".join([*lines, "", self.why])
+
+    def _repr_markdown_(self):
+        return str(self)
+
+    def series(self):
+        """Return {settings in words: (queries, dev nDCG@10)}, a line for each setting, as ``plots.lines`` draws them."""
+        out = {}
+        for r in self.rows:
+            if r["ndcg@10"] is not None:
+                x, y = out.setdefault(words(r["settings"]), ([0], [self.start]))
+                x.append(r["queries"])
+                y.append(r["ndcg@10"])
+        return out
+
+
+def sweep(make_reranker, train, dev, grid=None, *, queries=240, rungs=3, keep=0.5, dev_queries=200, configurations=None,
+          seed=0, quiet=False, **options):  # fmt: skip
+    """Try all settings of a grid by successive halving and return the Sweep.
+
+    Every run starts from a fresh reranker. Runs of one rung train on the same queries; a smaller rung's queries are part of
+    a larger one's. Afterwards make one full run with ``full`` of the result: ``adapt(make_reranker(), train, dev, **full)``.
+
+    Args:
+        make_reranker: function without arguments that returns a fresh Reranker.
+        train: list of Group.
+        dev: list of Group, none of them in ``train``; keep the test set for the end.
+        grid: {setting: values}: layers, learning_rate, epochs, negatives or another argument of ``adapt``. Default: GRID.
+        queries: training queries of the last rung; each rung before it has ``keep`` as many.
+        rungs: number of rounds.
+        keep: share of the settings that go on to the next round.
+        dev_queries: dev queries that are scored.
+        configurations: try so many settings of the grid, drawn at random; default: all.
+        seed: for the choice of queries and settings, and for training.
+        quiet: print nothing.
+        options: further arguments of ``adapt``, the same for all runs.
+
+    Raises:
+        InputError: an empty grid or a setting that ``adapt`` does not have; queries or rungs too small; nothing trained.
+    """
+    settings = _settings(grid or GRID, configurations, seed)
+    if not 0 < keep < 1 or rungs < 1 or queries < 1:
+        raise InputError(
+            f"keep is {keep}, rungs {rungs} and queries {queries}; keep is between 0 and 1, the others from 1."
+        )
+    train, dev = rankable(train), subset(rankable(dev), dev_queries, seed)
+    check_no_leak(train, dev, ("train", "dev"))
+    order = random.Random(seed).sample(range(len(train)), len(train))
+    sizes = [round(min(queries, len(train)) * keep ** (rungs - 1 - i)) for i in range(rungs)]
+    if sizes[0] < 4:
+        raise InputError(
+            f"The first rung would have {sizes[0]} queries; give more queries, fewer rungs or a larger keep."
+        )
+    fresh = make_reranker()
+    options.setdefault(
+        "batch_queries", default_batch(fresh.model, len(train))
+    )  # the rate of a rung must suit the full run
+    before = evaluate(fresh, dev)
+    start, rows, last = before.summary["ndcg@10"], [], []
+    for rung, size in enumerate(sizes):
+        last = []
+        for own in settings:
+            row, values = _run(
+                make_reranker(), [train[i] for i in sorted(order[:size])], dev, own, {"seed": seed, **options}
+            )
+            gain = None if row["ndcg@10"] is None else row["ndcg@10"] - start
+            rows.append({**row, "rung": rung, "queries": size, "gain": gain})
+            last.append((rows[-1], values))
+            if not quiet:
+                result = row["note"] if gain is None else f"dev nDCG@10 {row['ndcg@10']:.3f} ({gain:+.3f})"
+                print(f"rung {rung + 1}/{rungs}, {size} queries, {words(own)}: {result}, {row['seconds']:.1f} s")
+        last = sorted((r for r in last if r[1] is not None), key=lambda r: -_value(r[0]))
+        if not last:
+            raise InputError(f"No setting could be trained. The last one said: {rows[-1]['note']}")
+        settings = [row["settings"] for row, _ in last[: max(1, round(len(last) * keep))]]
+    best = last[0][0]["settings"]
+    why = _why(last, before.per_query(), len(train), rows, sizes, rungs)
+    return Sweep(rows, best, why, start, {**options, **best})
+
+
+def words(settings):
+    """Return settings as a short text, for example "layers 3, learning rate 0.0005, epochs 4, 7 negatives"."""
+    return ", ".join(
+        f"{_short(v)} negatives" if k == "negatives" else f"{k.replace('_', ' ')} {_short(v)}"
+        for k, v in settings.items()
+    )
+
+
+def _settings(grid, configurations, seed):
+    known = {n for n, p in ARGUMENTS.items() if p.kind == p.KEYWORD_ONLY}
+    for name, values in grid.items():
+        if name not in known:
+            raise InputError(
+                f'The grid has a setting "{name}" that adapt does not know; it knows {", ".join(sorted(known))}.'
+            )
+        if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
+            raise InputError(f'The grid gives no list of values for "{name}".')
+    every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    if configurations is not None and configurations < len(every):
+        every = random.Random(seed).sample(every, configurations)
+    return every
+
+
+def _run(reranker, train, dev, settings, options):
+    epochs = settings.get("epochs", options.get("epochs", EPOCHS))
+    row = {"settings": settings, "epochs": epochs, "ndcg@10": None, "best_epoch": None, "seconds": 0.0, "note": ""}
+    try:
+        done = adapt(reranker, train, dev, quiet=True, **{**options, **settings})
+    except TrainingError as error:  # a rate that is too high is a result, too
+        return {**row, "note": str(error).split(".")[0]}, None
+    result = evaluate(reranker, dev)
+    row |= {"ndcg@10": result.summary["ndcg@10"], "best_epoch": done.best_epoch, "seconds": done.seconds}
+    return row, result.per_query()
+
+
+def _why(last, before, available, rows, sizes, rungs):
+    (best, values), size = last[0], sizes[-1]
+    gain = paired_bootstrap(before, values)
+    text = [
+        f"Chosen: {words(best['settings'])}. On {size} training queries it reaches dev nDCG@10 {best['ndcg@10']:.3f}, "
+        f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] against the start."
+    ]
+    if gain.low <= 0:
+        text.append("That gain may be chance: try more queries, or other settings, before a full run.")
+    if len(last) > 1:
+        second, others = last[1]
+        lead = paired_bootstrap(others, values)
+        clear = "more than chance on these dev queries, with this seed" if lead.low > 0 else "which may be chance"
+        text.append(f"It is {lead.mean:.3f} ahead of {words(second['settings'])} ({second['seconds']:.0f} s), {clear}.")
+    spent = sum(r["queries"] * r["epochs"] for r in rows)
+    whole = sum(available * r["epochs"] for r in rows if r["rung"] == 0)
+    text.append(
+        f"{len(rows)} runs in {rungs} rounds went over {spent:,} queries; the whole grid on all {available:,} would be "
+        f"{whole:,}. One full run takes about {best['seconds'] * available / size:.0f} s."
+    )
+    return " ".join(text)
+
+
+def _value(row):
+    return -1.0 if row["ndcg@10"] is None else row["ndcg@10"]
+
+
+def _short(value):
+    return f"{value:g}" if isinstance(value, float) else str(value)

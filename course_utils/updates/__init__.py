@@ -1,0 +1,35 @@
+"""New data without forgetting (lesson 07): streams, replay, the gate, versions and rollback.
+
+Begin with ``learn_stream``.
+"""
+
+from course_utils.updates.forgetting import (
+    Forgetting,
+    average_forgetting,
+    backward_transfer,
+    forward_transfer,
+    losses,
+    own_gain,
+)
+from course_utils.updates.gate import update
+from course_utils.updates.stream import STRATEGIES, Stage, choose_layers, l2_sp, learn_stream
+from course_utils.updates.versions import current_version, publish, rollback, version_table
+
+__all__ = [
+    "STRATEGIES",
+    "Forgetting",
+    "Stage",
+    "average_forgetting",
+    "backward_transfer",
+    "choose_layers",
+    "current_version",
+    "forward_transfer",
+    "l2_sp",
+    "learn_stream",
+    "losses",
+    "own_gain",
+    "publish",
+    "rollback",
+    "update",
+    "version_table",
+]

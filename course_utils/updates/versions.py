@@ -1,0 +1,183 @@
+"""Versions of an adapted reranker in a folder that a person can read; rolling back; surviving a kill.
+
+    versions/current                      one line: the name of the version in use
+    versions/v0001-20260102-030405/       trained.safetensors, version.json (figures, reason, where it came from)
+    versions/aside/v0002-20260103-.../    a version that was refused, with the reason
+
+A version is written under a temporary name, forced to disk and renamed; then ``current`` is replaced in one step. A kill
+at any moment leaves ``current`` naming a whole version. One process at a time may update a folder.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from course_utils.domains.delta import attached, weights_fingerprint
+from course_utils.errors import InputError
+from course_utils.files import force_to_disk, sha256
+from course_utils.model.checkpoint import read_json
+from course_utils.training.trainer import TENSORS, load_tensors, trained_tensors
+
+RECORD, CURRENT, ASIDE = "version.json", "current", "aside"
+
+NAME = r"v\d{4,}-\d{8}-\d{6}"
+
+
+def begin(folder, reranker):
+    """Return the name of the current version; in a new folder first write the reranker as it is as that version.
+
+    What a kill left half written is removed.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in (*folder.glob(".writing-*"), *folder.glob(".current-*")):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    if not (folder / CURRENT).exists():
+        publish(folder, reranker, {"accepted": True, "reason": "The start: nothing was learned yet.", "previous": None})
+    return current_version(folder)
+
+
+def current_version(folder):
+    """Return the name of the version in use; raise InputError when there is none."""
+    path = Path(folder) / CURRENT
+    if not path.is_file():
+        raise InputError(f"{folder} holds no versions: there is no file {path.name} in it.")
+    name = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not re.fullmatch(NAME, name) or not (Path(folder) / name / RECORD).is_file():
+        known = ", ".join(p.name for p in version_folders(folder) if p.parent.name != ASIDE) or "none"
+        raise InputError(f'{path} says "{name[:60]}", which is no version here; write one of these into it: {known}.')
+    return name
+
+
+def publish(folder, reranker, record):
+    """Write the trainable tensors of the reranker as a new version, in use if ``record`` says accepted; return its folder.
+
+    Args:
+        folder: the folder of versions.
+        reranker: a Reranker; parameters with requires_grad are the version.
+        record: accepted, reason and what else should stand in version.json.
+    """
+    folder, tensors = Path(folder), trained_tensors(reranker.model)
+    number = 1 + max((int(p.name[1:].split("-")[0]) for p in version_folders(folder)), default=-1)
+    made = datetime.now(UTC)
+    name = f"v{number:04d}-{made:%Y%m%d-%H%M%S}"
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    try:
+        save_file(tensors, temporary / TENSORS)
+        record = {
+            "version": name,
+            "made": made.isoformat(timespec="seconds"),
+            **record,
+            "base": frozen_fingerprint(reranker.model, tensors),
+            "instruction": reranker.instruction,
+            "sha256": sha256(temporary / TENSORS),
+            "tensors": sorted(tensors),
+        }
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        (temporary / RECORD).write_text(text, encoding="utf-8")
+        temporary.chmod(0o755)
+        for path in (temporary / TENSORS, temporary / RECORD, temporary):
+            force_to_disk(path)
+        place = folder / name if record["accepted"] else folder / ASIDE / name
+        place.parent.mkdir(exist_ok=True)
+        temporary.rename(place)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for path in {place.parent, folder}:
+        force_to_disk(path)
+    if record["accepted"]:
+        set_current(folder, name)
+    return place
+
+
+def set_current(folder, name):
+    """Make ``current`` name another version, in one step."""
+    temporary = Path(folder) / f".current-{os.getpid()}"
+    temporary.write_text(name + "\n", encoding="utf-8")
+    force_to_disk(temporary)
+    temporary.replace(Path(folder) / CURRENT)
+    force_to_disk(folder)
+
+
+def load_version(folder, reranker, name=None):
+    """Put a version, its instruction included, into the reranker and return its record.
+
+    Args:
+        folder: the folder of versions.
+        reranker: a Reranker on the same base.
+        name: the version; default: the current one. "aside/v0002-..." loads a refused one.
+
+    Raises:
+        InputError: no such version, a damaged one, another base. The reranker is unchanged then.
+    """
+    if attached(reranker) is not None:
+        raise InputError("A delta is attached to this reranker; detach it before a version is loaded.")
+    record, path = check_version(folder, name or current_version(folder))
+    tensors = load_file(path)
+    if frozen_fingerprint(reranker.model, tensors) != record.get("base"):
+        raise InputError(
+            f"{path} was made for another base than {reranker.name or 'this reranker'}; load that base first."
+        )
+    load_tensors(reranker.model, tensors)
+    reranker.instruction = record["instruction"]
+    return record
+
+
+def check_version(folder, name):
+    """Return (record, path of the tensors) of a version; raise InputError when it is missing or damaged."""
+    place = Path(folder) / str(name)
+    if not re.fullmatch(rf"({ASIDE}/)?{NAME}", str(name)) or not (place / RECORD).is_file():
+        raise InputError(f'{folder} has no version "{str(name)[:60]}".')
+    record, path = read_json(place / RECORD), place / TENSORS
+    if not path.is_file() or sha256(path) != record.get("sha256"):
+        raise InputError(f"{path} is damaged: its content is not what {RECORD} says. Use another version.")
+    return record, path
+
+
+def rollback(folder, reranker=None):
+    """Put the version before the current one in use again and return its name; ``reranker``, if given, gets it loaded.
+
+    Raises:
+        InputError: nothing comes before the current version, or what does is damaged; nothing is changed then.
+    """
+    now = current_version(folder)
+    previous = read_json(Path(folder) / now / RECORD).get("previous")
+    if not previous:
+        raise InputError(f"{now} is the first version in {folder}: there is nothing to go back to.")
+    check_version(folder, previous)
+    if reranker is not None:
+        load_version(folder, reranker, previous)
+    set_current(folder, previous)
+    return previous
+
+
+def version_folders(folder):
+    """Return the folders of all versions, the refused ones too, oldest first."""
+    found = [*Path(folder).glob("v*"), *(Path(folder) / ASIDE).glob("v*")]
+    return sorted((p for p in found if re.fullmatch(NAME, p.name)), key=lambda p: p.name)
+
+
+def version_table(folder):
+    """Return a Markdown table of all versions: name, whether it is in use, gain on its target, reason."""
+    now = current_version(folder)
+    lines = ["| version | state | learned | target | reason |", "|---|---|---|---|---|"]
+    for path in version_folders(folder):
+        r = read_json(path / RECORD)
+        state = "**in use**" if path.name == now else "aside" if path.parent.name == ASIDE else "kept"
+        gain = r.get("figures", {}).get("target")
+        shown = f"{gain['before']:.3f} to {gain['after']:.3f}" if gain else ""
+        lines.append(f"| {path.name} | {state} | {r.get('stage', '')} | {shown} | {r.get('reason', '')} |")
+    return "\n".join(lines)
+
+
+def frozen_fingerprint(model, names):
+    """Return a short hash of all parameters that are not in ``names``: a version fits only where these are the same."""
+    return weights_fingerprint(model, {name: torch.zeros(()) for name in names})
