@@ -73,6 +73,7 @@ def export_onnx(reranker, folder, int8=False):
                 weight_type=QuantType.QInt8,
                 per_channel=True,
                 op_types_to_quantize=["MatMul"],
+                reduce_range=True,  # 7 bits: the products of 8 overflow on processors without VNNI
                 use_external_data_format=big,
             )
         write_readme(reranker, temporary, "onnx", ONNX_README)
