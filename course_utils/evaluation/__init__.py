@@ -14,12 +14,14 @@ from course_utils.evaluation.calibration import (
 )
 from course_utils.evaluation.measure import compare, evaluate, evaluate_scores, paired_bootstrap
 from course_utils.evaluation.metrics import average_precision, mrr_at_k, ndcg_at_k, per_query
+from course_utils.evaluation.rules import document_alone
 
 __all__ = [
     "apply_threshold",
     "average_precision",
     "choose_threshold",
     "compare",
+    "document_alone",
     "evaluate",
     "evaluate_scores",
     "fit_temperature",
