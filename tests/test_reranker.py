@@ -134,6 +134,21 @@ def test_a_failed_save_leaves_the_old_model(tiny, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+def test_saving_over_a_file_of_the_user_is_refused(tiny, tmp_path):
+    tiny.save(tmp_path / "model")
+    (tmp_path / "model" / "thesis.docx").write_text("years of work")
+    with pytest.raises(InputError, match=r"thesis\.docx"):
+        tiny.save(tmp_path / "model")
+    assert (tmp_path / "model" / "thesis.docx").read_text() == "years of work"
+
+
+def test_a_saved_model_can_be_read_by_others(tiny, tmp_path):
+    tiny.save(tmp_path / "model")
+    (tmp_path / "plain").touch()
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "model").iterdir()}
+    assert set(modes.values()) == {(tmp_path / "plain").stat().st_mode}
+
+
 def test_a_classifier_folder_is_refused(tokenizer, tmp_path):
     from transformers import Qwen3ForSequenceClassification
 

@@ -5,8 +5,6 @@ A score is logit(yes) - logit(no) at the last token of the official prompt; the 
 
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -16,7 +14,7 @@ import torch
 from tqdm.auto import tqdm
 
 from course_utils.errors import InputError
-from course_utils.files import replace_folder
+from course_utils.files import whole_folder, write_json
 from course_utils.machine import pick_device, pick_dtype
 from course_utils.model import prompt
 from course_utils.model.batches import gather_scores, own_batches
@@ -225,21 +223,16 @@ class Reranker:
         return [Ranked(documents[i], float(scores[i]), float(sigmoid(scores[i])), int(i)) for i in order]
 
     def save(self, folder):
-        """Write model, tokenizer and settings to ``folder`` (safetensors); complete or not at all."""
-        folder = Path(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            self.model.save_pretrained(temporary)
-            self.tokenizer.save_pretrained(temporary)
-            settings = {"instruction": self.instruction, "max_length": self.max_length}
-            (temporary / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-            temporary.chmod(0o755)
-            replace_folder(temporary, folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        return folder
+        """Write model, tokenizer and settings to ``folder`` (safetensors); complete or not at all.
+
+        Raises:
+            InputError: when ``folder`` holds files that were not written here, or cannot be written.
+        """
+        with whole_folder(folder) as new:
+            self.model.save_pretrained(new)
+            self.tokenizer.save_pretrained(new)
+            write_json(new / SETTINGS_FILE, {"instruction": self.instruction, "max_length": self.max_length})
+        return Path(folder)
 
 
 def read_settings(folder):
