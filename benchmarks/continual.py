@@ -30,7 +30,7 @@ from course_utils.evaluation.calibration import (
     fit_temperature,
     log_loss,
     reliability,
-    without_answers,
+    take_answers_away,
 )
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
 from course_utils.model.prompt import DEFAULT_INSTRUCTION
@@ -169,8 +169,8 @@ def calibration_study(reranker, stages, tests):
         [f"{x:.2f}", f"{log_loss(test.scores, test.relevance, x):.4f}",
          f"{reliability(test.scores, test.relevance, x).error:.4f}"] for x in (1.0, t)
     ]  # fmt: skip
-    chosen = choose_threshold(*without_answers(dev.scores, dev.relevance))
-    seen = apply_threshold(*without_answers(test.scores, test.relevance, seed=1), chosen.value)
+    chosen = choose_threshold(*take_answers_away(dev.scores, dev.relevance))
+    seen = apply_threshold(*take_answers_away(test.scores, test.relevance, seed=1), chosen.value)
     return "\n\n".join([
         "### Calibration after the default strategy", "Temperature chosen on dev, measured on test, all stages together.",
         table(["temperature", "log loss", "expected calibration error"], rows),

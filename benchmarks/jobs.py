@@ -90,7 +90,9 @@ def apart(groups, count):
     from course_utils.data.groups import leaks
 
     dev = groups[-count:]
-    return [g for g in groups[:-count] if not any(leaks([g], dev))], dev
+    found = leaks(groups[:-count], dev, near=False)
+    queries, documents = ({text for text, _, _ in own} for own in (found.queries, found.documents))
+    return [g for g in groups[:-count] if g.query not in queries and not documents & {*g.positives}], dev
 
 
 def one_list(real, length, count):

@@ -13,7 +13,7 @@ from course_utils.evaluation.calibration import (
     fit_temperature,
     log_loss,
     reliability,
-    without_answers,
+    take_answers_away,
 )
 from course_utils.model.reranker import sigmoid
 
@@ -118,17 +118,17 @@ def test_no_threshold_does_better_than_the_chosen_one(rows, precision):
 
 
 def test_taking_answers_away_leaves_the_wrong_documents():
-    scores, labels = without_answers(SCORES, LABELS, share=1.0)
+    scores, labels = take_answers_away(SCORES, LABELS, share=1.0)
     assert [s.tolist() for s in scores] == [[1.0], [2.5], [1.5, 0.0]] and not any(r.any() for r in labels)
-    some, left = without_answers(*drawn(1.0, queries=20), share=0.5)
+    some, left = take_answers_away(*drawn(1.0, queries=20), share=0.5)
     assert sum(not r.any() for r in left) >= 10 and all(len(s) == len(r) > 0 for s, r in zip(some, left, strict=True))
-    whole, right = without_answers([np.array([1.0])], [np.array([1])], share=1.0)
+    whole, right = take_answers_away([np.array([1.0])], [np.array([1])], share=1.0)
     assert whole[0].tolist() == [1.0] and right[0].tolist() == [1]
 
 
-def test_queries_without_answers_raise_the_threshold():
+def test_queries_take_answers_away_raise_the_threshold():
     scores, labels = drawn(1.0)
-    mixed = without_answers(scores, labels)
+    mixed = take_answers_away(scores, labels)
     assert choose_threshold(*mixed, precision=0.8).value > choose_threshold(scores, labels, precision=0.8).value
 
 

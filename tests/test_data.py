@@ -249,7 +249,8 @@ def test_a_split_keeps_similar_queries_and_shared_answers_together():
         groups.append(Group(f"asked otherwise {i}", (f"Answer {i}b.", "z"), (1, 0)))
     for seed in range(5):
         train, test = data.split(groups, (0.5, 0.5), seed=seed)
-        assert data.leaks(train, test) == ([], [])
+        found = data.leaks(train, test)
+        assert (found.queries, found.documents) == ([], [])
         data.check_no_leak(train, test)
 
 
@@ -271,7 +272,11 @@ def test_leaks_are_found_whatever_the_punctuation():
         Group("what is GOUT", ("another", "b"), (1, 0)),
         Group("joints", ("a joint disease", "shared wrong"), (1, 0)),
     ]
-    assert data.leaks(train, test) == (["what is GOUT"], ["a joint disease"])
+    found = data.leaks(train, test)
+    assert ([t for _, t, _ in found.queries], [t for _, t, _ in found.documents]) == (
+        ["what is GOUT"],
+        ["a joint disease"],
+    )
     with pytest.raises(InputError, match=r'train and dev share 1 queries .*"what is GOUT".* and 1 relevant documents'):
         data.check_no_leak(train, test, ("train", "dev"))
     data.check_no_leak(train, [Group("joints", ("another", "shared wrong"), (1, 0))])
@@ -281,6 +286,40 @@ def test_answers_of_the_part_held_out_leave_the_training_lists():
     train = [Group("a", ("A", "c.", "x"), (1, 0, 0), "topic"), Group("b", ("B", "C"), (1, 0)), Group("d", ("D",), (1,))]
     held_out = [Group("c", ("C", "a!", "x"), (1, 0, 0))]
     assert data.without_answers(train, held_out) == [Group("a", ("A", "x"), (1, 0), "topic")]
+
+
+def test_right_answers_of_the_test_are_found_among_training_negatives():
+    text = "The nurse in charge signs the form before the patient leaves the ward on the day of discharge"
+    train = [Group("a", ("A", "the  answer\u00a0 one.", "x"), (1, 0, 0)), Group("b", ("B", f"{text} again"), (1, 0))]
+    test = [Group("c", ("The answer one", "x"), (1, 0)), Group("d", (text,), (1,))]
+    found = data.leaks(train, test)
+    assert [m[:2] for m in found.answers] == [("the  answer\u00a0 one.", "The answer one")]
+    assert [m[:2] for m in found.near_answers] == [(f"{text} again", text)] and found
+    assert not data.leaks(train, test, near=False).near_answers
+    data.check_no_leak(train, test)  # mended by leaving them out, so no error
+    assert data.without_answers(train, test) == [Group("a", ("A", "x"), (1, 0)), train[1]]
+    assert data.without_answers(train, test, near=True) == [Group("a", ("A", "x"), (1, 0))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("q", "abc", (1, 0, 0)), "are one str; give a list"),
+        (("q", ("a", None), (1, 0)), "is NoneType, not text"),
+        ((7, ("a",), (1,)), "The query 7 is int"),
+        (("q", ("a", "b"), (1,)), "2 documents, 1 labels"),
+        (("q", ("a", "b"), (1, 0), "", (0.5,)), "1 scores"),
+        (("q", ("a",), (float("nan"),)), "is not a number"),
+        (("q", None, ()), "are one NoneType"),
+    ],
+)
+def test_a_group_that_is_none_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Group(*arguments)
+
+
+def test_a_group_takes_any_list_of_texts():
+    assert Group("q", ["a", "b"], iter([1, 0])) == Group("q", ("a", "b"), (1, 0))
 
 
 def test_near_duplicates_are_exactly_those_above_the_threshold():
@@ -308,12 +347,12 @@ def test_leakage_finds_texts_with_a_few_words_changed():
         Group("what does an attack of gout feel like at night then", (changed, "y"), (1, 0)),
         Group("flu", ("z",), (1,)),
     ]
-    found = near.leakage(train, test)
+    found = data.leaks(train, test)
     assert found and not found.queries and not found.documents
     assert [m[:2] for m in found.near_documents] == [(passage, changed)] and 0.5 <= found.near_documents[0][2] < 1
     assert [m[:2] for m in found.near_queries] == [(train[0].query, test[0].query)]
-    assert near.leakage(train, train).queries == [(train[0].query, train[0].query, 1.0)]
-    assert not near.leakage(train, test[1:])
+    assert data.leaks(train, train).queries == [(train[0].query, train[0].query, 1.0)]
+    assert not data.leaks(train, test[1:])
 
 
 def test_a_clean_file_gets_a_short_report(tmp_path, tokenizer):

@@ -52,7 +52,7 @@ def test_nothing_crosses_the_splits(one):
     for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
         assert not {d for x in groups[a] for d in x.documents} & {d for x in groups[b] for d in x.documents}
         check_no_leak(groups[a], groups[b])
-        assert not near.leakage(groups[a], groups[b])
+        assert not data.leaks(groups[a], groups[b])
     shares = [len(g.topics(split)) / len(g.topics()) for split in grid.SPLITS]
     assert shares == pytest.approx([0.62, 0.13, 0.25], abs=0.03)
 

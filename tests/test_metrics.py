@@ -8,6 +8,7 @@ import pytest
 from ir_measures import AP, RR, R, nDCG
 from sklearn.metrics import accuracy_score, f1_score, ndcg_score
 
+from course_utils.data.counts import usable
 from course_utils.data.groups import Group
 from course_utils.errors import InputError
 from course_utils.evaluation import measure as compare
@@ -168,3 +169,38 @@ def test_a_reranker_is_evaluated_on_groups_that_can_be_ranked(tiny, groups):
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(evaluation.scores, scores, strict=True))
     with pytest.raises(InputError, match="nothing to rank"):
         compare.evaluate(tiny, [Group("q", ("a", "b"), (1, 1))])
+
+
+def test_one_rule_for_queries_that_cannot_be_ranked(tiny, groups):
+    spoilt = [*groups, Group("nothing fits", ("a", "b"), (0, 0)), Group("all fit", ("a", "b"), (1, 2))]
+    spoilt.append(Group("a very long query " * 200, ("a", "b"), (1, 0)))
+    clean, found = compare.evaluate(tiny, groups), compare.evaluate(tiny, spoilt)
+    assert found.summary == clean.summary and len(found.scores) == len(clean.scores)
+    counts = found.counts
+    assert (counts.queries, counts.kept) == (len(groups) + 3, len(groups))
+    assert (counts.without_right, counts.only_right, counts.too_long) == (1, 1, 1)
+    assert (
+        "3 of" in counts.sentence() and "1 without a right document, 1 with right documents only" in counts.sentence()
+    )
+    assert clean.counts.sentence() == "" and counts.as_dict()["queries_too_long"] == 1
+    scores = [np.arange(len(g.documents)) for g in spoilt[:-1]]
+    assert len(compare.evaluate_scores(scores, spoilt[:-1]).scores) == len(groups)
+    long = [Group("q", ("word " * 5000, "b"), (1, 0))]
+    assert (
+        compare.evaluate(tiny, long).counts.cut == 1
+        and "1 of 2 documents are cut" in compare.evaluate(tiny, long).counts.sentence()
+    )
+
+
+def test_a_query_that_is_too_long_is_told_by_the_same_rule_as_the_encoder(tiny):
+    for words in range(1, 400, 7):
+        group = Group("word " * words + "?", ("a " * 2000, "b"), (1, 0))
+        try:
+            tiny.encode([group])
+            fits = True
+        except InputError:
+            fits = False
+        try:
+            assert usable([group], tiny)[1].too_long == 0 and fits
+        except InputError:
+            assert not fits

@@ -3,6 +3,7 @@
 Begin with ``load_domain("medical", "en", "train")`` or ``read_groups("pairs.csv")``.
 """
 
+from course_utils.data.counts import Counts, usable
 from course_utils.data.grid import DOMAINS, LANGUAGES, grid_groups, load_domain, read_grid
 from course_utils.data.groups import (
     Group,
@@ -15,7 +16,6 @@ from course_utils.data.groups import (
     to_groups,
     without_answers,
 )
-from course_utils.data.near import leakage
 from course_utils.data.negatives import Bm25, bm25_scores, mine, random_scores
 from course_utils.data.read import DataError, check_row, iter_rows, read_groups, read_pairs
 from course_utils.data.report import check_file, check_groups, token_lengths
@@ -24,6 +24,7 @@ __all__ = [
     "DOMAINS",
     "LANGUAGES",
     "Bm25",
+    "Counts",
     "DataError",
     "Group",
     "bm25_scores",
@@ -33,7 +34,6 @@ __all__ = [
     "check_row",
     "grid_groups",
     "iter_rows",
-    "leakage",
     "leaks",
     "load_domain",
     "mine",
@@ -47,5 +47,6 @@ __all__ = [
     "subset",
     "to_groups",
     "token_lengths",
+    "usable",
     "without_answers",
 ]

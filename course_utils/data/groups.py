@@ -1,8 +1,10 @@
 """A query and its candidates: grouping, choosing, splitting without leaks."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from numbers import Real
 
+from course_utils.data.near import DOCUMENTS, QUERIES, near_duplicates
 from course_utils.errors import InputError
 from course_utils.text import normalise
 
@@ -16,17 +18,50 @@ class Group:
         documents: candidate texts.
         relevance: one label per document, 0 for not relevant; 1, or a higher grade, for relevant.
         topic: what the query is about, where known; splits can be made by it.
+        scores: one score of a teacher per document, where known, else empty.
+        instruction: the task of this query in a sentence, where it has its own, else "".
+
+    Raises:
+        InputError: a text that is no text, a single text for the documents, or labels that do not fit them.
     """
 
     query: str
     documents: tuple
     relevance: tuple
     topic: str = ""
+    scores: tuple = ()
+    instruction: str = ""
+
+    def __post_init__(self):
+        if not isinstance(self.query, str):
+            raise InputError(f"The query {self.query!r:.40} is {type(self.query).__name__}, not text.")
+        for name in ("documents", "relevance", "scores"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not hasattr(value, "__iter__"):
+                raise InputError(f'The {name} of "{self.query[:40]}" are one {type(value).__name__}; give a list.')
+            object.__setattr__(self, name, tuple(value))
+        wrong = [type(d).__name__ for d in self.documents if not isinstance(d, str)]
+        if wrong:
+            raise InputError(f'A document of "{self.query[:40]}" is {wrong[0]}, not text.')
+        if len(self.relevance) != len(self.documents) or len(self.scores) not in (0, len(self.documents)):
+            raise InputError(
+                f'"{self.query[:40]}" has {len(self.documents)} documents, {len(self.relevance)} labels and '
+                f"{len(self.scores)} scores; give one label a document, and one score or none."
+            )
+        if not all(isinstance(r, Real) and r == r for r in self.relevance):
+            raise InputError(f'A label of "{self.query[:40]}" is not a number; 0 is not relevant, 1 and more are.')
 
     @property
     def positives(self):
         """The relevant documents."""
         return [d for d, r in zip(self.documents, self.relevance, strict=True) if r > 0]
+
+    def _pick(self, places):
+        # The same query with the documents at these places alone.
+        documents, relevance, scores = (
+            tuple(own[i] for i in places) if own else () for own in (self.documents, self.relevance, self.scores)
+        )
+        return replace(self, documents=documents, relevance=relevance, scores=scores)
 
 
 def to_groups(pairs, topics=None):
@@ -107,48 +142,98 @@ def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
     return [[groups[i] for i in sorted(p)] for p in parts]
 
 
-def without_answers(train, held_out):
-    """Return ``train`` without the documents that answer a query of ``held_out``; lists with no negative left go.
+@dataclass
+class Leaks:
+    """What training data share with test data: lists of (text in train, text in test, similarity 0 to 1).
 
-    Lists that were made before a split hold each other's right answers as negatives. A model that learned to say no to
-    them looks worse on the part held out than it is on new data, and the wrong epoch is kept.
+    Attributes:
+        queries: the same query, up to case, punctuation and spaces.
+        documents: the same relevant document.
+        answers: a relevant document of the test that stands in a training list as a wrong one: a model that learns to
+            say no to it looks worse than it is.
+        near_queries, near_documents, near_answers: the same of texts that are nearly alike.
+    """
+
+    queries: list = field(default_factory=list)
+    documents: list = field(default_factory=list)
+    answers: list = field(default_factory=list)
+    near_queries: list = field(default_factory=list)
+    near_documents: list = field(default_factory=list)
+    near_answers: list = field(default_factory=list)
+
+    def __bool__(self):
+        return any(vars(self).values())
+
+
+def leaks(train, test, near=True):
+    """Return the Leaks between two lists of Group, train first.
 
     Args:
-        train: list of Group.
-        held_out: list of Group that shares no relevant document with ``train``.
+        train: list of Group that is learned from.
+        test: list of Group that measures; dev as well.
+        near: look for texts with a few words changed too (``near.near_index``); False is quicker.
     """
-    answers, out = {normalise(d) for g in held_out for d in g.positives}, []
-    for g in train:
-        pairs = [(d, r) for d, r in zip(g.documents, g.relevance, strict=True) if normalise(d) not in answers]
-        out.append(Group(g.query, tuple(d for d, _ in pairs), tuple(r for _, r in pairs), g.topic))
-    return rankable(out)
-
-
-def leaks(train, test):
-    """Return (shared queries, shared relevant documents) between two lists of Group, as texts of ``test``."""
-    queries = {normalise(g.query) for g in train}
-    documents = {normalise(d) for g in train for d in g.positives}
-    shared_queries = [g.query for g in test if normalise(g.query) in queries]
-    shared_documents = list(dict.fromkeys(d for g in test for d in g.positives if normalise(d) in documents))
-    return shared_queries, shared_documents
+    found = Leaks()
+    asked, right = dict.fromkeys(g.query for g in test), dict.fromkeys(d for g in test for d in g.positives)
+    own = dict.fromkeys(d for g in train for d in g.positives)
+    wrong = dict.fromkeys(d for g in train for d, r in zip(g.documents, g.relevance, strict=True) if r <= 0)
+    sides = [
+        ("queries", dict.fromkeys(g.query for g in train), asked, QUERIES),
+        ("documents", own, right, DOCUMENTS),
+        ("answers", wrong, right, DOCUMENTS),
+    ]
+    for kind, left, other, settings in sides:
+        plain = {}
+        for text in other:
+            plain.setdefault(normalise(text), []).append(text)
+        getattr(found, kind).extend((text, twin, 1.0) for text in left for twin in plain.get(normalise(text), ()))
+        if near:
+            alike = near_duplicates(left, other, **settings)
+            getattr(found, f"near_{kind}").extend(m for m in alike if normalise(m[0]) != normalise(m[1]))
+    return found
 
 
 def check_no_leak(train, test, names=("train", "test")):
     """Raise InputError with examples when a query or a relevant document is in both lists of Group.
 
-    A score on test data that was trained on shows memory, not skill.
+    A score on test data that was trained on shows memory, not skill. Right answers of the test among the wrong
+    documents of the training lists are no error here: ``without_answers`` takes them out.
     """
-    queries, documents = leaks(train, test)
-    found = [
+    found = leaks(train, test, near=False)
+    shared = [
         f'{len(items)} {kind} (for example "{items[0][:60]}")'
-        for kind, items in (("queries", queries), ("relevant documents", documents))
-        if items
+        for kind, matches in (("queries", found.queries), ("relevant documents", found.documents))
+        if (items := list(dict.fromkeys(text for _, text, _ in matches)))
     ]
-    if found:
+    if shared:
         raise InputError(
-            f"{names[0]} and {names[1]} share {' and '.join(found)}: the test would measure memory. "
+            f"{names[0]} and {names[1]} share {' and '.join(shared)}: the test would measure memory. "
             "Remove them from one side, or split again by query."
         )
+
+
+def without_answers(train, held_out, near=False):
+    """Return ``train`` without the documents that answer a query of ``held_out``; lists with no negative left go.
+
+    Lists that were made before a split hold each other's right answers as negatives. A model that learned to say no to
+    them looks worse on the part held out than it is on new data, and the wrong epoch is kept. Taking them out costs a
+    few negatives and mends the fault, which is why it is not an error.
+
+    Args:
+        train: list of Group.
+        held_out: list of Group that shares no relevant document with ``train``.
+        near: take out near-duplicates of right answers too.
+    """
+    if near:
+        found = leaks(train, held_out)
+        answers = {normalise(text) for text, _, _ in found.answers + found.near_answers}
+    else:
+        answers = {normalise(d) for g in held_out for d in g.positives}
+    out = []
+    for g in train:
+        gone = [normalise(d) in answers and (r <= 0 or not near) for d, r in zip(g.documents, g.relevance, strict=True)]
+        out.append(g._pick([i for i, x in enumerate(gone) if not x]) if any(gone) else g)
+    return rankable(out)
 
 
 def shuffle_labels(groups, share=1.0, seed=0):
@@ -157,7 +242,5 @@ def shuffle_labels(groups, share=1.0, seed=0):
     out = []
     for g in groups:
         flip = random_.random() < share
-        out.append(
-            type(g)(g.query, g.documents, tuple(int(not r) for r in g.relevance) if flip else g.relevance, g.topic)
-        )
+        out.append(replace(g, relevance=tuple(int(not r) for r in g.relevance)) if flip else g)
     return out

@@ -1,8 +1,7 @@
-"""Near-duplicates, exactly and quickly: texts that share most of their neighbouring words; and leaks found that way."""
+"""Near-duplicates, exactly and quickly: texts that share most of their neighbouring words."""
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from math import ceil
 
 from course_utils.text import CJK, normalise
@@ -64,40 +63,3 @@ def near_duplicates(left, right, threshold=0.5, width=3):
     right = list(right)
     find = near_index(right, threshold, width)
     return [(text, right[j], similarity) for text in left for j, similarity in find(text)]
-
-
-@dataclass
-class Leakage:
-    """What training data share with test data: lists of (text in train, text in test, similarity).
-
-    Attributes:
-        queries: the same query, up to case, punctuation and spaces.
-        documents: the same relevant document.
-        near_queries: nearly the same query.
-        near_documents: nearly the same relevant document.
-    """
-
-    queries: list = field(default_factory=list)
-    documents: list = field(default_factory=list)
-    near_queries: list = field(default_factory=list)
-    near_documents: list = field(default_factory=list)
-
-    def __bool__(self):
-        return bool(self.queries or self.documents or self.near_queries or self.near_documents)
-
-
-def leakage(train, test):
-    """Return the Leakage between two lists of Group: queries and relevant documents, exact and near-duplicate.
-
-    ``data.check_no_leak`` is the quick, exact check; this one also finds texts with a few words changed.
-    """
-    found = Leakage()
-    sides = [
-        (dict.fromkeys(g.query for g in part), dict.fromkeys(d for g in part for d in g.positives))
-        for part in (train, test)
-    ]
-    for kind, left, right, settings in zip(("queries", "documents"), *sides, (QUERIES, DOCUMENTS), strict=True):
-        for text, other, similarity in near_duplicates(left, right, **settings):
-            same = normalise(text) == normalise(other)
-            getattr(found, kind if same else f"near_{kind}").append((text, other, similarity))
-    return found

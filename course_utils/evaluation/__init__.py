@@ -10,7 +10,7 @@ from course_utils.evaluation.calibration import (
     fit_temperature,
     log_loss,
     reliability,
-    without_answers,
+    take_answers_away,
 )
 from course_utils.evaluation.measure import compare, evaluate, evaluate_scores, paired_bootstrap
 from course_utils.evaluation.metrics import average_precision, mrr_at_k, ndcg_at_k, per_query
@@ -32,5 +32,5 @@ __all__ = [
     "paired_bootstrap",
     "per_query",
     "reliability",
-    "without_answers",
+    "take_answers_away",
 ]

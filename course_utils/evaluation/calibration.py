@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
+from sklearn.metrics import precision_recall_curve
 
 from course_utils.errors import InputError
 from course_utils.model.reranker import sigmoid
@@ -166,7 +167,7 @@ def choose_threshold(scores, relevance, precision=None):
 
     Args:
         scores: one array of logits a query; of dev, best with queries that have no right document, see
-            ``without_answers``.
+            ``take_answers_away``.
         relevance: labels in the same shape.
         precision: share of shown documents that must be relevant, 0 to 1.
 
@@ -178,10 +179,9 @@ def choose_threshold(scores, relevance, precision=None):
         raise InputError("No document is relevant, so there is nothing to find; give queries with right documents.")
     if precision is not None and not 0 < precision <= 1:
         raise InputError(f"precision is {precision}; it is a share between 0 and 1.")
-    order = np.argsort(-logits, kind="stable")
-    ranked, hits = logits[order], np.cumsum(labels[order])
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # equal scores are shown together
-    reached, recall = hits[last] / (last + 1), hits[last] / hits[-1]
+    # Equal scores are shown together: one step a different score, from the lowest up; the last one shows nothing.
+    reached, recall, values = precision_recall_curve(labels, logits)
+    reached, recall, values = reached[-2::-1], recall[-2::-1], values[::-1]
     if precision is None:
         quality = 2 * reached * recall / np.maximum(reached + recall, 1e-12)
     else:
@@ -191,9 +191,9 @@ def choose_threshold(scores, relevance, precision=None):
             raise InputError(
                 f"No threshold reaches precision {precision:g}; the best is {best:.3f}. Ask for less, or adapt further."
             )
-    end = last[int(np.argmax(quality))]
-    below = ranked[end + 1] if end + 1 < len(ranked) else ranked[end] - 1.0
-    return apply_threshold(scores, relevance, (ranked[end] + below) / 2)
+    end = int(np.argmax(quality))
+    below = values[end + 1] if end + 1 < len(values) else values[end] - 1.0
+    return apply_threshold(scores, relevance, (values[end] + below) / 2)
 
 
 def apply_threshold(scores, relevance, value):
@@ -215,7 +215,7 @@ def apply_threshold(scores, relevance, value):
     )
 
 
-def without_answers(scores, relevance, share=0.5, seed=0):
+def take_answers_away(scores, relevance, share=0.5, seed=0):
     """Return (scores, relevance) where the right documents of some queries are taken out of their lists.
 
     A search engine meets queries that nothing answers; labelled data seldom hold any. Taking the right documents away makes

@@ -1,10 +1,10 @@
 """Before and after: evaluate a reranker, compare two evaluations of the same queries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from course_utils.errors import InputError
+from course_utils.data.counts import Counts, usable
 from course_utils.evaluation import metrics
 
 
@@ -12,15 +12,19 @@ from course_utils.evaluation import metrics
 class Evaluation:
     """Scores and metrics of one reranker on one list of Group.
 
+    Queries that cannot be ranked wrongly or do not fit into the prompt are left out, see ``data.usable``.
+
     Attributes:
-        scores: one array of logits a query.
-        relevance: one tuple of labels a query.
+        scores: one array of logits a query that stays.
+        relevance: one tuple of labels a query that stays.
         summary: mean of each metric.
+        counts: ``data.Counts`` of what was left out and cut.
     """
 
     scores: list
     relevance: list
     summary: dict
+    counts: Counts = field(default_factory=Counts)
 
     def per_query(self, metric="ndcg@10"):
         """Return one value of ``metric`` a query."""
@@ -50,21 +54,24 @@ class Difference:
 
 
 def evaluate_scores(scores, groups):
-    """Return the Evaluation of given score arrays, one per Group."""
-    relevance = [g.relevance for g in groups]
-    return Evaluation(list(scores), relevance, metrics.summary(scores, relevance))
+    """Return the Evaluation of given score arrays, one per Group; errors as in ``evaluate``."""
+    kept, counts = usable(groups)
+    stays = {id(g) for g in kept}
+    own = [s for s, g in zip(scores, groups, strict=True) if id(g) in stays]
+    relevance = [g.relevance for g in kept]
+    return Evaluation(own, relevance, metrics.summary(own, relevance), counts)
 
 
 def evaluate(reranker, groups, progress=False):
-    """Score every candidate of every Group and return the Evaluation.
+    """Score the candidates of every Group that can be ranked and return the Evaluation.
 
     Raises:
         InputError: when no group holds both a relevant and another document.
     """
-    if not any(0 < sum(r > 0 for r in g.relevance) < len(g.relevance) for g in groups):
-        raise InputError("No query has both a relevant and a non-relevant document: there is nothing to rank.")
-    scores = reranker.score_groups(groups, progress=progress)
-    return evaluate_scores(scores, groups)
+    kept, counts = usable(groups, reranker)
+    found = evaluate_scores(reranker.score_groups(kept, progress=progress), kept)
+    found.counts = replace(counts, cut=getattr(reranker, "truncated", 0))
+    return found
 
 
 def paired_bootstrap(before, after, rounds=10_000, level=0.95, seed=0):

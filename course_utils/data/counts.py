@@ -1,0 +1,108 @@
+"""The one rule for queries that cannot be measured, and the count of what it left out and what was cut."""
+
+from dataclasses import dataclass, replace
+
+from course_utils.errors import InputError
+from course_utils.model import prompt
+
+# prompt.encode_groups keeps the same number of tokens free for a document.
+_LEAST_DOCUMENT = 8
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was left out of a measurement or a training, and what was cut.
+
+    Attributes:
+        queries: queries that were given.
+        without_right: left out, because no document is relevant: no ranking of them is right or wrong.
+        only_right: left out, because all documents are relevant: every ranking of them is right.
+        too_long: left out, because prompt and query leave no room for a document.
+        documents: documents of the queries that stay.
+        cut: those of them that are longer than the model reads; their end counts for nothing.
+        max_length: tokens of a prompt at most, where known; 0 else.
+    """
+
+    queries: int = 0
+    without_right: int = 0
+    only_right: int = 0
+    too_long: int = 0
+    documents: int = 0
+    cut: int = 0
+    max_length: int = 0
+
+    @property
+    def kept(self):
+        """Queries that stay."""
+        return self.queries - self.without_right - self.only_right - self.too_long
+
+    def as_dict(self):
+        """Return the counts under the names that result files use."""
+        return {
+            "queries": self.queries,
+            "queries_kept": self.kept,
+            "queries_without_right_document": self.without_right,
+            "queries_with_right_documents_only": self.only_right,
+            "queries_too_long": self.too_long,
+            "documents": self.documents,
+            "documents_cut": self.cut,
+        }
+
+    def sentence(self):
+        """Return one sentence on what was left out and cut, or "" where that is nothing."""
+        reasons = [
+            f"{count} {reason}"
+            for count, reason in (
+                (self.without_right, "without a right document"),
+                (self.only_right, "with right documents only"),
+                (self.too_long, f"too long for max_length {self.max_length}"),
+            )
+            if count
+        ]
+        parts = [f"{self.queries - self.kept} of {self.queries} queries are left out ({', '.join(reasons)})"]
+        parts = parts if reasons else []
+        if self.cut:
+            parts.append(f"{self.cut} of {self.documents} documents are cut at max_length {self.max_length}")
+        return f"{'; '.join(parts)}." if parts else ""
+
+
+def usable(groups, reranker=None):
+    """Return (the groups that can be ranked wrongly and fit into the prompt, the Counts of the others).
+
+    ``data check``, ``evaluate``, ``adapt`` and the gate all use this rule. Cut documents are not counted here, since
+    that takes a tokenizer run over all texts; who encodes them puts ``cut`` in with ``dataclasses.replace``.
+
+    Args:
+        groups: list of Group.
+        reranker: whose tokenizer, instruction and max_length say which queries are too long; None: none is.
+
+    Raises:
+        InputError: no group is left; the message says why.
+    """
+    groups = list(groups)
+    without = [g for g in groups if not any(r > 0 for r in g.relevance)]
+    only = [g for g in groups if g.relevance and all(r > 0 for r in g.relevance)]
+    kept = [g for g in groups if any(r > 0 for r in g.relevance) and any(r <= 0 for r in g.relevance)]
+    counts = Counts(len(groups), len(without), len(only))
+    if hasattr(reranker, "tokenizer"):
+        long = _too_long({g.query for g in kept}, reranker.tokenizer, reranker.instruction, reranker.max_length)
+        fitting = [g for g in kept if g.query not in long]
+        counts = replace(counts, too_long=len(kept) - len(fitting), max_length=reranker.max_length)
+        kept = fitting
+    counts = replace(counts, documents=sum(len(g.documents) for g in kept))
+    if not kept:
+        why = f" {counts.sentence()}" if groups else ""
+        raise InputError(f"No query has both a relevant and a non-relevant document: there is nothing to rank.{why}")
+    return kept, counts
+
+
+def _too_long(queries, tokenizer, instruction, max_length):
+    """Return those of ``queries`` (a set of str) that leave no room for a document in ``max_length`` tokens."""
+
+    def size(text):
+        return len(tokenizer.encode(text, add_special_tokens=False))
+
+    room = max_length - size(prompt.PREFIX) - size(prompt.SUFFIX) - _LEAST_DOCUMENT
+    # No token is shorter than a byte: most queries are settled without the tokenizer.
+    texts = {q: prompt.content_text(q, "", instruction) for q in queries}
+    return {q for q, text in texts.items() if len(text.encode()) > room and size(text) > room}
