@@ -18,7 +18,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-STUB = "# Write your code here. The parts you need were shown in the lesson.\n"
+STUB = "# Write your code here. The text above and its hint name what you need.\n"
 
 
 def settings():

@@ -1,8 +1,28 @@
-"""Checks for the exercises: each prints what is right, or raises NotYet with words that say what to look at."""
+"""What exercises are judged by: each check prints what is right, or raises NotYet with words that say what to look at.
+
+One module a lesson; ``careful`` keeps a learner's own exception from ending in a raw traceback.
+"""
+
+import functools
+import inspect
+import reprlib
+import traceback
+
+__all__ = ["NotYet", "attempt", "careful", "need", "ok"]
 
 
 class NotYet(AssertionError):
     """The answer is not right yet; the message says why and where to look."""
+
+    def _render_traceback_(self):
+        return [f"NotYet: {self}"]  # IPython shows this in place of a page of frames that are not the learner's
+
+
+class _Stopped(NotYet):
+    # The learner's function raised ``error``.
+    def __init__(self, text, error):
+        super().__init__(text)
+        self.error = error
 
 
 def ok(text="That is right."):
@@ -14,3 +34,66 @@ def need(condition, text):
     """Raise NotYet with ``text`` unless ``condition`` holds."""
     if not condition:
         raise NotYet(text)
+
+
+def attempt(function, *given, **words):
+    """Call a learner's function; ``words`` maps names of exceptions to what to say when it stops with one of them."""
+    try:
+        return function(*given)
+    except _Stopped as stopped:
+        if said := words.get(type(stopped.error).__name__):
+            raise NotYet(f"{stopped} {said}") from None
+        raise
+
+
+def careful(check):
+    """Decorate a check so that it always ends in words: it says what a learner's function raised, where, with what.
+
+    An answer of a kind that the check did not expect ends in a sentence, too.
+    """
+
+    @functools.wraps(check)
+    def run(*given):
+        try:
+            check(*(_watched(g) if inspect.isroutine(g) else g for g in given))
+        except NotYet as error:
+            raise error from None
+        except Exception as error:
+            raise NotYet(
+                f"Your answer is of another kind than the check expects ({type(error).__name__}: {error}). "
+                "Compare what you return with what the text asks for."
+            ) from None
+
+    return run
+
+
+def _watched(function):
+    @functools.wraps(function)
+    def run(*given):
+        try:
+            return function(*given)
+        except NotYet:
+            raise
+        except Exception as error:
+            code = getattr(inspect.unwrap(function), "__code__", None)
+            own = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
+            place = f', at "{own[-1].line}"' if own and own[-1].line else ""
+            what = f"Your function stops with {type(error).__name__}: {error}{place}"
+            raise _Stopped(f"{what}. It was given {_named(function, given)}.", error) from None
+
+    return run
+
+
+def _named(function, given):
+    # The arguments by name, shortened; models and tokenizers by their kind.
+    try:
+        names = list(inspect.signature(function).bind(*given).arguments)
+    except (TypeError, ValueError):
+        names = []
+    names = names if len(names) == len(given) else [f"argument {i}" for i in range(1, len(given) + 1)]
+    shown = [v if isinstance(v, (int, float, str, list, tuple, dict)) else type(v).__name__ for v in given]
+    short = reprlib.Repr()
+    short.maxlist, short.maxstring = 10, 60
+    return ", ".join(
+        f"{n} = {short.repr(s)}" if s is v else f"{n}, a {s}" for n, s, v in zip(names, shown, given, strict=True)
+    )

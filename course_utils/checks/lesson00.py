@@ -5,16 +5,24 @@ import random
 
 import numpy as np
 
-from course_utils.checks import need, ok
+from course_utils.checks import attempt, careful, need, ok
+from course_utils.data import load_domain
 from course_utils.data.groups import leaks
-from course_utils.model.reranker import sigmoid
+from course_utils.model import Ranked, sigmoid
 
 
+@careful
 def check_ranking(documents, right, ranking):
     """Exercise 1: ``ranking`` is the ranking of the learner's own documents; ``right`` the place of the right one."""
     need(len(set(documents)) >= 4, f"There are {len(set(documents))} different documents; write at least 4.")
     need(
         right in range(len(documents)), f"right is {right}; it is a place in documents, from 0 to {len(documents) - 1}."
+    )
+    ranking = list(ranking)
+    strange = next((r for r in ranking if not isinstance(r, Ranked)), None)
+    need(
+        strange is None,
+        f"ranking holds a {type(strange).__name__}; keep what reranker.rank(query, documents) returns, not scores or texts.",
     )
     found = sorted(r.index for r in ranking)
     need(found == list(range(len(documents))), "The ranking does not hold each of your documents once.")
@@ -27,6 +35,7 @@ def check_ranking(documents, right, ranking):
     ok(f"Right: {len(documents)} documents in order. Yours stands on rank {place}.")
 
 
+@careful
 def check_ndcg(ndcg):
     """Exercise 2: ``ndcg(labels)`` of labels (0 or 1) in ranked order, best rank first, at most 10 of them."""
     random_ = random.Random(0)
@@ -47,11 +56,13 @@ def check_ndcg(ndcg):
             f"For {labels} the gain is {gain:.3f}, the best gain {best:.3f}, so nDCG {gain / best:.3f}; "
             f"you return {answer:.3f}.",
         )
-    answer = ndcg([0, 0, 0])
+    zero = "Without a right document the best gain is 0, too, and nDCG is 0 here."
+    answer = attempt(ndcg, [0, 0, 0], ZeroDivisionError=zero)
     need(answer == 0, f"With no right document nDCG is 0 here; you return {answer}.")
     ok(f"Right: {len(cases) + 1} rankings, among them one without a right document.")
 
 
+@careful
 def check_winners(answer, before, after):
     """Exercise 3: ``answer`` is (better, worse, same), the queries by the change of their nDCG@10."""
     change = after.per_query() - before.per_query()
@@ -67,12 +78,34 @@ def check_winners(answer, before, after):
     ok(f"Right: {truth[0]} better, {truth[1]} worse, {truth[2]} the same.")
 
 
+def _course_queries():
+    # {query: [(domain, language, part), ...]} of two trades, both languages: where a learner's queries come from.
+    places = {}
+    for domain in ("legal", "medical"):
+        for language in ("en", "zh"):
+            for part in ("train", "dev", "test"):
+                for g in load_domain(domain, language, part):
+                    places.setdefault(g.query, []).append((domain, language, part))
+    return places
+
+
+@careful
 def check_adapted(train, dev, test, before, after, done):
     """Exercise 4: a reranker adapted to another domain, measured before and after on the same test queries."""
     for name, other in (("train", train), ("dev", dev)):
         found = leaks(other, test, near=False)
         shared = [text for _, text, _ in found.queries + found.documents]
         need(not shared, f"{name} and test share {''.join(shared[:1])!r}; keep them apart.")
+    places = _course_queries()
+    for name, own in (("train", train), ("dev", dev), ("test", test)):
+        # Queries that are not the course's are the learner's own, and fine.
+        other = next(
+            (places[g.query] for g in own if g.query in places and ("legal", "zh", name) not in places[g.query]), None
+        )
+        need(
+            not other,
+            f"{name} holds queries of {', '.join(other[0]) if other else ''}; the exercise asks for legal, zh, {name}.",
+        )
     labels = [g.relevance for g in test]
     need(before.relevance == labels, "before was not measured on these test queries.")
     need(after.relevance == labels, "after was not measured on these test queries.")

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from course_utils.checks import NotYet, need, ok
+from course_utils.checks import attempt, careful, need, ok
 from course_utils.data.negatives import Bm25
 from course_utils.model import prompt
 from course_utils.model.reranker import Ranked, sigmoid
 
-LIBRARY = (
+_LIBRARY = (
     "Rinse the rice and boil it in water.",
     "Rice is grown in wet fields.",
     "Cooked rice keeps for two days in the fridge.",
@@ -19,15 +19,15 @@ LIBRARY = (
 )
 
 
+@careful
 def check_probability(probability):
     """Exercise 1: ``probability(yes, no)`` is the softmax of two logits at "yes"."""
     for yes, no in ((0.0, 0.0), (3.0, 3.0), (2.5, -1.0), (-4.0, 1.5), (31.0, 30.0), (900.0, 10.0), (-5.0, 880.0)):
-        try:
-            answer = probability(yes, no)
-        except OverflowError:
-            raise NotYet(
-                f"With yes {yes:g} and no {no:g} the power is too large to compute. Take e to a negative power."
-            ) from None
+        answer = attempt(
+            probability, yes, no,
+            OverflowError="The power is too large to compute. Take e to a negative power.",
+            ZeroDivisionError="Logits are no shares: they may be 0 or below. Take e to the power of each, then the share.",
+        )  # fmt: skip
         expected = float(torch.softmax(torch.tensor([no, yes], dtype=torch.float64), 0)[1])
         need(isinstance(answer, (int, float)), f"{answer!r} is not one number.")
         need(
@@ -41,8 +41,8 @@ def check_probability(probability):
     ok("Right: the same as a softmax over the two, also for very large logits.")
 
 
-class CountingReranker:
-    """Prefers documents whose text is long, and keeps what it was asked; quick to run, easy to tell from BM25."""
+class _CountingReranker:
+    # Prefers long documents and keeps what it was asked; quick to run, easy to tell from BM25.
 
     def __init__(self):
         self.asked = []
@@ -56,11 +56,12 @@ class CountingReranker:
         return [Ranked(documents[i], float(len(documents[i])), float(sigmoid(1.0)), i) for i in order][:top_k]
 
 
+@careful
 def check_search(search):
     """Exercise 2: ``search(index, reranker, query, k)`` retrieves k texts and returns them in the reranker's order."""
-    index = Bm25(LIBRARY)
+    index = Bm25(_LIBRARY)
     for query, k in (("how to boil rice", 3), ("how to boil rice", 2), ("高血压饮食", 2)):
-        reranker, found = CountingReranker(), index.top(query, k)
+        reranker, found = _CountingReranker(), index.top(query, k)
         answer = search(index, reranker, query, k)
         need(isinstance(answer, list), f"Return a list of texts, not a {type(answer).__name__}.")
         need(all(isinstance(a, str) for a in answer), "Return the texts, not the objects of the ranking.")
@@ -71,10 +72,11 @@ def check_search(search):
             f"it read {len(reranker.asked[-1])}.",
         )
         need(answer == sorted(found, key=lambda t: -len(t)), f'For "{query}" the order is not the reranker\'s.')
-    need(search(index, CountingReranker(), "zebra", 3) == [], "Where BM25 finds nothing, return an empty list.")
+    need(search(index, _CountingReranker(), "zebra", 3) == [], "Where BM25 finds nothing, return an empty list.")
     ok("Right: the reranker's order of what BM25 found, and nothing where it found nothing.")
 
 
+@careful
 def check_build(build, tokenizer):
     """Exercise 3: ``build(tokenizer, query, document, limit)`` returns ids of the prompt, only the document cut."""
     tail = tokenizer.encode(prompt.SUFFIX, add_special_tokens=False)
@@ -94,10 +96,23 @@ def check_build(build, tokenizer):
                 len(answer) == len(expected),
                 f"{name} you return {len(answer)} tokens; {len(expected)} fit. Subtract prefix and suffix from the limit.",
             )
-            need(answer == expected, f"{name} the ids differ from the package's. Are the three parts in order?")
+            head = prompt.common_prefix_length([expected, whole])
+            tail_kept = (
+                head < len(answer) and answer[-len(tail) - 8 :] == whole[-len(tail) - 8 :] and limit < len(whole)
+            )
+            need(
+                answer == expected,
+                f"{name} the ids differ from the package's. "
+                + (
+                    "You kept the document's end and left out what stands in front; leave out the end."
+                    if tail_kept
+                    else "Are the three parts in order?"
+                ),
+            )
     ok("Right: the ids of the package, token for token, at three limits and in two languages.")
 
 
+@careful
 def check_head_row(head_row):
     """Exercise 4: ``head_row(model, yes_id, no_id)`` times the last state is logit(yes) - logit(no)."""
     for seed, (yes_id, no_id), tied in ((0, (7, 3), True), (1, (2, 40), True), (2, (11, 5), False)):
@@ -116,6 +131,11 @@ def check_head_row(head_row):
             score = float(row @ out.hidden_states[-1][0, -1])
         wanted = float(logits[yes_id] - logits[no_id])
         need(not np.isclose(score, -wanted, atol=1e-4), "The sign is turned round: yes minus no.")
+        for token, own in (("yes", logits[yes_id]), ("no", logits[no_id])):
+            need(
+                not np.isclose(score, own, atol=1e-4),
+                f'Your row gives the logit of "{token}" alone, {score:.3f}; the score is a difference of two logits.',
+            )
         kind = "tied" if tied else "untied"
         need(
             np.isclose(score, wanted, atol=1e-4),

@@ -1,18 +1,19 @@
 """Checks for the exercises of lesson 02, Data."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 
-from course_utils.checks import need, ok
+from course_utils.checks import attempt, careful, need, ok
 from course_utils.data.groups import Group
 from course_utils.data.negatives import mine
 from course_utils.data.read import read_pairs
 from course_utils.errors import InputError
-from course_utils.model import prompt
+from course_utils.model import prompt, sigmoid
 
 ROWS = [
-    {"query": "糖尿病症状", "document": " 多饮、多尿、体重下降。 ", "relevance": "yes"},
+    {"query": "糖尿病症状", "document": " 多饮、多尿、体重下降。 ", "relevance": "Yes"},
     {"query": "糖尿病症状", "document": "低盐饮食有助于控制血压。", "relevance": 0},
     {"query": "糖尿病症状", "document": "低盐饮食有助于控制血压。", "relevance": "NO "},
     {"query": "what is gout", "document": "A joint disease.", "relevance": "1"},
@@ -22,9 +23,9 @@ ROWS = [
     {"query": "what is gout", "document": "A kind of grape.", "relevance": "maybe"},
     {"query": "what is gout", "document": "A long walk."},
     {"query": None, "document": "A long walk.", "relevance": 0},
-    {"query": "flu", "document": "A fever that comes with a virus.", "relevance": "0"},
+    {"query": "flu", "document": "A fever that comes with a virus.", "relevance": " 0"},
 ]
-CLEAN = [
+_CLEAN = [
     ("糖尿病症状", "多饮、多尿、体重下降。", 1),
     ("糖尿病症状", "低盐饮食有助于控制血压。", 0),
     ("what is gout", "A joint disease.", 1),
@@ -32,12 +33,11 @@ CLEAN = [
 ]
 
 
+@careful
 def check_clean(clean):
     """Exercise 1: ``clean(rows)`` returns (query, document, relevance) of the rows that can be used."""
-    try:
-        found = [tuple(row) for row in clean([dict(row) for row in ROWS])]
-    except (KeyError, AttributeError, TypeError) as error:
-        need(False, f"Your function stops with {type(error).__name__}: {error}. Rows may lack a field, or hold None.")
+    words = dict.fromkeys(("KeyError", "AttributeError", "TypeError"), "Rows may lack a field, or hold None.")
+    found = [tuple(row) for row in attempt(clean, [dict(row) for row in ROWS], **words)]
     for query, document, relevance in found:
         need(
             query == query.strip() and document == document.strip(),
@@ -52,17 +52,35 @@ def check_clean(clean):
         not contradicted, "One pair carries both labels (look at the space behind a query): neither row can be trusted."
     )
     need(len(set(found)) == len(found), "A pair stands twice: keep the first.")
-    missing, extra = [p for p in CLEAN if p not in found], [p for p in found if p not in CLEAN]
-    need(not missing, f"{missing[:1]} is missing from what you return.")
+    missing, extra = [p for p in _CLEAN if p not in found], [p for p in found if p not in _CLEAN]
+    labels = {p: r["relevance"] for p in missing for r in ROWS if r["document"] and r["document"].strip() == p[1]}
+    need(
+        not missing,
+        f"{missing[:1]} is missing from what you return; its label is written {labels.get((missing or [None])[0])!r}.",
+    )
     need(not extra, f"{extra[:1]} should have been left out.")
-    need(found == CLEAN, "The rows are right, but not in their order in the file.")
+    need(found == _CLEAN, "The rows are right, but not in their order in the file.")
     read_pairs([dict(zip(("query", "document", "relevance"), p, strict=True)) for p in found])
     ok(f"Right: {len(found)} of {len(ROWS)} rows can be used, and read_pairs accepts them.")
 
 
+# What people write, and what to say to it; rules take logits of right answers, logits of candidates, the margin.
+_MARGIN_MISTAKES = (
+    ("You compare logits; turn both into probabilities first.", lambda r, c, m: c <= m * max(r)),
+    ("You keep everything; drop what lies above the limit of probabilities.", lambda r, c, m: [True] * len(c)),
+    ("It is turned round: True keeps probabilities up to the limit.", lambda r, c, m: sigmoid(c) > m * sigmoid(max(r))),
+    ("You take the worst right answer; take the best of the probabilities.", lambda r, c, m: sigmoid(c) <= m * sigmoid(min(r))),
+    ("You take the first right answer; take the best of the probabilities.", lambda r, c, m: sigmoid(c) <= m * sigmoid(r[0])),
+    ("You leave the margin out: multiply the best of the probabilities by it.", lambda r, c, m: sigmoid(c) <= sigmoid(max(r))),
+    ("You take the margin alone; multiply it by the best of the probabilities.", lambda r, c, m: sigmoid(c) <= m),
+)  # fmt: skip
+
+
+@careful
 def check_margin(kept, margin=0.95):
     """Exercise 2: ``kept(right, candidates, margin)`` says for each candidate logit whether it stays as a negative."""
     random = np.random.default_rng(0)
+    cases = []
     for case in range(30):
         right, others = random.normal(1, 2, 1 + case % 3), random.normal(0, 2, 8)
         answer = [bool(k) for k in kept(right.tolist(), others.tolist(), margin)]
@@ -78,17 +96,33 @@ def check_margin(kept, margin=0.95):
         group = Group("word", tuple(f"right {i}" for i in range(len(right))), (1,) * len(right))
         settings = {"hard": 8, "random_negatives": 0, "margin": margin}
         found, _ = mine([group], texts, reranker=SimpleNamespace(score_groups=score_groups), **settings)
-        expected = [t in found[0].documents for t in texts]
-        if answer != expected:
-            i = next(i for i in range(8) if answer[i] != expected[i])
-            need(
-                False,
-                f"Right answers with logits {np.round(right, 2).tolist()}, a candidate with {others[i]:.2f}: it should "
-                f"{'stay' if expected[i] else 'be dropped'}. Compare probabilities, not logits, with the best right answer.",
-            )
+        cases.append((right, others, answer, [t in found[0].documents for t in texts]))
+    wrong = [(r, o[i], e[i]) for r, o, a, e in cases for i in range(8) if a[i] != e[i]]
+    if wrong:
+        right, other, stays = wrong[0]
+        fits = [
+            text for text, rule in _MARGIN_MISTAKES
+            if all(a == [bool(k) for k in rule(r, o, margin)] for r, o, a, _ in cases)
+        ]  # fmt: skip
+        advice = fits[0] if fits else "Compare probabilities, not logits, with the best right answer."
+        need(
+            False,
+            f"Right answers with logits {np.round(right, 2).tolist()}, a candidate with {other:.2f}: it should "
+            f"{'stay' if stays else 'be dropped'}. {advice}",
+        )
     ok("Right: the same candidates stay as with negatives.mine, in 30 random cases.")
 
 
+class _Salted(str):
+    # A topic whose hash is what it might be in another run of Python: sets come in another order.
+    def __hash__(self):
+        return hash(("another run", str(self)))
+
+    def __eq__(self, other):
+        return str(self) == str(other)
+
+
+@careful
 def check_split_by_topic(split_by_topic):
     """Exercise 3: ``split_by_topic(groups, share, seed)`` returns (train, test) that share no topic."""
     groups = [Group(f"q{t}-{i}", (f"d{t}-{i}", "x"), (1, 0), f"topic {t}") for t in range(40) for i in range(1 + t % 3)]
@@ -98,6 +132,12 @@ def check_split_by_topic(split_by_topic):
         need(
             [g.query for g in train] == [g.query for g in again[0]],
             "Two calls with the same seed differ: use random.Random(seed), not the module's own functions.",
+        )
+        salted = split_by_topic([replace(g, topic=_Salted(g.topic)) for g in groups], 0.25, seed)
+        need(
+            [g.query for g in train] == [g.query for g in salted[0]],
+            "Your split hangs on the order of a set, which changes from one start of Python to the next: sort the topics "
+            "before you shuffle them.",
         )
         both = [g.query for g in [*train, *test]]
         need(sorted(both) == sorted(g.query for g in groups), "Every group should be in exactly one part.")
@@ -110,10 +150,12 @@ def check_split_by_topic(split_by_topic):
     ok("Right: no topic is in both parts, nothing is lost, and the seed decides.")
 
 
+@careful
 def check_max_length(smallest, tokenizer):
     """Exercise 4: ``smallest(tokenizer, groups, share)`` is the least max_length that cuts at most that share."""
-    texts = ["痛风发作时脚趾红肿疼痛。" * n for n in range(2, 12)] + [
-        "A joint hurts at night and the skin is red. " * n for n in range(2, 12)
+    # Some lengths stand several times and some once, so that counts matter and the next place is another length.
+    texts = ["痛风发作时脚趾红肿疼痛。" * n for n in (2, 2, 2, 2, 3, 3, 5, 7, 9, 10)] + [
+        "A joint hurts at night and the skin is red. " * n for n in (2, 2, 2, 3, 4, 5, 6, 9, 11, 12)
     ]
     groups = [Group("what is gout 痛风", tuple(texts), (1,) + (0,) * (len(texts) - 1))]
     pairs = groups
@@ -125,7 +167,10 @@ def check_max_length(smallest, tokenizer):
             return 1.0
 
     for share in (0.0, 0.1, 0.5):
-        length = smallest(tokenizer, groups, share)
+        outside = "With n lengths the last place is n - 1; no document may be cut when the share is 0."
+        length = attempt(smallest, tokenizer, groups, share, IndexError=outside)
+        need(length is not None, "Your function returns nothing; end it with return.")
+        length = int(length) if isinstance(length, np.integer) else length
         need(isinstance(length, int), f"{length!r} is not a whole number of tokens.")
         need(
             cut(length) <= share,

@@ -3,11 +3,11 @@
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from course_utils.checks import NotYet, need, ok
+from course_utils.checks import NotYet, careful, need, ok
 from course_utils.training.freezing import decoder_layers, freeze_all_but_last
 
 
-def small_model(layers, seed=0):
+def _small_model(layers, seed=0):
     """Return a random Qwen3ForCausalLM with tied embeddings that fits in a few hundred kilobytes."""
     torch.manual_seed(seed)
     config = Qwen3Config(
@@ -17,10 +17,11 @@ def small_model(layers, seed=0):
     return Qwen3ForCausalLM(config).eval()
 
 
+@careful
 def check_names(names_of_last):
     """Exercise 1: ``names_of_last(names, k)`` returns those of the last ``k`` layers."""
     for layers, k in ((6, 1), (6, 3), (28, 3), (28, 9), (12, 12)):
-        model = small_model(layers)
+        model = _small_model(layers)
         names = [n for n, _ in model.named_parameters()]
         freeze_all_but_last(model, k, norm=False)
         expected = {n for n, p in model.named_parameters() if p.requires_grad}
@@ -35,11 +36,12 @@ def check_names(names_of_last):
     ok("Right: the same parameters as freeze_all_but_last, for 6, 12 and 28 layers.")
 
 
+@careful
 def check_accidents(accidents):
     """Exercise 2: ``accidents(model, k)`` returns (names that train but should not, names that should but do not)."""
 
     def spoiled(change):
-        model = small_model(12)
+        model = _small_model(12)
         freeze_all_but_last(model, 3)
         before = {n: p.requires_grad for n, p in model.named_parameters()}
         change(model)
@@ -83,10 +85,11 @@ def check_accidents(accidents):
     ok("Right: four models, every accident named. The unfrozen head was the embeddings, since they are tied.")
 
 
+@careful
 def check_training_bytes(training_bytes):
     """Exercise 3: ``training_bytes(model)`` predicts the bytes of weights, gradients and AdamW's means."""
     for k, dtype in ((1, torch.float32), (3, torch.bfloat16), (6, torch.bfloat16)):
-        model = small_model(6)
+        model = _small_model(6)
         freeze_all_but_last(model, k)
         for p in model.parameters():
             p.data = p.data.float() if p.requires_grad else p.data.to(dtype)
@@ -116,11 +119,12 @@ def check_training_bytes(training_bytes):
     ok("Right: to the byte, as measured after a real step of AdamW, three times.")
 
 
+@careful
 def check_continue(continue_from):
     """Exercise 4: ``continue_from(model, states, first)`` runs the layers from ``first`` on and the final norm."""
     ids = torch.tensor([[5, 17, 3, 42, 8, 8, 60, 1]])
     for first in (1, 3, 5):
-        model = small_model(6)
+        model = _small_model(6)
         with torch.no_grad():
             out = model.model(input_ids=ids, output_hidden_states=True, use_cache=False)
         states, expected = out.hidden_states[first].clone(), out.last_hidden_state

@@ -6,10 +6,11 @@ import random
 import torch
 from torch.nn.functional import cross_entropy
 
-from course_utils.checks import need, ok
+from course_utils.checks import careful, need, ok
 from course_utils.data.groups import Group
 
 
+@careful
 def check_listwise(listwise):
     """Exercise 1: ``listwise(scores, labels)`` of one query; every right document against the wrong ones."""
     generator = torch.Generator().manual_seed(0)
@@ -21,10 +22,14 @@ def check_listwise(listwise):
         wrong = scores[labels == 0]
         rows = torch.stack([torch.cat([scores[[i]], wrong]) for i in right])
         expected = float(cross_entropy(rows, torch.zeros(len(right), dtype=torch.long)))
-        answer = listwise(scores.clone(), labels.clone())
+        answer = listwise(scores.clone().requires_grad_(), labels.clone())
         need(answer is not None, "The function returns nothing yet: end it with return and the loss.")
         need(torch.as_tensor(answer).numel() == 1, "Return one number: the mean over the right documents.")
-        answer = float(answer)
+        need(
+            isinstance(answer, torch.Tensor) and answer.requires_grad,
+            "Your loss carries no gradient, so nothing would train: stay with tensors, without float, item, detach or numpy.",
+        )
+        answer = float(answer.detach())
         alone = float((torch.logsumexp(wrong, 0) - scores[right]).mean())
         crowd = float(-torch.log_softmax(scores, 0)[right].mean())
         what = f"{n} documents, {len(right)} of them right"
@@ -51,6 +56,7 @@ def check_listwise(listwise):
     ok("Right: the same as torch's cross-entropy, for one and for several right documents, and without overflow.")
 
 
+@careful
 def check_epoch(epoch_to_keep):
     """Exercise 2: ``epoch_to_keep(history)`` returns the number of the epoch whose weights are worth keeping."""
 
@@ -94,6 +100,7 @@ def moved_labels(groups, share, seed=0):
     return out, chosen
 
 
+@careful
 def check_suspects(suspects):
     """Exercise 3: ``suspects(groups, scores)`` returns all indices of groups, most suspicious first."""
     random_ = random.Random(0)
@@ -110,6 +117,9 @@ def check_suspects(suspects):
     groups, moved = moved_labels(clean, 0.2)
     answer = suspects(groups, scores)
     need(answer is not None, "The function returns nothing yet: end it with return and the indices.")
+    answer = list(answer)
+    strange = next((a for a in answer if not hasattr(a, "__index__")), None)
+    need(strange is None, f"You return a {type(strange).__name__}; return indices of groups, 0, 1 and so on.")
     answer = [int(i) for i in answer]
     need(sorted(answer) == list(range(len(groups))), f"Return each index from 0 to {len(groups) - 1} once.")
     first, last = set(answer[: len(moved)]), set(answer[-len(moved) :])
@@ -122,6 +132,7 @@ def check_suspects(suspects):
     ok(f"Right: the {len(moved)} queries with a moved label stand in front of the other {len(groups) - len(moved)}.")
 
 
+@careful
 def check_batches(batches):
     """Exercise 4: ``batches(lengths, size)`` returns lists of indices; little padding, no more batches than needed."""
     random_ = random.Random(0)
@@ -139,8 +150,10 @@ def check_batches(batches):
         need(all(hasattr(b, "__len__") for b in parts), "Return a list of lists: each batch is a list of indices.")
         parts = [list(b) for b in parts]
         what = f"With {n} prompts and a size of {size}"
+        flat = sorted(i for b in parts for i in b)
+        need(flat != sorted(lengths), f"{what}, you return lengths; return indices into lengths, from 0 to {n - 1}.")
         need(
-            sorted(i for b in parts for i in b) == list(range(n)),
+            flat == list(range(n)),
             f"{what}, not every index from 0 to {n - 1} occurs once.",
         )
         need(all(0 < len(b) <= size for b in parts), f"{what}, a batch is empty or holds more than {size}.")
@@ -155,6 +168,7 @@ def check_batches(batches):
     ok("Right: every prompt once, full batches, as little padding as sorting gives.")
 
 
+@careful
 def check_search(search):
     """Exercise 5: ``search(measure, start)`` returns the best rate, factor 4 apart, winner inside what was tried."""
     for steps in (0, 1, -1, 3, -4):

@@ -2,31 +2,30 @@
 
 import numpy as np
 
-from course_utils.checks import need, ok
+from course_utils.checks import attempt, careful, need, ok
 from course_utils.evaluation import metrics
 from course_utils.evaluation.calibration import reliability
 from course_utils.evaluation.measure import paired_bootstrap
 
 
-def number(answer, what):
+def _number(answer, what):
     """Raise NotYet unless ``answer`` is one finite number."""
     right = isinstance(answer, (int, float, np.floating, np.integer)) and np.isfinite(answer)
     need(right, f"{what} should be one number, not {answer!r}.")
 
 
+@careful
 def check_average_precision(average_precision):
     """Exercise 1: ``average_precision(labels)`` of a ranking without ties."""
     random = np.random.default_rng(0)
     lists = [[1, 0, 0, 1], [0, 0, 0], [0, 1]] + [(random.random(7) < 0.4).astype(int).tolist() for _ in range(57)]
     for labels in lists:
-        try:
-            answer = average_precision(list(labels))
-        except ZeroDivisionError:
-            answer = "a division by zero"
+        nothing = f"In {labels} nothing is right: the answer is 0, not a division by zero."
+        answer = attempt(average_precision, list(labels), ZeroDivisionError=nothing)
         if not any(labels):
             need(answer == 0, f"In {labels} nothing is right: the answer is 0, not {answer}.")
             continue
-        number(answer, f"The answer for {labels}")
+        _number(answer, f"The answer for {labels}")
         expected = metrics.average_precision(np.arange(len(labels), 0, -1), labels)
         shares = np.cumsum(labels) / np.arange(1, len(labels) + 1)
         need(
@@ -41,6 +40,7 @@ def check_average_precision(average_precision):
     ok("Right: as in course_utils.metrics, for 60 rankings.")
 
 
+@careful
 def check_interval(interval):
     """Exercise 2: ``interval(before, after, rounds, seed)`` is the 95 % paired bootstrap interval."""
     random = np.random.default_rng(0)
@@ -54,10 +54,16 @@ def check_interval(interval):
             tuple(first) == tuple(again), "Two calls with the same seed differ: draw from np.random.default_rng(seed)."
         )
         low, high = first
-        number(low, "The lower end")
-        number(high, "The upper end")
+        _number(low, "The lower end")
+        _number(high, "The upper end")
         need(low <= high, "The lower end is above the upper end.")
         width = expected.high - expected.low
+        middle = float(np.mean(after - before))
+        need(
+            abs(low + high - 2 * middle) > 1e-9 or high == low,
+            "Your interval has the mean difference exactly in its middle: that is mean +- some standard errors. "
+            "Resample the differences instead, and take quantiles of the means.",
+        )
         need(
             not (
                 abs(low + expected.high) < 0.2 * width and abs(high + expected.low) < 0.2 * width and abs(shift) > 0.01
@@ -81,33 +87,45 @@ def check_interval(interval):
             abs(low - expected.low) < 0.2 * width and abs(high - expected.high) < 0.2 * width,
             f"The interval is about [{expected.low:+.4f}, {expected.high:+.4f}]; yours is [{low:+.4f}, {high:+.4f}].",
         )
+        one = interval(before, after, 1, 1)
+        need(
+            abs(one[1] - one[0]) < 1e-9,
+            "With rounds = 1 there is a single mean, so both ends are equal; yours are not: draw rounds resamples.",
+        )
     ok("Right: within a small tolerance of course_utils.compare, and as narrow as pairing makes it.")
 
 
+@careful
 def check_calibration_error(calibration_error):
     """Exercise 3: ``calibration_error(probabilities, labels, bins)`` is the ECE with bins of equal width."""
     random = np.random.default_rng(0)
     for bins in (2, 5, 10):
         logits = 3 * random.standard_normal(300)
+        logits[:40] = 0.0  # probability 0.5, which for an even number of bins is the edge of two
         labels = (random.random(300) < 1 / (1 + np.exp(-0.5 * logits))).astype(int)
         probabilities = 1 / (1 + np.exp(-logits))
-        try:
-            edge = calibration_error(np.array([1.0, 1.0]), np.array([1, 0]), bins)  # all but the last bin are empty
-        except IndexError:
-            edge = 0.0
-        except ZeroDivisionError:
-            edge = np.nan
+        edge = attempt(  # all but the last bin are empty
+            calibration_error, np.array([1.0, 1.0]), np.array([1, 0]), bins,
+            IndexError="A probability of exactly 1 belongs to the last bin.",
+            ZeroDivisionError="A bin without pairs has no mean; leave it out.",
+        )  # fmt: skip
         nothing = isinstance(edge, float) and np.isnan(edge)
         need(not nothing, "A bin without pairs has no mean; leave it out.")
-        number(edge, "The error")
+        _number(edge, "The error")
         need(abs(edge) > 1e-9, "A probability of exactly 1 belongs to the last bin.")
         answer = calibration_error(probabilities, labels, bins)
-        number(answer, "The error")
+        _number(answer, "The error")
         result = reliability([logits], [labels], bins=bins)
         plain = np.mean([abs(b.probability - b.share) for b in result.bins])
         need(
             abs(answer - plain) > 1e-6 or abs(answer - result.error) < 1e-6,
             "Each bin counts the same in your mean; weight it with its number of pairs.",
+        )
+        lower = np.maximum(np.ceil(probabilities * bins).astype(int) - 1, 0)
+        closed = sum(abs((probabilities - labels)[lower == i].sum()) for i in range(bins)) / len(labels)
+        need(
+            abs(answer - closed) > 1e-6 or abs(answer - result.error) < 1e-6,
+            "You put a probability on the edge of two bins, such as 0.5, into the lower one; it belongs to the upper one.",
         )
         place = np.minimum((probabilities * bins).astype(int), bins - 1)
         middles = sum(
@@ -124,6 +142,7 @@ def check_calibration_error(calibration_error):
     ok("Right: the same as calibration.reliability, with 2, 5 and 10 bins.")
 
 
+@careful
 def check_reciprocal_rank(reciprocal_rank):
     """Exercise 4: ``reciprocal_rank(scores, labels)`` is the mean over all orders of tied documents."""
     random = np.random.default_rng(0)
@@ -132,7 +151,7 @@ def check_reciprocal_rank(reciprocal_rank):
         scores, labels = random.integers(0, 3, n).tolist(), (random.random(n) < 0.4).astype(int).tolist()
         answer = reciprocal_rank(list(scores), list(labels))
         name = f"For scores {scores} and labels {labels}"
-        number(answer, name + " the answer")
+        _number(answer, name + " the answer")
         expected = metrics.mrr_at_k(scores, labels)
         order = np.argsort(-np.array(scores), kind="stable")
         ranks = [rank for rank, j in enumerate(order, 1) if labels[j]]

@@ -6,15 +6,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from course_utils.checks import need, ok
+from course_utils.checks import attempt, careful, need, ok
 
 
+@careful
 def check_backward(backward):
     """Exercise 1: ``backward(values)`` returns the mean change of the earlier stages' sets up to the end."""
     cases = (
         ("one stage fell by 0.2", [[0.5, 0.5], [0.8, 0.5], [0.6, 0.9]], -0.2),
         ("nothing changed after it was learned", [[0.1, 0.2, 0.3], [0.7, 0.2, 0.3], [0.7, 0.8, 0.3], [0.7, 0.8, 0.9]], 0.0),
-        ("one set fell, one rose, and both moved in between", [[0.5, 0.5, 0.5], [0.9, 0.4, 0.6], [0.3, 0.7, 0.4], [0.6, 0.8, 0.9]], -0.1),
+        ("one set fell, one rose, and both moved in between", [[0.5, 0.5, 0.5], [0.9, 0.4, 0.6], [0.95, 0.7, 0.4], [0.6, 0.8, 0.9]], -0.1),
     )  # fmt: skip
     for what, rows, expected in cases:
         values = np.array(rows)
@@ -31,6 +32,12 @@ def check_backward(backward):
             f"When {what}, the sign is turned round: the end less the moment just after learning.",
         )
         n = values.shape[1]
+        best = float(np.mean([values[-1, j] - values[j + 1 : -1, j].max() for j in range(n - 1)]))
+        need(
+            not math.isclose(answer, best, abs_tol=1e-9) or math.isclose(best, expected, abs_tol=1e-9),
+            f"When {what}, you compare the end with the best value so far (the lesson's forgetting). Compare it with the "
+            "moment just after learning, row j + 1.",
+        )
         need(
             expected == 0 or not math.isclose(answer, expected * (n - 1) / n, abs_tol=1e-9),
             f"When {what}, you divide by {n}; the last stage has nothing after it and does not count.",
@@ -39,13 +46,15 @@ def check_backward(backward):
     ok("Right: three matrices, with a fall, with nothing, and with a fall and a rise.")
 
 
+@careful
 def check_pull(pull):
     """Exercise 2: ``pull(model, start, strength)`` is strength / 2 x the squared distance from ``start``."""
     for strength in (1.0, 0.3):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
         start = {n: p.detach().clone() for n, p in model.named_parameters() if n.startswith("1.")}
-        at_start = pull(model, dict(start), strength)
+        free = "Parameters that are not in start are free: leave them out."
+        at_start = attempt(pull, model, dict(start), strength, KeyError=free)
         need(isinstance(at_start, torch.Tensor), f"Return a tensor, not a {type(at_start).__name__}.")
         need(float(at_start.detach()) == 0, f"At the start the pull is 0; you return {float(at_start.detach()):.3g}.")
         with torch.no_grad():
@@ -75,6 +84,7 @@ def check_pull(pull):
     ok("Right: 0 at the start, half the strength times the squared distance, and the gradient points back.")
 
 
+@careful
 def check_gate(gate):
     """Exercise 3: ``gate(low, high, changes, margin)`` returns (accepted, list of words)."""
     cases = (
@@ -85,6 +95,7 @@ def check_gate(gate):
         ("general falls by more than the margin", (0.02, 0.08, {"general": -0.03, "legal": 0.01}, 0.02), False, ("general",)),
         ("two sets fall, and others rise by more", (0.02, 0.08, {"general": -0.03, "legal": -0.05, "medical": 0.2}, 0.02), False, ("general", "legal")),
         ("general falls by less than the margin", (0.02, 0.08, {"general": -0.01}, 0.02), True, ()),
+        ("general falls by exactly the margin", (0.02, 0.08, {"general": -0.02}, 0.02), True, ()),
         ("the margin is 0.05 and general falls by 0.03", (0.02, 0.08, {"general": -0.03}, 0.05), True, ()),
         ("everything is wrong", (-0.2, -0.1, {"general": -0.3}, 0.02), False, ("target", "general")),
     )  # fmt: skip
