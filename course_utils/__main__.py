@@ -1,7 +1,8 @@
-"""``python -m course_utils``: see cli.py."""
+"""``python -m course_utils``: see the room ``cli``."""
 
 import sys
 
-from course_utils.cli.parser import main
+from course_utils.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

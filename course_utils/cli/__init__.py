@@ -1,6 +1,6 @@
-"""The command line: ``python -m course_utils``, or ``reranker-course``.
+"""The command line: ``python -m course_utils``, or ``reranker-course``; a file a command.
 
-``parser`` holds the options, the other files what each command does.
+``parser`` puts the commands together, ``terminal`` ends them, ``record`` says how a result came about.
 """
 
 from course_utils.cli.parser import main

@@ -9,14 +9,30 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from course_utils.files import ROOT, write_json
-from course_utils.profile import PROFILES
+from course_utils.cli import options
+from course_utils.errors import InputError
+from course_utils.files import ROOT, check_outputs, whole, write_json
 
 LESSONS = ROOT / "notebooks"
 
 
+def add(commands):
+    """Add the command to the parser."""
+    what = "run every lesson; leave executed copies and a report under build/"
+    parser = options.command(commands, "course", what, "course --profile smoke", run)
+    parser.add_argument("--profile", choices=["smoke", "laptop", "full"], help="default: smoke")
+    parser.add_argument("--out", default="build", help="folder for copies and report (default build)")
+
+
+def run(args):
+    """Run all lessons; raise InputError naming those that failed."""
+    failed = run_course(args.profile, args.out)
+    if failed:
+        raise InputError(f"FAILED: {', '.join(failed)}; the lines above say why.")
+
+
 def run_course(profile=None, out="build"):
-    """Execute all lessons, measure the table, write ``out``/index.html; return an exit code.
+    """Execute all lessons, measure the table, write ``out``/index.html; return the names of lessons that failed.
 
     On the small profiles two lessons run at a time, each with half of the cores.
 
@@ -28,6 +44,9 @@ def run_course(profile=None, out="build"):
     profile = profile or os.environ.get("COURSE_PROFILE") or "smoke"
     out = Path(out)
     lessons = sorted(LESSONS.glob("[0-9]*.ipynb"))
+    if not lessons:
+        raise InputError(f"There are no lessons in {LESSONS}: `course` runs from a copy of the project, not from a wheel.")
+    check_outputs([out / "index.html"])
     # The small model gains little from a second core; the full one needs all of them, and the memory.
     workers = 1 if profile == "full" else min(2, os.cpu_count() or 1)
     environment = {**os.environ, "COURSE_PROFILE": profile, "MPLBACKEND": "agg"}
@@ -51,11 +70,7 @@ def run_course(profile=None, out="build"):
     print("\n" + table(rows))
     print(f"\n{time.time() - started:.0f} s in all. The page: {out / 'index.html'}")
     print("How to go on: `make lab` opens JupyterLab on the lessons (or: python scripts/run.py lab).")
-    failed = [path.name for path, _, error in ran if error]
-    if failed:
-        print(f"FAILED: {', '.join(failed)}")
-        return 1
-    return 0
+    return [path.name for path, _, error in ran if error]
 
 
 def run_lesson(path, folder, environment):
@@ -76,9 +91,11 @@ def run_lesson(path, folder, environment):
         client.execute(env=environment)
     except nbclient.exceptions.CellExecutionError as problem:
         error = f"{problem.ename}: {problem.evalue}".splitlines()[0][:200]
-    nbformat.write(notebook, folder / path.name)
+    with whole(folder / path.name) as file:
+        nbformat.write(notebook, file)
     page, _ = HTMLExporter().from_notebook_node(notebook)
-    (folder / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
+    with whole(folder / path.with_suffix(".html").name) as file:
+        file.write(page)
     return time.time() - started, error
 
 
@@ -87,6 +104,8 @@ def measure(out, profile, pool, environment):
     from course_utils.data.grid import LANGUAGES
 
     trades = [(domain, language) for domain in ("medical", "legal", "financial") for language in LANGUAGES]
+    from course_utils.profile import PROFILES
+
     queries = PROFILES[profile].queries if profile != "smoke" else 200
     rows = []
     for row in pool.map(lambda t: measure_trade(*t, Path(out) / "measured", queries, environment), trades):
@@ -115,9 +134,9 @@ def measure_trade(domain, language, folder, queries, environment):
     command += [
         "--max-queries", queries, "--out", folder / name, "--json", folder / f"{name}.json",
     ]  # fmt: skip
-    run = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, env=environment)
-    if run.returncode:
-        raise RuntimeError(f"adapt failed on {name}: {run.stderr.strip().splitlines()[-1]}")
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise InputError(f"adapt failed on {name}: {(done.stderr.strip().splitlines() or ['it was killed'])[-1]}")
     return name, json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -161,8 +180,5 @@ Profile {html.escape(profile)}; lists of up to 11 candidates.</p>
 <th>training queries</th><th>test queries</th><th>seconds</th></tr>{cells}</table>
 <h2>The lessons, executed</h2><ul>{links}</ul></body></html>
 """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / ".index.html.part"
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(out / "index.html")
+    with whole(Path(out) / "index.html") as file:
+        file.write(page)

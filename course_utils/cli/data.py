@@ -1,133 +1,132 @@
-"""``python -m course_utils data check | split | build | table``: the data from the command line."""
+"""data: check files of labelled pairs; split, build and describe the course's own data."""
 
-import argparse
 import json
-import os
 import random
-import sys
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 
-import numpy as np
-
-from course_utils.data import grid, near
+from course_utils.cli import options
 from course_utils.errors import InputError
-from course_utils.evaluation.measure import evaluate_scores
-from course_utils.text import normalise
+from course_utils.files import check_outputs, whole
 
 MAX_PAIRS = 5000
-TABLE_START, TABLE_END = "<!-- data table: start -->", "<!-- data table: end -->"
+LANGUAGES = ("en", "zh")
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one sentence."""
-
-    def error(self, message):
-        raise InputError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
-
-
-def main(argv=None):
-    """Run a data command; return the exit code: 0, or 2 when the input is bad or a checked file has to be mended."""
-    parser = Parser(prog="python -m course_utils data", description="Check, split, build and describe labelled data.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="say what is wrong with files of labelled pairs")
+def add(commands):
+    """Add the command and its sub-commands to the parser."""
+    what = "check a file of labelled pairs; split, build or describe the course's data"
+    own = options.command(commands, "data", what, "data check train.json --test test.json", None)
+    own = own.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    what = "say what is wrong with files of labelled pairs"
+    check = options.command(own, "check", what, "data check train.json --test test.json", run_check)
     check.add_argument("files", nargs="+", metavar="FILE", help=".json, .jsonl, .csv, .tsv or .parquet")
     check.add_argument("--test", metavar="FILE", help="test file, to look for leaks")
-    check.add_argument("--max-length", type=int, default=1024, metavar="N", help="tokens of a prompt (default 1024)")
+    check.add_argument("--max-length", type=int, metavar="N", help="tokens of a prompt (default: what the model reads)")
     check.add_argument("--model", default="nano", help="whose tokenizer counts: nano, a folder or a hub name")
     check.add_argument("--max-relevance", type=int, default=1, metavar="N", help="the highest grade (default 1)")
-    split = commands.add_parser("split", help="write splits.json of a domain")
+    what = "draw train, dev and test topics of a domain of the course's data, and record them"
+    split = options.command(own, "split", what, "data split medical en --data FOLDER", run_split)
     split.add_argument("domain")
     split.add_argument("language")
     split.add_argument("--force", action="store_true", help="replace the recorded splits")
-    build = commands.add_parser("build", help="write DOMAIN_SPLIT.json of the four domains")
+    what = "write DOMAIN_SPLIT.json of the course's four domains as plain pairs"
+    build = options.command(own, "build", what, "data build --out pairs --language en", run_build)
     build.add_argument("--out", required=True, metavar="DIR")
-    build.add_argument("--language", choices=[*grid.LANGUAGES, "both"], default="both")
+    build.add_argument("--language", choices=[*LANGUAGES, "both"], default="both")
     build.add_argument("--force", action="store_true", help="replace files that were changed")
-    table = commands.add_parser("table", help="print the figures of the data card in Markdown")
+    what = "print the figures of the data card in Markdown"
+    table = options.command(own, "table", what, "data table --card", run_table)
     table.add_argument("--card", action="store_true", help="put them into README.md of the data folder as well")
     for command in (split, build, table):
-        command.add_argument("--data", metavar="DIR", default=grid.DATA, help="the data folder (default: the course's)")
-    try:
-        options = parser.parse_args(argv)
-        run = {"check": run_check, "split": run_split, "build": run_build, "table": run_table}[options.command]
-        return run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        command.add_argument("--data", metavar="DIR", help="the data folder (default: the course's)")
 
 
-def run_check(options):
-    """Print the report on each file."""
-    from course_utils.data.report import check_file
+def run_check(args):
+    """Print the report on each file; a file that cannot be read at all does not keep the others from being checked."""
+    from course_utils.data import check_file
 
-    if options.max_length < 1:
-        raise InputError("--max-length must be above 0.")
-    tokenizer, bad = load_tokenizer(options.model), []
-    for i, file in enumerate(options.files):
-        report = check_file(file, options.test, tokenizer, options.max_length, options.max_relevance)
+    folder = _folder(args.model)
+    tokenizer, length = _tokenizer(folder), args.max_length or _length(folder)
+    bad, refused = [], []
+    for i, file in enumerate(args.files):
+        try:
+            report = check_file(file, args.test, tokenizer, length, args.max_relevance)
+        except InputError as error:
+            if len(args.files) == 1:
+                raise
+            refused.append(str(error))
+            continue
         print(f"{'' if i == 0 else chr(10)}{report}")
         bad += [] if report.ok else [file]
-    if bad:
-        raise InputError(f"{' and '.join(bad)}: to be mended before use, as said above.")
-    return 0
+    bad = [f"{' and '.join(bad)}: to be mended before use, as said above."] if bad else []
+    if bad or refused:
+        raise InputError(" ".join(refused + bad))
 
 
-def load_tokenizer(name):
+def _folder(name):
+    from course_utils.model import model_folder
+
+    return model_folder(name)
+
+
+def _tokenizer(folder):
     """Return the tokenizer of a model, or raise InputError."""
     from transformers import AutoTokenizer
 
-    from course_utils.model.hub import model_folder
-
-    folder = model_folder(name)
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no tokenizer that can be read: {str(error).splitlines()[0]}") from None
 
 
-def run_split(options):
+def _length(folder):
+    """Return how many tokens of a prompt the model in ``folder`` reads."""
+    from course_utils.model.reranker import read_settings
+
+    return read_settings(folder).get("max_length", 1024)
+
+
+def run_split(args):
     """Draw train, dev and test topics of a domain and record them."""
-    cells = grid.read_cells(options.domain, options.language, options.data)
-    path = Path(options.data) / options.domain / options.language / "splits.json"
-    if path.exists() and not options.force:
+    from course_utils.data import grid
+
+    data = Path(args.data or grid.DATA)
+    cells = grid.read_cells(args.domain, args.language, data)
+    path = data / args.domain / args.language / "splits.json"
+    if path.exists() and not args.force:
         raise InputError(
             f"{path} exists; other splits make earlier results incomparable. Give --force to replace it all the same."
         )
     splits = grid.make_splits(cells)
-    write(path, json.dumps(splits, ensure_ascii=False, indent=1) + "\n")
+    with whole(path) as file:
+        file.write(json.dumps(splits, ensure_ascii=False, indent=1) + "\n")
     print(f"{path}: {', '.join(f'{len(topics)} {name}' for name, topics in splits.items())} topics.")
-    return 0
 
 
-def run_build(options):
+def run_build(args):
     """Write the learner's files: {"query", "document", "relevance"} records, one a line in a JSON list."""
-    out = Path(options.out)
+    from course_utils.data import grid
+
+    check_outputs([], folders=[args.out])
     files = {}
-    for domain in grid.DOMAINS:
-        for split in grid.SPLITS:
-            limit = MAX_PAIRS if split == "train" else None
-            both = {
-                language: grid.load_domain(domain, language, split, options.data)
-                for language in (grid.LANGUAGES if options.language == "both" else [options.language])
-            }
-            parts = {f"_{language}" if len(both) > 1 else "": limited(g, limit) for language, g in both.items()}
-            if len(both) > 1:
-                halves = [limited(g, limit and limit // 2) for g in both.values()]
-                parts[""] = [g for half in halves for g in half]
-            files.update({out / f"{domain}_{split}{suffix}.json": groups for suffix, groups in parts.items()})
+    for domain, split in product(grid.DOMAINS, grid.SPLITS):
+        limit = MAX_PAIRS if split == "train" else None
+        languages = LANGUAGES if args.language == "both" else [args.language]
+        both = {language: grid.load_domain(domain, language, split, args.data) for language in languages}
+        parts = {f"_{language}" if len(both) > 1 else "": limited(g, limit) for language, g in both.items()}
+        if len(both) > 1:
+            parts[""] = [g for groups in both.values() for g in limited(groups, limit and limit // 2)]
+        files.update({Path(args.out) / f"{domain}_{split}{suffix}.json": g for suffix, g in parts.items()})
     texts = {path: as_json(groups) for path, groups in files.items()}
+    check_outputs(files)
     for path, text in texts.items():
-        if path.exists() and not options.force and path.read_bytes() != text.encode():
+        if path.exists() and not args.force and path.read_bytes() != text.encode():
             raise InputError(f"{path} exists with other content; give --force to replace it, or another --out.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out} cannot be made: {error.strerror}.") from None
     for path, text in texts.items():
-        write(path, text)
+        with whole(path) as file:
+            file.write(text)
         print(f"{path}: {sum(len(g.documents) for g in files[path]):,} pairs, {len(files[path]):,} queries")
-    return 0
 
 
 def limited(groups, pairs, seed=0):
@@ -153,108 +152,13 @@ def as_json(groups):
     return "[\n" + ",\n".join(rows) + "\n]\n"
 
 
-def write(path, text):
-    """Write a file under a temporary name and rename it, so that it is never half there."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from None
-
-
-def run_table(options):
+def run_table(args):
     """Print the table; with --card put it between the two marks of the data card too."""
-    text = table_text(options.data)
+    from course_utils.cli import card
+    from course_utils.data import grid
+
+    data = Path(args.data or grid.DATA)
+    text = card.table_text(data)
     print(text)
-    if options.card:
-        path = Path(options.data) / "README.md"
-        card = path.read_text(encoding="utf-8") if path.is_file() else ""
-        before, start, rest = card.partition(TABLE_START)
-        _, end, after = rest.partition(TABLE_END)
-        if not (start and end):
-            raise InputError(f"{path} has no lines {TABLE_START} and {TABLE_END} to put the table between.")
-        write(path, f"{before}{start}\n\n{text}\n\n{end}{after}")
-    return 0
-
-
-def table_text(folder):
-    """Return sizes, overlaps and baselines of all sets as Markdown tables."""
-    lines = []
-    grids = [grid.read_grid(domain, language, folder) for domain, language in product(grid.DOMAINS, grid.LANGUAGES)]
-    lines.append("| set | topics | passages | queries | with 2+ answers | words (zh: characters) a passage | a query |")
-    lines.append("|---|---|---|---|---|---|---|")
-    for g in grids:
-        passages = [p.text for p in g.passages.values()]
-        several = sum(len(q.aspects) > 1 for q in g.queries)
-        sizes = [np.mean([size(t, g.language) for t in ts]) for ts in (passages, [q.text for q in g.queries])]
-        lines.append(
-            f"| {g.domain}/{g.language} | {len(g.topics())} | {len(passages)} | {len(g.queries)} | {several} "
-            f"| {sizes[0]:.0f} | {sizes[1]:.1f} |"
-        )
-    lines += ["", "Train / dev / test:", ""]
-    lines.append("| set | topics | queries | pairs | candidates a query | relevant share |")
-    lines.append("|---|---|---|---|---|---|")
-    parts = {(g.domain, g.language): [grid.grid_groups(g, s) for s in grid.SPLITS] for g in grids}
-    for g in grids:
-        own = parts[g.domain, g.language]
-        pairs = [sum(len(x.documents) for x in part) for part in own]
-        right = [sum(len(x.positives) for x in part) for part in own]
-        lines.append(
-            f"| {g.domain}/{g.language} | {slashes(len(g.topics(s)) for s in grid.SPLITS)} | {slashes(map(len, own))} "
-            f"| {slashes(pairs)} | {slashes(f'{n / len(p):.1f}' for n, p in zip(pairs, own, strict=True))} "
-            f"| {slashes(f'{r / n:.1%}' for r, n in zip(right, pairs, strict=True))} |"
-        )
-    lines += ["", "Overlap between splits (any two of train, dev, test), and nDCG@10 of the candidate lists:", ""]
-    lines.append(
-        "| set | same topics | same passages | same queries | near-duplicate passages | near-duplicate queries "
-        "| BM25 train / dev / test | random train / dev / test |"
-    )
-    lines.append("|---|---|---|---|---|---|---|---|")
-    for g in grids:
-        bm25, chance = zip(*(baselines(part) for part in parts[g.domain, g.language]), strict=True)
-        lines.append(
-            f"| {g.domain}/{g.language} | {' | '.join(map(str, overlaps(g)))} "
-            f"| {slashes(f'{x:.3f}' for x in bm25)} | {slashes(f'{x:.3f}' for x in chance)} |"
-        )
-    return "\n".join(lines)
-
-
-def slashes(values):
-    """Return values as "a / b / c"."""
-    return " / ".join(str(v) for v in values)
-
-
-def size(text, language):
-    """Return the words of an English text, the characters of a Chinese one."""
-    return len("".join(text.split())) if language == "zh" else len(text.split())
-
-
-def overlaps(g):
-    """Return how many (topics, passages, queries, near-duplicate passages, near-duplicate queries) cross splits."""
-    counts = np.zeros(5, dtype=int)
-
-    def texts(split):
-        return (
-            g.topics(split),
-            [p.text for p in g.passages.values() if g.splits[p.topic] == split],
-            [q.text for q in g.queries if g.splits[q.topic] == split],
-        )
-
-    for a, b in combinations(map(texts, grid.SPLITS), 2):
-        same = [len({*map(normalise, x)} & {*map(normalise, y)}) for x, y in zip(a, b, strict=True)]
-        close = [
-            sum(normalise(x) != normalise(y) for x, y, _ in near.near_duplicates(a[i], b[i], **settings))
-            for i, settings in ((1, near.DOCUMENTS), (2, near.QUERIES))
-        ]
-        counts += [*same, *close]
-    return counts.tolist()
-
-
-def baselines(groups):
-    """Return nDCG@10 of BM25 and of chance: the exact mean over all orders, which equal scores stand for."""
-    from course_utils.data.negatives import bm25_scores
-
-    equal = [np.zeros(len(g.documents)) for g in groups]
-    return [evaluate_scores(scores, groups).summary["ndcg@10"] for scores in (bm25_scores(groups), equal)]
+    if args.card:
+        card.put(data / "README.md", text)

@@ -1,0 +1,181 @@
+"""adapt: train the last layers and write what was measured before and after."""
+
+import shutil
+import time
+from pathlib import Path
+
+from course_utils.cli import options, record
+from course_utils.cli.evaluate import METRICS
+from course_utils.errors import InputError
+from course_utils.files import check_outputs, lock
+
+DEFAULT_EPOCHS = 3
+
+
+def layer_count(text):
+    """Return the value of ``--layers``: a whole number, or "all"."""
+    return text if text == "all" else int(text)
+
+
+layer_count.__name__ = "whole number or all"  # argparse names the type in its message
+
+
+def add(commands):
+    """Add the command to the parser."""
+    example = "adapt --train train.json --test test.json --out adapted --json result.json"
+    what = "train the last layers on labelled pairs; measure before and after"
+    parser = options.command(commands, "adapt", what, example, run)
+    add = parser.add_argument
+    add("--train", required=True, metavar="T", help="labelled pairs: json, jsonl, csv, tsv or parquet")
+    add("--test", required=True, metavar="E", help="labelled pairs, no query of them in T")
+    add("--dev", metavar="D", help="labelled pairs that choose the epoch; default: 15 %% of the queries in T")
+    add("--general", metavar="G", help="labelled pairs of another kind: was anything forgotten?")
+    add("--layers", type=layer_count, default=3, metavar="K", help='last layers that train (default 3), or "all"')
+    add("--epochs", type=int, default=DEFAULT_EPOCHS, metavar="N",
+        help=f"passes over the training queries (default {DEFAULT_EPOCHS})")  # fmt: skip
+    add("--negatives", type=int, metavar="N", default=4, help="wrong documents a query and epoch (default 4)")
+    add("--learning-rate", type=float, help="default: by the size of the model; less with --layers all")
+    add("--max-queries", type=int, metavar="Q", help="training queries to use at most")
+    add("--no-replay", action="store_true", help="do not mix the course's general queries into training")
+    add("--seed", type=int, default=0, metavar="S")
+    add("--estimate", action="store_true", help="only say what it will take, and stop")
+    options.add_model(parser)
+    add("--out", required=True, metavar="DIR", help="folder for the adapted model")
+    add("--json", required=True, metavar="R", help="write the measurements here; - is standard output")
+
+
+def run(args):
+    """Train; print what was measured and return what is written."""
+    _check(args)
+    kept = record.Record(args)
+    parts = _read(args, kept)
+    reranker = options.load(args)
+    replay = [] if args.no_replay else _replay(parts)
+    if not _goes_on(args, reranker, parts, replay):
+        return 0
+    kept.model(reranker)
+    before = _measure(reranker, parts)
+    print(f"before: nDCG@10 {before['test'].summary['ndcg@10']:.3f} on {len(parts['test'])} test queries", flush=True)
+    done = _train(args, reranker, parts, replay)
+    after = _measure(reranker, parts)
+    reranker.save(Path(args.out) / "model")
+    shutil.rmtree(Path(args.out) / "work", ignore_errors=True)
+    return _result(args, parts, done, before, after, kept)
+
+
+def _check(args):
+    """Refuse what cannot be right before anything is read."""
+    for name in ("epochs", "negatives"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name} is {getattr(args, name)}; give a whole number from 1.")
+    out = Path(args.out)
+    inputs = [args.train, args.dev, args.test, args.general, args.model]
+    check_outputs([args.json], inputs, folders=[out, out / "model", out / "work"])
+
+
+def _read(args, kept):
+    """Return {part: groups that can be ranked} of the files; no part may give another's answers away."""
+    from course_utils.data import check_no_leak, rankable, read_groups, subset
+
+    files = {part: getattr(args, part) for part in ("train", "dev", "test", "general") if getattr(args, part)}
+    read = {part: read_groups(path) for part, path in files.items()}
+    for one, other in (("train", "test"), ("train", "dev"), ("dev", "test"), ("train", "general")):
+        if one in read and other in read:
+            check_no_leak(read[one], read[other], (files[one], files[other]))
+    parts = {part: rankable(groups) for part, groups in read.items()}
+    parts["train"] = subset(parts["train"], args.max_queries, args.seed)
+    for part, groups in parts.items():
+        kept.data(part, files[part], read[part], groups)
+    return parts
+
+
+def _replay(parts):
+    """Return the course's general training queries, without those that a part measures."""
+    from course_utils.data import LANGUAGES, load_domain
+    from course_utils.text import normalise
+
+    held = [g for part in ("dev", "test", "general") for g in parts.get(part, ())]
+    texts = {normalise(t) for g in held for t in (g.query, *g.positives)}
+    replay = [g for language in LANGUAGES for g in load_domain("general", language, "train")]
+    return [g for g in replay if texts.isdisjoint(normalise(t) for t in (g.query, *g.positives))]
+
+
+def _goes_on(args, reranker, parts, replay):
+    """Print what a long training will take; return whether to begin."""
+    from course_utils.training.adaptation import training_data
+    from course_utils.training.cost import forecast
+    from course_utils.training.recipe import is_large
+
+    if args.estimate or is_large(reranker.model):
+        learned, held_out = training_data(parts["train"], parts.get("dev"), replay=replay, seed=args.seed)
+        scored = [*parts["test"], *parts.get("general", ())] * 2
+        settings = {"layers": args.layers, "epochs": args.epochs, "negatives": args.negatives}
+        print(forecast(reranker, learned, held_out, scored, **settings), flush=True)
+    return not args.estimate
+
+
+def _measure(reranker, parts):
+    """Return {part: Evaluation} of test and general."""
+    from course_utils.evaluation import evaluate
+
+    return {part: evaluate(reranker, parts[part]) for part in ("test", "general") if part in parts}
+
+
+def _train(args, reranker, parts, replay):
+    from course_utils.training import adapt
+
+    return adapt(
+        reranker, parts["train"], parts.get("dev"), layers=args.layers, epochs=args.epochs, negatives=args.negatives,
+        replay=replay, learning_rate=args.learning_rate, seed=args.seed, work_dir=Path(args.out) / "work",
+    )  # fmt: skip
+
+
+def _result(args, parts, done, before, after, kept):
+    """Print what was measured; return what is written."""
+    from course_utils.evaluation import compare
+    from course_utils.machine import peak_memory_mb
+
+    difference = compare(before["test"], after["test"], seed=args.seed)
+    result = {
+        "before": {m: before["test"].summary[m] for m in METRICS},
+        "after": {m: after["test"].summary[m] for m in METRICS},
+        "delta_ndcg@10": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+    }
+    print(f"after:  nDCG@10 {result['after']['ndcg@10']:.3f}, difference {difference}")
+    if "general" in parts:
+        for name, found in (("general_before", before["general"]), ("general_after", after["general"])):
+            result[name] = {m: found.summary[m] for m in METRICS}
+        values = [result[name]["ndcg@10"] for name in ("general_before", "general_after")]
+        print(f"general: nDCG@10 {values[0]:.3f} -> {values[1]:.3f}")
+    _beware(kept, parts, done, difference, after["test"])
+    result |= {
+        "seconds": time.perf_counter() - kept.started,
+        "peak_memory_mb": peak_memory_mb(),
+        "trainable_parameters": done.trainable,
+        "total_parameters": done.total,
+        "train_queries": len(parts["train"]),
+        "test_queries": len(parts["test"]),
+        "best_epoch": done.best_epoch,
+        "history": done.history,
+        "model": options.shown(args.model),
+        "seed": args.seed,
+    }
+    print(f"{result['seconds']:.0f} s, peak {result['peak_memory_mb']:.0f} MB; model in {Path(args.out) / 'model'}")
+    return {**result, "run": kept.finish()}
+
+
+def _beware(kept, parts, done, difference, after):
+    """Warn of what makes a result say less than it seems to."""
+    kept.few("test", parts["test"])
+    if "dev" in parts:
+        kept.few("dev", parts["dev"])
+    gain = max(row["ndcg@10"] for row in done.history) - done.history[0]["ndcg@10"]
+    if done.best_epoch == 0:
+        kept.warn("no epoch beat the start on dev: the model is the one that you began with.")
+    elif difference.low <= 0 <= difference.high:
+        kept.warn("the interval of the difference holds 0: whether it is a gain is not settled; label more test queries.")
+    if gain > record.SETTLED and difference.high < 0:
+        kept.warn(f"dev rose by {gain:.3f} and test fell: they may differ in kind; look at both before you use the model.")
+    kept.alike(after.scores)

@@ -1,0 +1,101 @@
+"""Options that several commands share, and what their values may be."""
+
+import argparse
+import math
+import os
+import re
+
+from course_utils.errors import InputError
+
+DTYPES = ("float32", "bfloat16", "float16")
+# The least value of each option that is a whole number; the recipe of a training checks its own.
+LEAST = {"max_length": 32, "batch_tokens": 1, "top_k": 1, "max_queries": 4, "max_relevance": 1}
+MOST = {"max_length": 2**17}  # as in the settings file of a saved model
+TEXTS = ("query", "instruction", "model", "documents", "train", "test", "dev", "general", "data", "json", "out")
+
+
+def command(commands, name, help, example, run):
+    """Add the command ``name`` to a parser's commands and return its parser; ``run`` is its function of the arguments."""
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=f"example: python -m course_utils {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_model(parser):
+    """Add the options that say which model is used and how."""
+    parser.add_argument("--model", default="nano", help="nano (bundled), a folder, or a hub name (default nano)")
+    parser.add_argument("--instruction", help="the task in one English sentence (default: what the model was saved with)")
+    parser.add_argument("--max-length", type=int, metavar="N", help="tokens of one prompt at most")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: the fastest here)")
+    parser.add_argument("--dtype", choices=DTYPES, help="number format of frozen weights (default: what is fast here)")
+    parser.add_argument(
+        "--batch-tokens", type=int, metavar="N", help="tokens computed at once; lower it when memory is short"
+    )
+
+
+def check(args):
+    """Raise InputError for a value that cannot be right, before anything is read."""
+    for name in TEXTS:
+        value = getattr(args, name, None)
+        if value is None:
+            continue
+        if not str(value).strip():
+            raise InputError(f"{_flag(name)} is empty; leave it out or give a value.")
+        if name in ("query", "instruction") and re.search(r"[\ud800-\udfff]", value):
+            raise InputError(f"{_flag(name)} holds a byte that is not UTF-8; type it again in a UTF-8 terminal.")
+        if "\0" in str(value):
+            raise InputError(f"{_flag(name)} holds a NUL character; remove it.")
+    for name, least in LEAST.items():
+        value = getattr(args, name, None)
+        if value is not None and not least <= value <= MOST.get(name, math.inf):
+            allowed = f"from {least} to {MOST[name]}" if name in MOST else f"of at least {least}"
+            raise InputError(f"{_flag(name)} is {value}; give a whole number {allowed}.")
+    if getattr(args, "device", None):
+        _check_device(args.device)
+
+
+def _check_device(name):
+    """Raise InputError for a device that this machine does not have."""
+    kind = re.fullmatch(r"(cpu|mps|cuda)(?::(\d{1,3}))?", name)
+    if not kind:
+        raise InputError(f'--device is "{name[:40]}"; give cpu, cuda, cuda:1 or mps.')
+    import torch
+
+    number = int(kind[2] or 0)
+    here = {"cpu": 1, "mps": int(torch.backends.mps.is_available()), "cuda": torch.cuda.device_count()}[kind[1]]
+    if number >= here:
+        raise InputError(f"--device is {name} and there is none here; leave it out to take the fastest that is.")
+
+
+def load(args, quiet=False):
+    """Return the Reranker that the options of ``add_model`` ask for."""
+    import torch
+
+    from course_utils.model import Reranker
+
+    reranker = Reranker.load(
+        args.model,
+        instruction=args.instruction,
+        max_length=args.max_length,
+        device=args.device,
+        dtype=getattr(torch, args.dtype) if args.dtype else None,
+        quiet=quiet,
+    )
+    if args.batch_tokens:
+        reranker.batch_tokens = args.batch_tokens
+    return reranker
+
+
+def shown(path):
+    """Return a path or a name as text that every file and terminal takes."""
+    return os.fsencode(str(path)).decode("utf-8", "replace")
+
+
+def _flag(name):
+    return f"--{name.replace('_', '-')}"

@@ -1,0 +1,70 @@
+"""rank: order documents by how well they answer a query."""
+
+import sys
+from pathlib import Path
+
+from course_utils.cli import options, record
+from course_utils.errors import InputError
+from course_utils.files import check_outputs
+
+
+def add(commands):
+    """Add the command to the parser."""
+    example = "rank --query 'why does my toe hurt' --documents documents.txt --top-k 5"
+    parser = options.command(commands, "rank", "rank documents for a query", example, run)
+    parser.add_argument("--query", required=True)
+    parser.add_argument("--documents", required=True, metavar="FILE", help="one document a line; - reads standard input")
+    parser.add_argument("--top-k", type=int, metavar="K", help="print and write the best K only")
+    options.add_model(parser)
+    parser.add_argument("--json", metavar="R", help="write the ranking here; - is standard output")
+
+
+def run(args):
+    """Print the ranking; return it as what is written."""
+    check_outputs([args.json], [args.documents, args.model])
+    kept, documents = record.Record(args), read_documents(args.documents)
+    reranker = options.load(args, quiet=True)
+    kept.model(reranker)
+    ranking = reranker.rank(args.query, documents, args.top_k)
+    if reranker.truncated:
+        kept.warn(cut_sentence(reranker.truncated, len(documents), reranker.max_length))
+    for place, r in enumerate(ranking, 1):
+        print(f"{place:3d}  {r.score:8.3f}  {r.probability:6.1%}  {r.document}")
+    rows = [{"rank": i, "document": r.document, "score": r.score, "probability": r.probability, "index": r.index}
+            for i, r in enumerate(ranking, 1)]  # fmt: skip
+    return {"query": args.query, "ranking": rows, "run": kept.finish()}
+
+
+def cut_sentence(cut, total, length):
+    """Return what is said when documents were cut."""
+    return (
+        f"{cut} of {total} documents were cut to fit {length} tokens, what stands behind was not read: give a larger "
+        "--max-length, or cut long documents into passages."
+    )
+
+
+def read_documents(name):
+    """Return the documents of a file, or of standard input for "-": one a line, and a line ends at a newline only.
+
+    Raises:
+        InputError: no such file, a folder, no document, or a byte that is not UTF-8.
+    """
+    path = Path(name)
+    if name == "-":
+        if sys.stdin is None:
+            raise InputError("Standard input is closed; name a file with --documents.")
+        content = sys.stdin.buffer.read()
+    elif path.is_dir():
+        raise InputError(f"{path} is a folder; give a file with one document a line.")
+    elif not path.exists():
+        raise InputError(f"There is no file {path}.")
+    else:
+        content = path.read_bytes()
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from None
+    documents = [line.strip(" \t\r") for line in lines if line.strip()]
+    if not documents:
+        raise InputError(f"{name} holds no document; write one a line.")
+    return documents

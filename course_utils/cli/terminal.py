@@ -1,0 +1,149 @@
+"""How a command ends and what it prints on: every terminal, no traceback, exit code 0, 2 or 130."""
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+from course_utils.errors import InputError
+
+REASONS = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "your quota of the disk is used up: free some space",
+    errno.EROFS: "the disk is read-only: choose another folder",
+    errno.EACCES: "you may not read or write it: change its mode or choose another",
+    errno.EPERM: "you may not read or write it: change its mode or choose another",
+    errno.EISDIR: "it is a folder: give a file",
+    errno.ENOTDIR: "part of its path is a file: choose another folder",
+    errno.ENOENT: "there is no such file or folder",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    errno.ELOOP: "its links lead round in a circle: give the file itself",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.ENOMEM: "memory is short: lower --batch-tokens or --max-length",
+    errno.EIO: "the disk answers with an error: choose another disk",
+}
+# What torch, safetensors and numpy say in exceptions of their own when a disk is full or memory is short.
+FULL = ("No space left on device", "os error 28", "PytorchStreamWriter failed", "inline_container")
+SHORT = ("can't allocate memory", "out of memory", "Unable to allocate")
+GONE = (errno.EPIPE, errno.EINVAL, errno.ESHUTDOWN)  # EINVAL: a closed pipe on Windows
+
+
+class _Output:
+    """Standard output whose reader may go (``| head -2``): the rest is then not printed, and the work goes on."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text):
+        with self._patient():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self):
+        with self._patient():
+            self._stream.flush()
+
+    @contextmanager
+    def _patient(self):
+        try:
+            yield
+        except OSError as error:
+            _to_nowhere(self._stream)
+            if error.errno not in GONE:
+                reason = REASONS.get(error.errno, error.strerror)
+                raise InputError(f"Standard output cannot be written: {reason}.") from None
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+
+def _to_nowhere(stream):
+    """Let what is still waiting in a broken stream go nowhere, so that it does not break again when Python ends."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):  # a stream without a file
+        pass
+
+
+@contextmanager
+def streams():
+    """Make standard output and error fit for any text on any code page, closed or not; put them back at the end."""
+    kept = sys.stdout, sys.stderr
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    sys.stdout = _Output(sys.stdout)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = kept
+
+
+def messages(json):
+    """Return a context in which messages go to standard error when the result itself goes to standard output."""
+    return redirect_stdout(sys.stderr if json == "-" else sys.stdout)
+
+
+def note(text):
+    """Print a remark for people on standard error."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def ended(work):
+    """Run ``work()`` and return the exit code: 0 when it went well, 2 with one sentence on standard error, 130 when stopped."""
+    with streams():
+        try:
+            code = work() or 0
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt:
+            _complain("stopped by you; run the same command to go on", "")
+            return 130
+        except BrokenPipeError:
+            _to_nowhere(sys.stdout)
+            return 0
+        except Exception as error:
+            _complain(str(error) if isinstance(error, InputError) else _sentence(error))
+            return 2
+
+
+def _complain(text, start="error: "):
+    try:
+        print(start + " ".join(text.split("\n")), file=sys.stderr, flush=True)
+    except OSError:  # nobody listens
+        _to_nowhere(sys.stderr)
+
+
+def _sentence(error):
+    """Return one sentence for an exception that nobody expected."""
+    if os.environ.get("COURSE_DEBUG") == "1":
+        traceback.print_exception(error)
+    text = str(error)
+    if isinstance(error, MemoryError) or any(word in text for word in SHORT):
+        return "Memory is short: lower --batch-tokens or --max-length, or close other programs."
+    if any(word in text for word in FULL):
+        return "The disk is full: free some space and run the same command again."
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{REASONS.get(error.errno, error.strerror or text)}."
+    what = f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no message'}"
+    return f"The program itself failed ({what}). {_kept_traceback(error)}"
+
+
+def _kept_traceback(error):
+    """Write the traceback to a file and return the sentence that names it."""
+    try:
+        handle, path = tempfile.mkstemp(prefix="reranker-course-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(traceback.format_exception(error))
+        return f"The details are in {path}; please report them."
+    except OSError:
+        return "Run it again with COURSE_DEBUG=1 to see the details, and please report them."
