@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from course_utils.cli.parser import DEFAULT_EPOCHS
+from course_utils.cli.adapt import DEFAULT_EPOCHS
 from course_utils.data.grid import DOMAINS, LANGUAGES, load_domain
 from course_utils.data.groups import rankable
 from course_utils.data.negatives import bm25_scores, random_scores

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from course_utils import data
+from course_utils.cli import card, main
 from course_utils.cli import data as data_cli
 from course_utils.data import grid, near
 from course_utils.data import report as data_report
@@ -38,7 +39,7 @@ def test_a_grid_has_the_promised_size(one):
 
 def test_passages_have_the_promised_length_and_differ(one):
     g, _ = one
-    sizes = [data_cli.size(p.text, g.language) for p in g.passages.values()]
+    sizes = [card.size(p.text, g.language) for p in g.passages.values()]
     low, high = (60, 140) if g.language == "zh" else (25, 60)
     assert low <= min(sizes) and max(sizes) <= high
     texts = [p.text for p in g.passages.values()]
@@ -47,7 +48,7 @@ def test_passages_have_the_promised_length_and_differ(one):
 
 def test_nothing_crosses_the_splits(one):
     g, groups = one
-    assert data_cli.overlaps(g) == [0, 0, 0, 0, 0]
+    assert card.overlaps(g) == [0, 0, 0, 0, 0]
     assert set(g.splits) == set(g.topics())
     for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
         assert not {d for x in groups[a] for d in x.documents} & {d for x in groups[b] for d in x.documents}
@@ -173,7 +174,7 @@ def folder(tmp_path):
 
 def run(capsys, *arguments):
     """Run a data command; return (exit code, output, error)."""
-    code = data_cli.main([str(a) for a in arguments])
+    code = main(["data", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -240,7 +241,7 @@ def small(folder):
     """A data folder with the eight sets, each of them small."""
     for domain, language in SETS:
         shutil.copytree(folder / "garden" / "en", folder / domain / language)
-        data_cli.main(["split", domain, language, "--data", str(folder)])
+        main(["data", "split", domain, language, "--data", str(folder)])
     return folder
 
 
@@ -261,17 +262,17 @@ def test_build_in_one_language_has_plain_names(small, tmp_path, capsys):
     assert {p.name for p in out.iterdir()} == {f"{d}_{s}.json" for d in grid.DOMAINS for s in grid.SPLITS}
     (tmp_path / "file").write_text("")
     code, _, err = run(capsys, "build", "--out", tmp_path / "file" / "below", "--data", small)
-    assert code == 2 and "cannot be made" in err
+    assert code == 2 and "cannot be written" in err
 
 
 def test_the_table_is_put_between_the_marks_of_the_card(small, capsys):
-    card = small / "README.md"
+    readme = small / "README.md"
     code, out, err = run(capsys, "table", "--data", small, "--card")
-    assert code == 2 and "has no lines" in err and not card.exists()
-    card.write_text(f"# Card\n{data_cli.TABLE_START}\nold\n{data_cli.TABLE_END}\nend\n")
+    assert code == 2 and "has no lines" in err and not readme.exists()
+    readme.write_text(f"# Card\n{card.TABLE_START}\nold\n{card.TABLE_END}\nend\n")
     code, out, _ = run(capsys, "table", "--data", small, "--card")
-    assert code == 0 and "old" not in card.read_text()
-    assert card.read_text() == f"# Card\n{data_cli.TABLE_START}\n\n{out}\n{data_cli.TABLE_END}\nend\n"
+    assert code == 0 and "old" not in readme.read_text()
+    assert readme.read_text() == f"# Card\n{card.TABLE_START}\n\n{out}\n{card.TABLE_END}\nend\n"
 
 
 def test_limited_keeps_whole_queries():

@@ -2,12 +2,13 @@
 
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from course_utils.cli import options, record
 from course_utils.cli.evaluate import METRICS
 from course_utils.errors import InputError
-from course_utils.files import check_outputs, lock
+from course_utils.files import check_ours, check_outputs, lock
 
 DEFAULT_EPOCHS = 3
 
@@ -28,6 +29,8 @@ def add(commands):
     add = parser.add_argument
     add("--train", required=True, metavar="T", help="labelled pairs: json, jsonl, csv, tsv or parquet")
     add("--test", required=True, metavar="E", help="labelled pairs, no query of them in T")
+    add("--out", required=True, metavar="DIR", help="folder for the adapted model")
+    add("--json", required=True, metavar="R", help="write the measurements here; - is standard output")
     add("--dev", metavar="D", help="labelled pairs that choose the epoch; default: 15 %% of the queries in T")
     add("--general", metavar="G", help="labelled pairs of another kind: was anything forgotten?")
     add("--layers", type=layer_count, default=3, metavar="K", help='last layers that train (default 3), or "all"')
@@ -40,13 +43,16 @@ def add(commands):
     add("--seed", type=int, default=0, metavar="S")
     add("--estimate", action="store_true", help="only say what it will take, and stop")
     options.add_model(parser)
-    add("--out", required=True, metavar="DIR", help="folder for the adapted model")
-    add("--json", required=True, metavar="R", help="write the measurements here; - is standard output")
 
 
 def run(args):
     """Train; print what was measured and return what is written."""
     _check(args)
+    with nullcontext() if args.estimate else lock(args.out):
+        return _adapt(args)
+
+
+def _adapt(args):
     kept = record.Record(args)
     parts = _read(args, kept)
     reranker = options.load(args)
@@ -71,6 +77,11 @@ def _check(args):
     out = Path(args.out)
     inputs = [args.train, args.dev, args.test, args.general, args.model]
     check_outputs([args.json], inputs, folders=[out, out / "model", out / "work"])
+    check_ours(out / "model")
+    if args.json != "-" and any(
+        Path(args.json).resolve().is_relative_to((out / n).resolve()) for n in ("model", "work")
+    ):
+        raise InputError(f"--json {args.json} lies in a folder that this run writes anew; choose another place.")
 
 
 def _read(args, kept):
@@ -175,7 +186,11 @@ def _beware(kept, parts, done, difference, after):
     if done.best_epoch == 0:
         kept.warn("no epoch beat the start on dev: the model is the one that you began with.")
     elif difference.low <= 0 <= difference.high:
-        kept.warn("the interval of the difference holds 0: whether it is a gain is not settled; label more test queries.")
+        kept.warn(
+            "the interval of the difference holds 0: whether it is a gain is not settled; label more test queries."
+        )
     if gain > record.SETTLED and difference.high < 0:
-        kept.warn(f"dev rose by {gain:.3f} and test fell: they may differ in kind; look at both before you use the model.")
+        kept.warn(
+            f"dev rose by {gain:.3f} and test fell: they may differ in kind; look at both before you use the model."
+        )
     kept.alike(after.scores)

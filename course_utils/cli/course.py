@@ -45,7 +45,9 @@ def run_course(profile=None, out="build"):
     out = Path(out)
     lessons = sorted(LESSONS.glob("[0-9]*.ipynb"))
     if not lessons:
-        raise InputError(f"There are no lessons in {LESSONS}: `course` runs from a copy of the project, not from a wheel.")
+        raise InputError(
+            f"There are no lessons in {LESSONS}: `course` runs from a copy of the project, not from a wheel."
+        )
     check_outputs([out / "index.html"])
     # The small model gains little from a second core; the full one needs all of them, and the memory.
     workers = 1 if profile == "full" else min(2, os.cpu_count() or 1)

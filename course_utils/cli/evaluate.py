@@ -12,9 +12,7 @@ def add(commands):
     parser = options.command(commands, "evaluate", "measure a model on labelled pairs", example, run)
     parser.add_argument("--data", required=True, metavar="E", help="labelled pairs: json, jsonl, csv, tsv or parquet")
     options.add_model(parser)
-    parser.add_argument(
-        "--json", required=True, metavar="R", help="write the measurements here; - is standard output"
-    )
+    parser.add_argument("--json", required=True, metavar="R", help="write the measurements here; - is standard output")
 
 
 def run(args):

@@ -30,7 +30,9 @@ def command(commands, name, help, example, run):
 def add_model(parser):
     """Add the options that say which model is used and how."""
     parser.add_argument("--model", default="nano", help="nano (bundled), a folder, or a hub name (default nano)")
-    parser.add_argument("--instruction", help="the task in one English sentence (default: what the model was saved with)")
+    parser.add_argument(
+        "--instruction", help="the task in one English sentence (default: what the model was saved with)"
+    )
     parser.add_argument("--max-length", type=int, metavar="N", help="tokens of one prompt at most")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: the fastest here)")
     parser.add_argument("--dtype", choices=DTYPES, help="number format of frozen weights (default: what is fast here)")
@@ -55,7 +57,8 @@ def check(args):
         value = getattr(args, name, None)
         if value is not None and not least <= value <= MOST.get(name, math.inf):
             allowed = f"from {least} to {MOST[name]}" if name in MOST else f"of at least {least}"
-            raise InputError(f"{_flag(name)} is {value}; give a whole number {allowed}.")
+            what = "must be above 0" if value < 1 else f"is {value}"
+            raise InputError(f"{_flag(name)} {what}; give a whole number {allowed}.")
     if getattr(args, "device", None):
         _check_device(args.device)
 

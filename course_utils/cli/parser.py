@@ -2,10 +2,10 @@
 
 import argparse
 import os
-import sys
 
 from course_utils import __version__
 from course_utils.cli import adapt, course, data, doctor, evaluate, options, rank, terminal
+from course_utils.errors import InputError
 from course_utils.files import write_json
 
 COMMANDS = (doctor, rank, adapt, evaluate, data, course)
@@ -15,8 +15,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaint is one sentence."""
 
     def error(self, message):
-        print(f"error: {message[:1].upper()}{message[1:]}; see {self.prog} --help.", file=sys.stderr)
-        raise SystemExit(2)
+        raise InputError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
 
 
 def build_parser():
@@ -40,7 +39,7 @@ def main(argv=None):
         the exit code: 0 when it went well; 2 on bad input, with one sentence on standard error; 130 when stopped.
 
     Raises:
-        SystemExit: from the parser, after --help and --version (0) and for options that it does not know (2).
+        SystemExit: after --help and --version, with code 0.
     """
     # Messages of the libraries would hide ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

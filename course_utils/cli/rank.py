@@ -13,7 +13,9 @@ def add(commands):
     example = "rank --query 'why does my toe hurt' --documents documents.txt --top-k 5"
     parser = options.command(commands, "rank", "rank documents for a query", example, run)
     parser.add_argument("--query", required=True)
-    parser.add_argument("--documents", required=True, metavar="FILE", help="one document a line; - reads standard input")
+    parser.add_argument(
+        "--documents", required=True, metavar="FILE", help="one document a line; - reads standard input"
+    )
     parser.add_argument("--top-k", type=int, metavar="K", help="print and write the best K only")
     options.add_model(parser)
     parser.add_argument("--json", metavar="R", help="write the ranking here; - is standard output")

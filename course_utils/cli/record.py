@@ -10,7 +10,6 @@ from course_utils import __version__
 from course_utils.cli.options import shown
 from course_utils.cli.terminal import note
 from course_utils.files import sha256
-from course_utils.machine import peak_memory_mb
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")
 FEW = 30  # queries; below, an interval over queries is so wide that most gains are within it
@@ -33,12 +32,10 @@ class Record:
 
     def model(self, reranker):
         """Put down which model is used, and where."""
-        from course_utils.model.checkpoint import weights_hash
-
         first = next(reranker.model.parameters())
         self.content["model"] = {
             "name": shown(reranker.name),
-            "weights_sha256": weights_hash(reranker.model),
+            "weights_sha256": _weights_hash(reranker.model),
             "parameters": sum(p.numel() for p in reranker.model.parameters()),
             "dtype": str(first.dtype).removeprefix("torch."),
             "max_length": reranker.max_length,
@@ -70,11 +67,15 @@ class Record:
     def alike(self, scores):
         """Warn when the scores of all documents of every query are the same: such a model ranks nothing."""
         if all(max(own) - min(own) < 1e-6 for own in scores if len(own) > 1):
-            self.warn("all documents of a query get the same score: this model ranks nothing; check where it comes from.")
+            self.warn(
+                "all documents of a query get the same score: this model ranks nothing; check where it comes from."
+            )
 
     def finish(self):
         """Return the record."""
         import torch
+
+        from course_utils.machine import peak_memory_mb
 
         return {
             **self.content,
@@ -87,3 +88,16 @@ class Record:
             "peak_memory_mb": peak_memory_mb(),
             "warnings": self.warnings,
         }
+
+
+def _weights_hash(model):
+    """Return a SHA-256 over names, shapes and bytes of all parameters."""
+    import hashlib
+
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(model.named_parameters()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().contiguous().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
