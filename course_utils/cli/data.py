@@ -17,7 +17,7 @@ def add(commands):
     """Add the command and its sub-commands to the parser."""
     what = "check a file of labelled pairs; split, build or describe the course's data"
     own = options.command(commands, "data", what, "data check train.json --test test.json", None)
-    own = own.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    own = own.add_subparsers(dest="data_command", required=True, metavar="command")
     what = "say what is wrong with files of labelled pairs"
     check = options.command(own, "check", what, "data check train.json --test test.json", run_check)
     check.add_argument("files", nargs="+", metavar="FILE", help=".json, .jsonl, .csv, .tsv or .parquet")
