@@ -146,7 +146,6 @@ BROKEN_FILES = {
     "short.csv": (b"query,document,relevance\nq,d\n", 'line 2: field "relevance" is missing'),
     "long.csv": (b"query,document,relevance\nq,d, and more,1\n", "line 2: more cells than the header names"),
     "quote.csv": (b'query,document,relevance\nq,"d,1\nq,e,0\n', "unexpected end of data"),
-    "wide.csv": (b"query,document,relevance\nq," + b"x" * 200_000 + b",1\n", "field larger than field limit"),
     "latin.csv": ("query,document,relevance\nqué,d,1\n".encode("latin-1"), "line 2: a byte is not UTF-8"),
     "utf16.csv": ("query,document,relevance\nq,d,1\n".encode("utf-16"), "the header is not UTF-8"),
     "digits.csv": (b"query,document,relevance\nq,d," + b"9" * 5000 + b"\n", 'field "relevance" is'),
@@ -164,6 +163,28 @@ def test_a_file_that_cannot_be_read_is_one_clear_error(tmp_path, name):
         with pytest.raises(InputError) as caught:
             read(path)
         assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_cell_may_be_as_long_as_a_document(tmp_path):
+    path = tmp_path / "wide.csv"
+    path.write_bytes(b"query,document,relevance\nq," + b"x" * 200_000 + b",1\n")
+    assert data.read_pairs(path) == [("q", "x" * 200_000, 1)]
+
+
+def test_documents_are_split_at_newlines_only(tmp_path):
+    text = "one\u2028still one\r\n\ntwo\x0cstill two \n three\x85still\x1cthree"
+    expected = ["one\u2028still one", "two\x0cstill two", "three\x85still\x1cthree"]
+    path = tmp_path / "documents.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert data.read_lines(path) == data.read_lines(text.encode()) == expected
+    for source, message in (
+        (b"\n \n", "holds no document"),
+        (b"caf\xe9", "byte 4 is not UTF-8"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "none", "There is no file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            data.read_lines(source)
 
 
 def test_a_missing_file_or_something_else_is_an_error(tmp_path):
@@ -516,6 +537,32 @@ def test_a_file_is_checked_as_a_stream(tmp_path, suffix):
     tracemalloc.stop()
     assert report.pairs == 1000
     assert peak < 2.5e6  # bytes; the texts are 5 MB
+
+
+def test_the_report_refuses_test_answers_among_training_negatives():
+    test = [{"query": f"test {i}", "document": f"The answer  {i}.", "relevance": 1} for i in range(44)]
+    rows = [{"query": f"q{i}", "document": f"d{i}", "relevance": 1} for i in range(173)]
+    rows += [{"query": f"q{i}", "document": f"the answer\t{i % 32}", "relevance": 0} for i in range(173)]
+    report = data_report.check_file(rows, test)
+    assert not report.ok and report.counts["answer among negatives"] == 32
+    assert "stand here as wrong documents: 32 of 44, in 173 rows" in str(report)
+    assert "Against the test data: see below" in str(report)
+
+
+def test_the_report_counts_what_evaluate_leaves_out(tiny):
+    groups = [Group("a", ("x", "y"), (1, 0)), Group("b", ("x",), (0,)), Group("c", ("x", "z"), (1, 1))]
+    groups += [Group("long " * 3000, ("a", "b"), (1, 0)), Group("d", ("word " * 3000, "b"), (1, 0))]
+    _, counts = data.usable(groups, tiny)
+    report = data_report.check_groups(groups, tokenizer=tiny.tokenizer, max_length=tiny.max_length)
+    left = report.left_out
+    assert (left.queries, left.without_right, left.only_right, left.too_long, left.documents) == (
+        counts.queries,
+        counts.without_right,
+        counts.only_right,
+        counts.too_long,
+        counts.documents,
+    )
+    assert left.too_long == 1 and left.kept == 2
 
 
 def test_examples_hold_no_control_characters():

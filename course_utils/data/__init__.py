@@ -17,7 +17,8 @@ from course_utils.data.groups import (
     without_answers,
 )
 from course_utils.data.negatives import Bm25, bm25_scores, mine, random_scores
-from course_utils.data.read import DataError, check_row, iter_rows, read_groups, read_pairs
+from course_utils.data.read import DataError, check_row, read_groups, read_pairs
+from course_utils.data.records import iter_rows, read_lines
 from course_utils.data.report import check_file, check_groups, token_lengths
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "rankable",
     "read_grid",
     "read_groups",
+    "read_lines",
     "read_pairs",
     "shuffle_labels",
     "split",

@@ -75,7 +75,7 @@ def parse_grid(text, where="grid.md"):
             braces, a query that stands twice.
     """
     passages, queries, topic, aspect, lines, cells = {}, [], None, None, {}, {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         line = line.strip()
         at = f"{where} line {number}"
         if not line:

@@ -1,0 +1,210 @@
+"""From a file to its records: JSON, JSON lines, CSV, TSV, Parquet; and lines of text."""
+
+import csv
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from course_utils.errors import InputError
+
+FIELDS = ("query", "document", "relevance")
+# The default of 131,072 characters a cell is less than a long document. The limit belongs to the module csv: one for all.
+csv.field_size_limit(2**31 - 1)
+
+
+class Problem(NamedTuple):
+    """What is wrong with a row: the kind, for counting, and a sentence."""
+
+    kind: str
+    text: str
+
+
+def read_lines(source):
+    """Return the lines of a text file that hold text, without the spaces around them: documents, one a line.
+
+    Lines end at a newline alone. What else Python's ``splitlines`` takes for an end (a form feed, U+0085, U+2028) stands
+    inside texts that people copy, and would make two documents of one.
+
+    Args:
+        source: a file name, or the bytes of such a file.
+
+    Raises:
+        InputError: no such file, a folder, not UTF-8, no text.
+    """
+    name = "The text" if isinstance(source, bytes) else str(source)
+    if not isinstance(source, bytes):
+        path = Path(source)
+        if not path.is_file():
+            raise InputError(f"{path} is a folder; give a file." if path.is_dir() else f"There is no file {path}.")
+        source = path.read_bytes()
+    text = _decode(source)
+    if isinstance(text, Problem):
+        raise InputError(f"{name}: {text.text}.")
+    lines = [line.strip() for line in text.split("\n")]
+    if not any(lines):
+        raise InputError(f"{name} holds no document; write one a line.")
+    return [line for line in lines if line]
+
+
+def iter_rows(source, fields=FIELDS):
+    """Yield (where, row) for each record of a file, a ``datasets.Dataset`` or a list of dicts, one at a time.
+
+    JSON lines, CSV, TSV and Parquet are streamed, so the file may be larger than memory; a JSON array is not.
+    A row that cannot be read is yielded as a Problem in place of a dict.
+
+    Args:
+        source: the file, dataset or list.
+        fields: columns that a table must have; () takes any.
+
+    Raises:
+        InputError: when there is no such file, it may not be read, or its format is unknown.
+    """
+    if not isinstance(source, (str, Path)):
+        if hasattr(source, "keys") or not hasattr(source, "__iter__"):
+            raise InputError(
+                f"The data is a {type(source).__name__}, not a file or a list of records; of several splits, give one."
+            )
+        for i, row in enumerate(source, 1):
+            yield f"row {i}", row
+        return
+    path = Path(source)
+    if not path.is_file():
+        raise InputError(f"{path} is a folder; give a file." if path.is_dir() else f"There is no file {path}.")
+    readers = {
+        ".json": _json_rows,
+        ".jsonl": _json_lines,
+        ".ndjson": _json_lines,
+        ".csv": _csv_rows,
+        ".tsv": _csv_rows,
+        ".parquet": _parquet_rows,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: unknown format {path.suffix or '(no suffix)'}; use {', '.join(readers)}.")
+    try:
+        yield from reader(path, fields)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def _decode(line):
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return Problem("not UTF-8", f"byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+
+
+def _record(items):
+    # json.loads keeps the last of two equal names and says nothing.
+    record = dict(items)
+    if len(record) < len(items):
+        twice = next(k for k, n in Counter(k for k, _ in items).items() if n > 1)
+        raise ValueError(f'field "{twice[:40]}" stands twice')
+    return record
+
+
+def _parse(text):
+    try:
+        return json.loads(text, object_pairs_hook=_record)
+    except json.JSONDecodeError as error:
+        return Problem("broken JSON", f"{error.msg} at line {error.lineno} column {error.colno}")
+    except RecursionError:
+        return Problem("broken JSON", "nested too deeply")
+    except ValueError as error:
+        return Problem("broken JSON", str(error))
+
+
+def _json_rows(path, _):
+    text = _decode(path.read_bytes())
+    if isinstance(text, Problem):
+        yield "the file", text
+        return
+    rows = _parse(text)
+    if isinstance(rows, Problem):
+        hint = " (one record a line? then name the file .jsonl)" if "Extra data" in rows.text else ""
+        yield "the file", Problem(rows.kind, rows.text + hint)
+    elif not isinstance(rows, list):
+        yield "the file", Problem("not a list", "a .json file holds one list of records")
+    else:
+        for i, row in enumerate(rows, 1):
+            yield f"row {i}", row
+
+
+def _json_lines(path, _):
+    with path.open("rb") as file:  # bytes are split at newlines alone, never at U+2028
+        for i, line in enumerate(file, 1):
+            text = _decode(line)
+            if isinstance(text, Problem):
+                yield f"line {i}", text
+            elif text.strip():
+                yield f"line {i}", _parse(text)
+
+
+def _csv_rows(path, fields):
+    # Undecodable bytes become surrogates here so that reading goes on; they are reported row by row.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        header = None
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield f"line {reader.line_num}", Problem("broken CSV", f"{error}; what follows was not read")
+                return
+            where = f"line {reader.line_num}"
+            if not cells:
+                continue
+            if header is None:
+                header = [c.strip() for c in cells]
+                problem = _column_problem(header, fields, "broken CSV")
+                if problem:
+                    yield where, problem
+                    return
+            elif len(cells) > len(header):
+                yield where, Problem("broken CSV", "more cells than the header names; quote text with separators in it")
+            elif any(re.search(r"[\udc80-\udcff]", c) for c in cells):
+                yield where, Problem("not UTF-8", "a byte is not UTF-8; save the file as UTF-8")
+            else:
+                row = dict(zip(header, cells, strict=False))
+                # A column with gaps is written with "1.0" for 1. Only short text: int("9" * 5000) fails.
+                if re.fullmatch(r"\s*[0-9]{1,9}(\.0+)?\s*", row.get("relevance", "")):
+                    row["relevance"] = int(float(row["relevance"]))
+                yield where, row
+
+
+def _column_problem(names, fields, kind):
+    # One sentence about the columns instead of three about every row.
+    if any(re.search(r"[\ud800-\udfff]", c) for c in names):
+        return Problem("not UTF-8", "the header is not UTF-8; save the file as UTF-8")
+    absent = [f for f in fields if f not in names]
+    if absent:
+        found = ", ".join(c[:40] for c in names[:5])
+        return Problem("missing field", f'no column is named "{absent[0]}"; the columns are: {found}')
+    twice = [f for f in fields or names if names.count(f) > 1]
+    return Problem(kind, f'the column "{twice[0]}" stands twice') if twice else None
+
+
+def _parquet_rows(path, fields):
+    import pyarrow
+    import pyarrow.parquet
+
+    i = 0
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        problem = _column_problem(file.schema_arrow.names, fields, "broken Parquet")
+        if problem:
+            yield "the file", problem
+            return
+        for batch in file.iter_batches(batch_size=128, columns=list(fields) or None):
+            for row in batch.to_pylist():
+                i += 1
+                yield f"row {i}", row
+        if i != file.metadata.num_rows:
+            yield "the file", Problem("broken Parquet", f"{i} rows where {file.metadata.num_rows} are announced")
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        yield "the file", Problem("broken Parquet", f"{text} (after row {i})" if i else text)
