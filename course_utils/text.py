@@ -24,3 +24,9 @@ def normalise(text):
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = " ".join(folded.translate(_PLAIN).split())
     return re.sub(rf"(?<=[{CJK}]) | (?=[{CJK}])", "", words) or folded.strip()
+
+
+def markdown_table(head, rows):
+    """Return a Markdown table as text. ``head``: headings; ``rows``: lists of as many cells, shown by ``str``."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)

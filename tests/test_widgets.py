@@ -11,7 +11,7 @@ from course_utils.data.grid import load_domain
 from course_utils.domains.delta import make_delta
 from course_utils.errors import InputError
 from course_utils.model.reranker import Ranked, Reranker
-from course_utils.show import widgets
+from course_utils.show import tables, widgets
 from course_utils.training import cost
 
 DOCUMENTS = ["a page about fever", "a page about rent", "a page about salt"]
@@ -60,7 +60,7 @@ def no_ipywidgets(monkeypatch):
 def test_the_table_holds_both_ranks_the_numbers_and_the_move_in_words():
     before = [Ranked("a", 2.0, 0.88, 0), Ranked("b", 1.0, 0.73, 1), Ranked("c", 0.0, 0.5, 2)]
     after = [Ranked("b", 3.0, 0.953, 1), Ranked("a", 1.0, 0.731, 0), Ranked("c", -1.0, 0.269, 2)]
-    caption, head, rows = table(widgets.playground_html("why", before, after, "medical"))
+    caption, head, rows = table(tables._playground_html("why", before, after, "medical"))
     assert caption == "“why”: base and medical"
     assert head[1:] == ["Rank, base", "Probability, base", "Rank, medical", "Probability, medical", "Move"]
     assert rows == [
@@ -84,7 +84,7 @@ def test_text_of_a_user_is_shown_and_not_run(panel):
 
 def test_the_panel_starts_with_the_first_example_ranked_as_the_models_rank(panel, tiny, delta):
     _, _, rows = table(panel.controls["result"].value)
-    before, after = widgets.score_both(tiny, delta, "what is fever", DOCUMENTS)
+    before, after = widgets._score_both(tiny, delta, "what is fever", DOCUMENTS)
     assert [row[0] for row in rows] == [r.document for r in after]
     assert [row[4] for row in rows] == [f"{r.probability:.3f}" for r in after]
     old = {r.document: (str(i), f"{r.probability:.3f}") for i, r in enumerate(before, 1)}
@@ -133,7 +133,7 @@ def test_an_empty_query_and_an_empty_list_say_so_in_a_sentence(panel):
 
 def test_the_output_carries_widget_and_static_copy_together(panel):
     bundle = panel._repr_mimebundle_()
-    assert bundle[widgets.WIDGET]["model_id"] == panel.box.model_id
+    assert bundle[widgets._WIDGET]["model_id"] == panel.box.model_id
     assert len(table(bundle["text/html"])[2]) == 3
     assert re.search(r'<img alt="Rank changes: [^"]+" src="data:image/png', bundle["text/html"])
 
@@ -143,13 +143,13 @@ def test_without_ipywidgets_the_same_calls_show_table_and_picture(tiny, delta, m
     for panel in (widgets.playground(tiny, delta, EXAMPLES), widgets.freezing_panel(tiny, make_groups(8))):
         bundle = panel._repr_mimebundle_()
         assert panel.box is None
-        assert widgets.WIDGET not in bundle
+        assert widgets._WIDGET not in bundle
         assert table(bundle["text/html"])[2]
         assert "<img alt=" in bundle["text/html"]
 
 
 def test_the_course_has_examples_of_each_domain_in_both_languages():
-    found = widgets.domain_examples("legal")
+    found = widgets._domain_examples("legal")
     for kind in ("legal, English", "legal, Chinese", "general, English", "general, Chinese"):
         assert any(name.startswith(kind) for name in found)
     labels = {
