@@ -25,8 +25,9 @@ _MODEL_FILES = {"config.json", "generation_config.json", "reranker.json", "token
 
 
 def data_folder():
-    """Return the folder of the course's data and of the bundled model."""
-    return ROOT / "data"
+    """Return the folder of the course's data and of the bundled model: data/ of the project, bundled/ in an installed wheel."""
+    bundled = Path(__file__).resolve().parent / "bundled"
+    return bundled if bundled.is_dir() else ROOT / "data"
 
 
 def _part(path):

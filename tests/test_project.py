@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 
 import yaml
@@ -75,3 +76,14 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert "make course" in readme
     assert "python scripts/run.py course" in readme
     assert "python scripts/run.py test" in readme
+
+
+def test_the_tree_in_the_readme_is_that_of_the_project():
+    done = subprocess.run([sys.executable, "scripts/tree.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_architecture_names_files_that_exist():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:tests|training|data|model|evaluation|ship|cli|scripts)/[a-z_]+\.py)`", text):
+        assert (ROOT / path).exists() or (ROOT / "course_utils" / path).exists(), path

@@ -11,6 +11,7 @@ from course_utils.errors import InputError
 from course_utils.files import check_ours, check_outputs, lock
 
 DEFAULT_EPOCHS = 3
+LEAST_TRAIN = 4  # as training asks for
 
 
 def layer_count(text):
@@ -54,8 +55,9 @@ def run(args):
 
 def _adapt(args):
     kept = record.Record(args)
-    parts = _read(args, kept)
+    files, read = _read(args)
     reranker = options.load(args)
+    parts = _usable(args, reranker, files, read, kept)
     replay = [] if args.no_replay else _replay(parts)
     if not _goes_on(args, reranker, parts, replay):
         return 0
@@ -84,20 +86,32 @@ def _check(args):
         raise InputError(f"--json {args.json} lies in a folder that this run writes anew; choose another place.")
 
 
-def _read(args, kept):
-    """Return {part: groups that can be ranked} of the files; no part may give another's answers away."""
-    from course_utils.data import check_no_leak, rankable, read_groups, subset
+def _read(args):
+    """Return ({part: file}, {part: groups}); no part may give another's answers away."""
+    from course_utils.data import check_no_leak, read_groups
 
     files = {part: getattr(args, part) for part in ("train", "dev", "test", "general") if getattr(args, part)}
     read = {part: read_groups(path) for part, path in files.items()}
     for one, other in (("train", "test"), ("train", "dev"), ("dev", "test"), ("train", "general")):
         if one in read and other in read:
             check_no_leak(read[one], read[other], (files[one], files[other]))
-    parts = {part: rankable(groups) for part, groups in read.items()}
-    parts["train"] = subset(parts["train"], args.max_queries, args.seed)
-    for part, groups in parts.items():
-        kept.data(part, files[part], read[part], groups)
-    return parts
+    return files, read
+
+
+def _usable(args, reranker, files, read, kept):
+    """Return {part: the groups that can be ranked}; what is left out is put down and said."""
+    from course_utils.data import subset, usable
+
+    parts = {}
+    for part, groups in read.items():
+        parts[part], counts = usable(groups, reranker)
+        kept.data(part, files[part], counts)
+    if "dev" not in parts and len(parts["train"]) < LEAST_TRAIN:
+        raise InputError(
+            f"{files['train']} has {len(parts['train'])} queries that can be ranked, too few to hold some out for dev; "
+            f"give {LEAST_TRAIN} at least, or a --dev file."
+        )
+    return {**parts, "train": subset(parts["train"], args.max_queries, args.seed)}
 
 
 def _replay(parts):
@@ -179,9 +193,9 @@ def _result(args, parts, done, before, after, kept):
 
 def _beware(kept, parts, done, difference, after):
     """Warn of what makes a result say less than it seems to."""
-    kept.few("test", parts["test"])
+    kept.few("test", len(parts["test"]))
     if "dev" in parts:
-        kept.few("dev", parts["dev"])
+        kept.few("dev", len(parts["dev"]))
     gain = max(row["ndcg@10"] for row in done.history) - done.history[0]["ndcg@10"]
     if done.best_epoch == 0:
         kept.warn("no epoch beat the start on dev: the model is the one that you began with.")

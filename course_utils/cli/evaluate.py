@@ -17,18 +17,16 @@ def add(commands):
 
 def run(args):
     """Print the metrics; return what is written."""
-    from course_utils.data import rankable, read_groups
+    from course_utils.data import read_groups
     from course_utils.evaluation import evaluate
 
     check_outputs([args.json], [args.data, args.model])
-    kept, read = record.Record(args), read_groups(args.data)
-    groups = rankable(read)
-    kept.data("data", args.data, read, groups)
+    kept, groups = record.Record(args), read_groups(args.data)
     reranker = options.load(args)
     kept.model(reranker)
     found = evaluate(reranker, groups)
     print("  ".join(f"{m} {found.summary[m]:.3f}" for m in METRICS))
-    kept.few("test", groups)
+    kept.data("data", args.data, found.counts)
+    kept.few("test", found.counts.kept)
     kept.alike(found.scores)
-    pairs = sum(len(g.documents) for g in read)
-    return {**found.summary, "queries": len(read), "pairs": pairs, "run": kept.finish()}
+    return {**found.summary, "queries": found.counts.kept, "pairs": found.counts.documents, "run": kept.finish()}

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import time
+from pathlib import Path
 
 from course_utils import __version__
 from course_utils.cli.options import shown
@@ -44,25 +45,21 @@ class Record:
         }
         self.content["device"] = str(first.device)
 
-    def data(self, part, path, read, used):
-        """Put down a file of labelled pairs: its hash, the groups that were read and those that are used."""
-        self.content.setdefault("data", {})[part] = {
-            "file": shown(path),
-            "sha256": sha256(path),
-            "queries": len(read),
-            "pairs": sum(len(g.documents) for g in read),
-            "used_queries": len(used),
-        }
+    def data(self, part, path, counts):
+        """Put down a file of labelled pairs: its hash and the Counts of what of it was used; say what was not."""
+        self.content.setdefault("data", {})[part] = {"file": shown(path), "sha256": _hash(path), **counts.as_dict()}
+        if counts.sentence():
+            self.warn(f"{shown(path)}: {counts.sentence()}")
 
     def warn(self, text):
         """Print a remark on standard error and keep it."""
         self.warnings.append(text)
         note(text)
 
-    def few(self, name, groups):
-        """Warn when a set is so small that its figures say little."""
-        if len(groups) < FEW:
-            self.warn(f"{len(groups)} {name} queries are few: what they say is uncertain; label more, {FEW} at least.")
+    def few(self, name, count):
+        """Warn when a set of ``count`` queries is so small that its figures say little."""
+        if count < FEW:
+            self.warn(f"{count} {name} queries are few: what they say is uncertain; label more, {FEW} at least.")
 
     def alike(self, scores):
         """Warn when the scores of all documents of every query are the same: such a model ranks nothing."""
@@ -88,6 +85,11 @@ class Record:
             "peak_memory_mb": peak_memory_mb(),
             "warnings": self.warnings,
         }
+
+
+def _hash(path):
+    """Return the SHA-256 of a file; None for a pipe, which is read once."""
+    return sha256(path) if Path(path).is_file() else None
 
 
 def _weights_hash(model):

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from course_utils.data.groups import Group
 from course_utils.errors import InputError
-from course_utils.files import ROOT
+from course_utils.files import data_folder
 
-DATA = ROOT / "data"
+DATA = data_folder()
 DOMAINS = ("general", "medical", "legal", "financial")
 LANGUAGES = ("en", "zh")
 SPLITS = ("train", "dev", "test")

@@ -17,11 +17,11 @@ from typing import NamedTuple
 from tqdm.auto import tqdm
 
 from course_utils.errors import InputError
-from course_utils.files import ROOT
+from course_utils.files import data_folder
 from course_utils.model.checkpoint import INDEX, WEIGHTS, check_folder, inside, no_weights
 from course_utils.profile import HUB_MODEL
 
-BUNDLED = {"nano": ROOT / "data" / "models" / "nano"}
+BUNDLED = {"nano": data_folder() / "models" / "nano"}
 
 # A name can be moved to other weights at any time; a commit cannot. The checksum also covers a mirror.
 REVISIONS = {HUB_MODEL: "e61197ed45024b0ed8a2d74b80b4d909f1255473"}

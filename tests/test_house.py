@@ -1,0 +1,173 @@
+"""The house stays small: bounds on files, functions, names, and the direction of imports."""
+
+import ast
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "course_utils"
+# From top to bottom: a room imports only rooms that stand before it.
+ORDER = ("errors text files machine profile model data evaluation training domains updates ship show bonus checks "
+         "cli").split()  # fmt: skip
+FILE, FUNCTION, PARAMETERS, PUBLIC, LINES, CHECKS = 300, 60, 8, 180, 7600, 1150
+# What is over a bound today; this list may only shrink.
+LONG_FILES = set()
+LONG_FUNCTIONS = set()
+MANY_PARAMETERS = set()
+UPWARD = set()
+
+
+def tracked(*patterns):
+    """Return the files that git knows, or would after ``git add``."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return sorted({ROOT / n for n in names.split("\0") if n and (ROOT / n).exists()})
+
+
+FILES = [p for p in tracked("course_utils") if p.suffix == ".py"]
+TREES = {p: ast.parse(p.read_text(encoding="utf-8")) for p in FILES}
+
+
+def name(path):
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def is_checks(path):
+    return name(path).startswith("checks/")  # exercises are judged in long rows of plain conditions
+
+
+def functions():
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{name(path)}:{node.name}", node, path
+
+
+def code_lines(node):
+    """Return the lines of a function without its docstring."""
+    total = node.end_lineno - node.lineno + 1
+    first = node.body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        total -= first.end_lineno - first.lineno + 1
+    return total
+
+
+def test_no_file_is_longer_than_300_lines():
+    long = {name(p) for p in FILES if len(p.read_text(encoding="utf-8").splitlines()) > FILE}
+    assert long == LONG_FILES
+
+
+def test_no_function_is_longer_than_60_lines():
+    long = {where for where, node, path in functions() if code_lines(node) > FUNCTION and not is_checks(path)}
+    assert long == LONG_FUNCTIONS
+
+
+def test_no_function_has_more_than_8_parameters():
+    many = set()
+    for where, node, _ in functions():
+        arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        if len([a for a in arguments if a not in ("self", "cls")]) > PARAMETERS:
+            many.add(where)
+    assert many == MANY_PARAMETERS
+
+
+def module(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(tree, at_start=False):
+    """Yield the modules of the package that a file imports; at_start: only while it is being imported itself."""
+    inner = {n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.Lambda) for n in ast.walk(f)}
+    for node in ast.walk(tree):
+        if at_start and node in inner:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("course_utils"))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_utils"):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(dotted):
+    parts = dotted.split(".")
+    return parts[1] if len(parts) > 1 else None
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert {room(module(p)) for p in FILES} - {None, "__main__"} == set(ORDER)
+
+
+def test_no_room_imports_a_room_below_it():
+    upward = set()
+    for path, tree in TREES.items():
+        own = room(module(path))
+        if own in ORDER:
+            for other in {room(m) for m in imports(tree)} & set(ORDER):
+                if ORDER.index(other) > ORDER.index(own):
+                    upward.add(f"{name(path)} -> {other}")
+    assert upward == UPWARD
+
+
+def test_no_import_goes_round_in_a_circle():
+    modules = {module(p): set(imports(tree)) - {module(p)} for p, tree in TREES.items()}
+    inits = {module(p) for p in FILES if p.name == "__init__.py"}  # a room's front door, which its own files do not use
+    graph = {m: {i for i in found if i in modules and i not in inits} for m, found in modules.items() if m not in inits}
+    done, waiting = set(), []
+
+    def visit(m):
+        if m in waiting:
+            pytest.fail(" -> ".join([*waiting[waiting.index(m) :], m]))
+        if m not in done:
+            waiting.append(m)
+            for other in sorted(graph[m]):
+                visit(other)
+            done.add(waiting.pop())
+
+    for m in graph:
+        visit(m)
+
+
+def public(tree):
+    """Return the names in ``__all__`` of a parsed ``__init__``, or None."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "__all__" for t in node.targets):
+            return set(ast.literal_eval(node.value))
+    return None
+
+
+def test_the_public_names_are_few_and_said():
+    rooms = {
+        p.parent.name: public(tree) for p, tree in TREES.items() if p.name == "__init__.py" and p.parent != PACKAGE
+    }
+    assert [r for r, names in rooms.items() if names is None and r != "checks"] == []
+    ground = 0
+    for path, tree in TREES.items():
+        if path.parent == PACKAGE and path.name not in ("__init__.py", "__main__.py"):
+            ground += sum(isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name[0] != "_" for n in tree.body)
+    assert ground + sum(len(names or ()) for names in rooms.values()) <= PUBLIC
+
+
+def test_the_package_is_small():
+    size = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in FILES}
+    checks = sum(n for p, n in size.items() if is_checks(p))
+    assert checks <= CHECKS
+    assert sum(size.values()) - checks <= LINES
+
+
+def test_every_room_says_what_it_is_for():
+    for path, tree in TREES.items():
+        assert ast.get_docstring(tree), f"{name(path)} has no first lines"
+
+
+def test_order_is_as_the_architecture_says():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    places = [
+        text.index(f"`{r}`" if r in ("errors", "text", "files", "machine", "profile") else f"`{r}/`") for r in ORDER
+    ]
+    assert all(a < b for a, b in pairwise(places))
