@@ -10,8 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "course_utils"
 # From top to bottom: a room imports only rooms that stand before it.
-ORDER = ("errors text files machine profile model data evaluation training domains updates ship show bonus checks "
-         "cli").split()  # fmt: skip
+ORDER = ["errors", "text", "files", "machine", "profile", "model", "data", "evaluation", "training", "domains", "updates", "ship", "show", "bonus", "checks", "cli"]  # fmt: skip
 FILE, FUNCTION, PARAMETERS, PUBLIC, LINES, CHECKS = 300, 60, 8, 180, 7600, 1150
 # What is over a bound today; this list may only shrink.
 LONG_FILES = set()

@@ -82,7 +82,7 @@ def _tokenizer(folder):
 
 def _length(folder):
     """Return how many tokens of a prompt the model in ``folder`` reads."""
-    from course_utils.model.reranker import read_settings
+    from course_utils.model import read_settings
 
     return read_settings(folder).get("max_length", 1024)
 
