@@ -5,8 +5,8 @@ import random
 import pytest
 
 from course_utils.checks import NotYet, lesson02
+from course_utils.data import token_lengths
 from course_utils.data.groups import split
-from course_utils.data.report import token_lengths
 from course_utils.model.reranker import sigmoid
 
 LABELS = {"1": 1, "yes": 1, "0": 0, "no": 0}

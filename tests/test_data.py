@@ -351,13 +351,13 @@ def test_near_duplicates_are_exactly_those_above_the_threshold():
         brute = set()
         for i, a in enumerate(texts):
             for j, b in enumerate(texts):
-                left, right = near.shingles(a, 2), near.shingles(b, 2)
+                left, right = near._shingles(a, 2), near._shingles(b, 2)
                 if len(left & right) / len(left | right) >= threshold:
                     brute.add((i, j))
-        find = near.near_index(texts, threshold, width=2)
+        find = near._near_index(texts, threshold, width=2)
         assert {(i, j) for i, a in enumerate(texts) for j, _ in find(a)} == brute
     with pytest.raises(ValueError, match="threshold"):
-        near.near_index(texts, 0)
+        near._near_index(texts, 0)
 
 
 def test_leakage_finds_texts_with_a_few_words_changed():
@@ -482,7 +482,7 @@ def test_lengths_are_those_of_the_whole_prompt(tokenizer):
         for g in groups
         for d in g.documents
     ]
-    lengths = data_report.token_lengths(groups, tokenizer, max_length=200)
+    lengths = data.token_lengths(groups, tokenizer, max_length=200)
     # Joined parts and one whole string may be cut into tokens differently at the two seams.
     assert sorted(lengths.counts.elements()) == pytest.approx(sorted(whole), abs=2)
     assert lengths.cut == 1 and lengths.longest == (max(lengths.counts), "query 1") and not lengths.too_long

@@ -131,12 +131,12 @@ Less beer helps.
 
 
 def test_a_grid_is_parsed():
-    passages, queries = grid.parse_grid(GRID)
-    assert passages["gout", "diet"] == grid.Passage("gout", "diet", "Less beer helps.")
+    passages, queries = grid._parse_grid(GRID)
+    assert passages["gout", "diet"] == grid._Passage("gout", "diet", "Less beer helps.")
     assert queries == [
-        grid.Query("big toe hurts", "gout", ("symptoms",)),
-        grid.Query("what is gout like", "gout", ("symptoms", "diet")),
-        grid.Query("what to eat", "gout", ("diet",)),
+        grid._Query("big toe hurts", "gout", ("symptoms",)),
+        grid._Query("what is gout like", "gout", ("symptoms", "diet")),
+        grid._Query("what to eat", "gout", ("diet",)),
     ]
 
 
@@ -156,7 +156,7 @@ def test_a_grid_is_parsed():
 )
 def test_a_broken_grid_is_an_error_with_its_line(old, new, message):
     with pytest.raises(InputError, match=message):
-        grid.parse_grid(GRID.replace(old, new, 1))
+        grid._parse_grid(GRID.replace(old, new, 1))
 
 
 @pytest.fixture

@@ -101,10 +101,10 @@ def test_accuracy_and_f1_agree_with_scikit_learn():
     random = np.random.default_rng(4)
     for _ in range(20):
         scores, relevance = random.normal(size=40), random.integers(0, 3, 40)
-        accuracy, f1 = metrics.accuracy_f1(scores, relevance)
+        accuracy, f1 = metrics._accuracy_f1(scores, relevance)
         assert accuracy == pytest.approx(accuracy_score(relevance > 0, scores > 0))
         assert f1 == pytest.approx(f1_score(relevance > 0, scores > 0))
-    assert metrics.accuracy_f1([-1.0, -2.0], [0, 0]) == (1.0, 0.0)
+    assert metrics._accuracy_f1([-1.0, -2.0], [0, 0]) == (1.0, 0.0)
 
 
 def test_the_summary_is_the_mean_over_queries():

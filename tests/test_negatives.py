@@ -78,7 +78,7 @@ def test_a_known_document_is_never_mined_whatever_its_punctuation():
 def test_skip_leaves_out_the_first_ranks():
     index = Bm25(TEXTS)
     best = index.top(GROUPS[0].query, 50)
-    (group,), _ = mine(GROUPS, TEXTS, hard=2, random_negatives=0, skip=3)
+    (group,), _ = mine(GROUPS, TEXTS, hard=2, random_negatives=0, ranks=(3, 50))
     added = set(group.documents) - set(GROUPS[0].documents)
     assert added == {t for t in best[3:] if t != TEXTS[0]} & added and len(added) == 2
     assert not added & set(best[:3])

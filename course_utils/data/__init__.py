@@ -4,9 +4,19 @@ Begin with ``load_domain("medical", "en", "train")`` or ``read_groups("pairs.csv
 """
 
 from course_utils.data.counts import Counts, usable
-from course_utils.data.grid import DOMAINS, LANGUAGES, grid_groups, load_domain, read_grid
+from course_utils.data.grid import (
+    DOMAINS,
+    LANGUAGES,
+    Grid,
+    grid_groups,
+    load_domain,
+    make_splits,
+    read_cells,
+    read_grid,
+)
 from course_utils.data.groups import (
     Group,
+    Leaks,
     check_no_leak,
     leaks,
     rankable,
@@ -16,10 +26,13 @@ from course_utils.data.groups import (
     to_groups,
     without_answers,
 )
-from course_utils.data.negatives import Bm25, bm25_scores, mine, random_scores
+from course_utils.data.lengths import token_lengths
+from course_utils.data.near import near_duplicates
+from course_utils.data.negatives import Bm25, bm25_scores, bm25_tokens, mine, random_scores
 from course_utils.data.read import DataError, check_row, read_groups, read_pairs
 from course_utils.data.records import iter_rows, read_lines
-from course_utils.data.report import check_file, check_groups, token_lengths
+from course_utils.data.remarks import Report
+from course_utils.data.report import check_file, check_groups
 
 __all__ = [
     "DOMAINS",
@@ -27,8 +40,12 @@ __all__ = [
     "Bm25",
     "Counts",
     "DataError",
+    "Grid",
     "Group",
+    "Leaks",
+    "Report",
     "bm25_scores",
+    "bm25_tokens",
     "check_file",
     "check_groups",
     "check_no_leak",
@@ -37,9 +54,12 @@ __all__ = [
     "iter_rows",
     "leaks",
     "load_domain",
+    "make_splits",
     "mine",
+    "near_duplicates",
     "random_scores",
     "rankable",
+    "read_cells",
     "read_grid",
     "read_groups",
     "read_lines",

@@ -3,9 +3,9 @@
 from collections import defaultdict
 from pathlib import Path
 
-from course_utils.data.near import DOCUMENTS, QUERIES, near_index
+from course_utils.data.near import DOCUMENTS, QUERIES, _near_index
 from course_utils.data.read import DataError, check_row, iter_rows
-from course_utils.data.remarks import excerpt
+from course_utils.data.remarks import _excerpt
 from course_utils.errors import InputError
 from course_utils.text import normalise
 
@@ -29,7 +29,7 @@ class _Against:
         if not queries:
             raise InputError(f"{self.name} holds no pairs.")
         self.queries, self.answers = list(queries), list(answers)
-        self.find_query, self.find_answer = near_index(queries, **QUERIES), near_index(answers, **DOCUMENTS)
+        self.find_query, self.find_answer = _near_index(queries, **QUERIES), _near_index(answers, **DOCUMENTS)
         self.found, self.seen, self.taught, self.wrong_rows = defaultdict(list), set(), set(), 0
         self.known = {}  # text without case and punctuation -> what _match said of it
 
@@ -44,7 +44,7 @@ class _Against:
             self.wrong_rows += 1
             if same not in self.taught:
                 self.taught.add(same)
-                self.found["answer among negatives"].append(f'{where} "{excerpt(document)}"')
+                self.found["answer among negatives"].append(f'{where} "{_excerpt(document)}"')
         elif matches and self._first("near answer", document):
             self.found["near answer among negatives"].append(_likeness(where, document, matches))
 
@@ -53,7 +53,7 @@ class _Against:
             return
         same, matches = self._match(text, texts, find)
         if same is not None:
-            self.found[f"{kind} in test"].append(f'{where} "{excerpt(text)}"')
+            self.found[f"{kind} in test"].append(f'{where} "{_excerpt(text)}"')
         elif matches:
             self.found[f"{kind} nearly in test"].append(_likeness(where, text, matches))
 
@@ -77,4 +77,4 @@ class _Against:
 
 def _likeness(where, text, matches):
     other, similarity = max(matches, key=lambda m: m[1])
-    return f'{where} "{excerpt(text)}" and "{excerpt(other)}" ({similarity:.0%})'
+    return f'{where} "{_excerpt(text)}" and "{_excerpt(other)}" ({similarity:.0%})'

@@ -23,7 +23,7 @@ SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
-class Passage:
+class _Passage:
     """One cell of the grid: what a topic says under an aspect."""
 
     topic: str
@@ -32,7 +32,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Query:
+class _Query:
     """A query, the cell it was written for, and all aspects of its topic that answer it."""
 
     text: str
@@ -64,7 +64,7 @@ class Grid:
         return [t for t in names if split is None or self.splits[t] == split]
 
 
-def parse_grid(text, where="grid.md"):
+def _parse_grid(text, where="grid.md"):
     """Return (passages, queries) of a grid in Markdown.
 
     ``# topic``, ``## aspect``, one line of text, then ``- query`` lines; a query that further aspects of its topic
@@ -100,11 +100,11 @@ def parse_grid(text, where="grid.md"):
             if query in lines:
                 raise InputError(f"{at}: the query stands already in line {lines[query]}: {query}")
             lines[query] = number
-            queries.append(Query(query, topic, tuple(dict.fromkeys((aspect, *also)))))
+            queries.append(_Query(query, topic, tuple(dict.fromkeys((aspect, *also)))))
         elif (topic, aspect) in passages:
             raise InputError(f"{at}: {topic} / {aspect} has a second text; write it in one line.")
         else:
-            passages[topic, aspect] = Passage(topic, aspect, line)
+            passages[topic, aspect] = _Passage(topic, aspect, line)
     for cell, at in cells.items():
         if cell not in passages:
             raise InputError(f"{at}: {cell[0]} / {cell[1]} has no text.")
@@ -156,7 +156,7 @@ def read_cells(domain, language, folder=None):
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from None
-    return Grid(domain, language, *parse_grid(text, str(path)))
+    return Grid(domain, language, *_parse_grid(text, str(path)))
 
 
 def make_splits(grid, fractions=(0.62, 0.13, 0.25), seed=0):
@@ -178,7 +178,7 @@ def make_splits(grid, fractions=(0.62, 0.13, 0.25), seed=0):
     return {s: sorted(topics) for s, topics in parts.items()}
 
 
-def stable_random(*parts):
+def _stable_random(*parts):
     """Return a random.Random that depends on the text of ``parts`` alone: one more query changes no other's draw."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))
@@ -198,13 +198,13 @@ TRADE_LISTS = {
 }
 
 
-def posted_questions(grid, query, count, seed=0):
+def _posted_questions(grid, query, count, seed=0):
     """Return at most ``count`` posts that ask about the query's topic and answer nothing.
 
     A post is two or three other queries of the topic in one line, one or two of them under the query's aspect. It shares
     more words with the query than the answer does.
     """
-    random_ = stable_random("questions", seed, grid.domain, grid.language, query.text)
+    random_ = _stable_random("questions", seed, grid.domain, grid.language, query.text)
     own = sorted((q for q in grid.queries if q.topic == query.topic and q.text != query.text), key=lambda q: q.text)
     near = [q.text for q in own if set(q.aspects) & set(query.aspects)]
     far = [q.text for q in own if not set(q.aspects) & set(query.aspects)]
@@ -217,7 +217,7 @@ def posted_questions(grid, query, count, seed=0):
     return [p for p in dict.fromkeys(posts) if p]
 
 
-def candidate_list(grid, query, split, same_topic, same_aspect, bm25, other, questions=0, index=None, seed=0):
+def _candidate_list(grid, query, split, kinds, index=None, seed=0):
     """Return the Group of a query: its right passages and negatives, all from topics of ``split``, shuffled.
 
     Harder negatives teach more and are more often right answers that nobody marked; random ones keep the level of the
@@ -225,17 +225,16 @@ def candidate_list(grid, query, split, same_topic, same_aspect, bm25, other, que
 
     Args:
         grid: a Grid.
-        query: a Query.
+        query: one of its queries.
         split: the split whose passages may appear.
-        same_topic: at most so many other aspects of the query's topic.
-        same_aspect: passages of the query's aspect from other topics.
-        bm25: best BM25 matches from other topics; needs ``index``.
-        other: random passages of other topics.
-        questions: posts of other people's questions about the topic, see ``posted_questions``.
+        kinds: how many of each kind, as in LISTS: "same_topic", at most so many other aspects of the query's topic;
+            "same_aspect", passages of the query's aspect from other topics; "bm25", best BM25 matches from other topics
+            (needs ``index``); "other", random passages of other topics; "questions", posts of other people's questions
+            about the topic, see ``_posted_questions``.
         index: a ``negatives.Bm25`` over the passages of ``split``.
         seed: changes which negatives are drawn.
     """
-    random_ = stable_random(seed, grid.domain, grid.language, query.text)
+    random_ = _stable_random(seed, grid.domain, grid.language, query.text)
     right = [grid.passages[query.topic, a].text for a in query.aspects]
     pool = [p for p in grid.passages.values() if grid.splits[p.topic] == split]
     chosen = dict.fromkeys(right)
@@ -247,14 +246,14 @@ def candidate_list(grid, query, split, same_topic, same_aspect, bm25, other, que
     def shuffled(passages):
         return random_.sample(passages, len(passages))
 
-    add(shuffled([p for p in pool if p.topic == query.topic]), same_topic)
-    add(shuffled([p for p in pool if p.topic != query.topic and p.aspect in query.aspects]), same_aspect)
-    if index is not None and bm25:
+    add(shuffled([p for p in pool if p.topic == query.topic]), kinds["same_topic"])
+    add(shuffled([p for p in pool if p.topic != query.topic and p.aspect in query.aspects]), kinds["same_aspect"])
+    if index is not None and kinds["bm25"]:
         topic_of = {p.text: p.topic for p in pool}
-        best = [t for t in index.top(query.text, 10 * bm25) if topic_of[t] != query.topic and t not in chosen]
-        chosen.update(dict.fromkeys(best[:bm25]))
-    add(shuffled([p for p in pool if p.topic != query.topic]), other)
-    chosen.update(dict.fromkeys(posted_questions(grid, query, questions, seed)))
+        best = [t for t in index.top(query.text, 10 * kinds["bm25"]) if topic_of[t] != query.topic and t not in chosen]
+        chosen.update(dict.fromkeys(best[: kinds["bm25"]]))
+    add(shuffled([p for p in pool if p.topic != query.topic]), kinds["other"])
+    chosen.update(dict.fromkeys(_posted_questions(grid, query, kinds.get("questions", 0), seed)))
     documents = shuffled(list(chosen))
     return Group(query.text, tuple(documents), tuple(int(d in right) for d in documents), query.topic)
 
@@ -262,14 +261,14 @@ def candidate_list(grid, query, split, same_topic, same_aspect, bm25, other, que
 def grid_groups(grid, split, **kinds):
     """Return one Group for each query of ``split``.
 
-    ``kinds`` change the numbers of LISTS (domain "general") or TRADE_LISTS (any other), see ``candidate_list``.
+    ``kinds`` change the numbers of LISTS (domain "general") or TRADE_LISTS (any other), see ``_candidate_list``.
     """
     from course_utils.data.negatives import Bm25
 
     index = Bm25([p.text for p in grid.passages.values() if grid.splits[p.topic] == split])
     lists = LISTS if grid.domain == "general" else TRADE_LISTS
     kinds = {**lists[split], **kinds}
-    return [candidate_list(grid, q, split, index=index, **kinds) for q in grid.queries if grid.splits[q.topic] == split]
+    return [_candidate_list(grid, q, split, kinds, index) for q in grid.queries if grid.splits[q.topic] == split]
 
 
 def load_domain(domain, language, split, folder=None, **kinds):

@@ -5,7 +5,7 @@ from collections import Counter
 from course_utils.model import prompt
 
 
-class Lengths:
+class _Lengths:
     """Tokens of whole prompts, counted as they come.
 
     Attributes:
@@ -60,7 +60,7 @@ class Lengths:
 
 def token_lengths(groups, tokenizer, max_length=1024, instruction=prompt.DEFAULT_INSTRUCTION):
     """Return the Lengths of all prompts of a list of Group: what would be cut at ``max_length`` tokens."""
-    lengths = Lengths(tokenizer, max_length, instruction)
+    lengths = _Lengths(tokenizer, max_length, instruction)
     for i, g in enumerate(groups, 1):
         lengths.add([(f"query {i}", g.query, d) for d in g.documents])
     return lengths

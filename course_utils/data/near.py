@@ -12,13 +12,13 @@ DOCUMENTS = {"threshold": 0.5, "width": 3}
 QUERIES = {"threshold": 0.8, "width": 2}
 
 
-def shingles(text, width=3):
+def _shingles(text, width=3):
     """Return the set of hashes of all runs of ``width`` words (in Chinese: characters) of the normalised text."""
     units = re.findall(rf"[{CJK}]|[^\s{CJK}]+", normalise(text))
     return {hash(tuple(units[i : i + width])) for i in range(max(1, len(units) - width + 1))}
 
 
-def near_index(texts, threshold=0.5, width=3):
+def _near_index(texts, threshold=0.5, width=3):
     """Return a function that finds, for a text, all of ``texts`` with a Jaccard similarity of at least ``threshold``.
 
     Two sets that alike share at least one of their rarest shingles; only those are indexed and looked up, and still
@@ -34,7 +34,7 @@ def near_index(texts, threshold=0.5, width=3):
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold {threshold} is not above 0 and at most 1")
-    sets = [shingles(t, width) for t in texts]
+    sets = [_shingles(t, width) for t in texts]
     frequency = Counter(h for own in sets for h in own)
     places = defaultdict(list)
 
@@ -47,7 +47,7 @@ def near_index(texts, threshold=0.5, width=3):
             places[h].append(i)
 
     def find(text):
-        own, found = shingles(text, width), []
+        own, found = _shingles(text, width), []
         for i in sorted({i for h in rarest(own) for i in places.get(h, ())}):
             shared = len(own & sets[i])
             similarity = shared / (len(own) + len(sets[i]) - shared)
@@ -61,5 +61,5 @@ def near_index(texts, threshold=0.5, width=3):
 def near_duplicates(left, right, threshold=0.5, width=3):
     """Return (text of ``left``, text of ``right``, similarity) of all near-duplicates; arguments as in near_index."""
     right = list(right)
-    find = near_index(right, threshold, width)
+    find = _near_index(right, threshold, width)
     return [(text, right[j], similarity) for text in left for j, similarity in find(text)]

@@ -3,11 +3,11 @@
 import random
 import re
 import unicodedata
+from dataclasses import replace
 
 import bm25s
 import numpy as np
 
-from course_utils.data.groups import Group
 from course_utils.errors import InputError
 from course_utils.text import CJK, normalise
 
@@ -60,11 +60,11 @@ def random_scores(groups, seed=0):
     return [random_.random(len(g.documents)) for g in groups]
 
 
-def mine(groups, texts, hard=5, random_negatives=2, skip=0, reranker=None, margin=0.95, depth=50, seed=0):
+def mine(groups, texts, hard=5, random_negatives=2, ranks=(0, 50), reranker=None, margin=0.95, seed=0):
     """Add negatives from ``texts`` to groups: the best BM25 matches that are not marked relevant, and some at random.
 
-    Harder negatives teach more but are more often false negatives: right answers that nobody marked. ``skip`` leaves
-    out the top ranks, where most of them sit; a reranker drops candidates that it likes nearly as much as the marked
+    Harder negatives teach more but are more often false negatives: right answers that nobody marked. ``ranks`` can leave
+    out the top ones, where most of them sit; a reranker drops candidates that it likes nearly as much as the marked
     answer. Random negatives are easy; a few of them keep the level of the scores. Seven or eight negatives a positive
     is the usual advice; the order they were mined in is not kept.
 
@@ -73,11 +73,10 @@ def mine(groups, texts, hard=5, random_negatives=2, skip=0, reranker=None, margi
         texts: passages to draw from; for training groups take those of the training part alone.
         hard: BM25 negatives a query.
         random_negatives: random negatives a query.
-        skip: BM25 ranks to leave out.
+        ranks: the BM25 ranks to take them from, the first included and the last not; 0 is the best.
         reranker: a Reranker to filter likely false negatives with; None keeps all.
         margin: drop a candidate whose probability is above margin x that of the best marked answer. Source: the
             positive-aware filter of NV-Retriever, arXiv 2407.15831.
-        depth: BM25 ranks to look at.
         seed: for the random negatives and the order.
 
     Returns:
@@ -89,7 +88,7 @@ def mine(groups, texts, hard=5, random_negatives=2, skip=0, reranker=None, margi
     for i, g in enumerate(groups):
         random_ = random.Random(f"{seed}-{i}-{g.query}")
         known = {normalise(d) for d in g.documents}
-        found = [t for t in index.top(g.query, depth)[skip:] if normalise(t) not in known]
+        found = [t for t in index.top(g.query, ranks[1])[ranks[0] :] if normalise(t) not in known]
         if reranker is not None and found and g.positives:
             positives, others = (sigmoid(s) for s in reranker.score_groups([(g.query, g.positives), (g.query, found)]))
             keep = [t for t, p in zip(found, others, strict=True) if p <= margin * positives.max()]
@@ -101,5 +100,6 @@ def mine(groups, texts, hard=5, random_negatives=2, skip=0, reranker=None, margi
         found += [t for t in pool if normalise(t) not in known][:random_negatives]
         documents = [*zip(g.documents, g.relevance, strict=True), *((t, 0) for t in found)]
         random_.shuffle(documents)
-        out.append(Group(g.query, tuple(d for d, _ in documents), tuple(r for _, r in documents), g.topic))
+        # A teacher has not scored the new documents, so its scores of the others go.
+        out.append(replace(g, documents=[d for d, _ in documents], relevance=[r for _, r in documents], scores=()))
     return out, dropped

@@ -6,7 +6,7 @@ from numbers import Real
 from pathlib import Path
 
 from course_utils.data.groups import to_groups
-from course_utils.data.records import FIELDS, Problem, iter_rows
+from course_utils.data.records import FIELDS, _Problem, iter_rows
 from course_utils.errors import InputError
 
 
@@ -28,29 +28,29 @@ class DataError(InputError):
 
 def check_row(row, max_relevance=1):
     """Return (query, document, relevance) of one record, or the list of its Problems."""
-    if isinstance(row, Problem):
+    if isinstance(row, _Problem):
         return [row]
     if not isinstance(row, dict):
-        return [Problem("not a record", f"expected query, document and relevance by name, found {type(row).__name__}")]
+        return [_Problem("not a record", f"expected query, document and relevance by name, found {type(row).__name__}")]
     problems = []
     for field in FIELDS:
         if row.get(field) is None:
-            problems.append(Problem("missing field", f'field "{field}" is missing'))
+            problems.append(_Problem("missing field", f'field "{field}" is missing'))
     for field in FIELDS[:2]:
         value = row.get(field)
         if value is not None and not isinstance(value, str):
-            problems.append(Problem("wrong type", f'field "{field}" is {type(value).__name__}, not text'))
+            problems.append(_Problem("wrong type", f'field "{field}" is {type(value).__name__}, not text'))
         elif isinstance(value, str) and not value.strip():
-            problems.append(Problem("empty text", f'field "{field}" is empty'))
+            problems.append(_Problem("empty text", f'field "{field}" is empty'))
         elif isinstance(value, str) and re.search(r"[\ud800-\udfff]", value):
-            problems.append(Problem("not UTF-8", f'field "{field}" holds half a character'))
+            problems.append(_Problem("not UTF-8", f'field "{field}" holds half a character'))
     label = row.get("relevance")
     if label is not None and not (isinstance(label, Real) and 0 <= label <= max_relevance and label == int(label)):
         allowed = "0 or 1" if max_relevance == 1 else f"a whole number from 0 to {max_relevance}"
         # Neither a list nor a number of a thousand digits is worth showing.
         short = isinstance(label, (str, float)) or (isinstance(label, int) and label.bit_length() < 100)
         shown = repr(label)[:40] if short else f"a {type(label).__name__}"
-        problems.append(Problem("wrong label", f'field "relevance" is {shown}, not {allowed}'))
+        problems.append(_Problem("wrong label", f'field "relevance" is {shown}, not {allowed}'))
     return problems or (row["query"].strip(), row["document"].strip(), int(label))
 
 

@@ -14,7 +14,7 @@ FIELDS = ("query", "document", "relevance")
 csv.field_size_limit(2**31 - 1)
 
 
-class Problem(NamedTuple):
+class _Problem(NamedTuple):
     """What is wrong with a row: the kind, for counting, and a sentence."""
 
     kind: str
@@ -40,7 +40,7 @@ def read_lines(source):
             raise InputError(f"{path} is a folder; give a file." if path.is_dir() else f"There is no file {path}.")
         source = path.read_bytes()
     text = _decode(source)
-    if isinstance(text, Problem):
+    if isinstance(text, _Problem):
         raise InputError(f"{name}: {text.text}.")
     lines = [line.strip() for line in text.split("\n")]
     if not any(lines):
@@ -93,7 +93,7 @@ def _decode(line):
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return Problem("not UTF-8", f"byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+        return _Problem("not UTF-8", f"byte {error.start + 1} is not UTF-8; save the file as UTF-8")
 
 
 def _record(items):
@@ -109,24 +109,24 @@ def _parse(text):
     try:
         return json.loads(text, object_pairs_hook=_record)
     except json.JSONDecodeError as error:
-        return Problem("broken JSON", f"{error.msg} at line {error.lineno} column {error.colno}")
+        return _Problem("broken JSON", f"{error.msg} at line {error.lineno} column {error.colno}")
     except RecursionError:
-        return Problem("broken JSON", "nested too deeply")
+        return _Problem("broken JSON", "nested too deeply")
     except ValueError as error:
-        return Problem("broken JSON", str(error))
+        return _Problem("broken JSON", str(error))
 
 
 def _json_rows(path, _):
     text = _decode(path.read_bytes())
-    if isinstance(text, Problem):
+    if isinstance(text, _Problem):
         yield "the file", text
         return
     rows = _parse(text)
-    if isinstance(rows, Problem):
+    if isinstance(rows, _Problem):
         hint = " (one record a line? then name the file .jsonl)" if "Extra data" in rows.text else ""
-        yield "the file", Problem(rows.kind, rows.text + hint)
+        yield "the file", _Problem(rows.kind, rows.text + hint)
     elif not isinstance(rows, list):
-        yield "the file", Problem("not a list", "a .json file holds one list of records")
+        yield "the file", _Problem("not a list", "a .json file holds one list of records")
     else:
         for i, row in enumerate(rows, 1):
             yield f"row {i}", row
@@ -136,7 +136,7 @@ def _json_lines(path, _):
     with path.open("rb") as file:  # bytes are split at newlines alone, never at U+2028
         for i, line in enumerate(file, 1):
             text = _decode(line)
-            if isinstance(text, Problem):
+            if isinstance(text, _Problem):
                 yield f"line {i}", text
             elif text.strip():
                 yield f"line {i}", _parse(text)
@@ -153,7 +153,7 @@ def _csv_rows(path, fields):
             except StopIteration:
                 return
             except csv.Error as error:
-                yield f"line {reader.line_num}", Problem("broken CSV", f"{error}; what follows was not read")
+                yield f"line {reader.line_num}", _Problem("broken CSV", f"{error}; what follows was not read")
                 return
             where = f"line {reader.line_num}"
             if not cells:
@@ -165,9 +165,12 @@ def _csv_rows(path, fields):
                     yield where, problem
                     return
             elif len(cells) > len(header):
-                yield where, Problem("broken CSV", "more cells than the header names; quote text with separators in it")
+                yield (
+                    where,
+                    _Problem("broken CSV", "more cells than the header names; quote text with separators in it"),
+                )
             elif any(re.search(r"[\udc80-\udcff]", c) for c in cells):
-                yield where, Problem("not UTF-8", "a byte is not UTF-8; save the file as UTF-8")
+                yield where, _Problem("not UTF-8", "a byte is not UTF-8; save the file as UTF-8")
             else:
                 row = dict(zip(header, cells, strict=False))
                 # A column with gaps is written with "1.0" for 1. Only short text: int("9" * 5000) fails.
@@ -179,13 +182,13 @@ def _csv_rows(path, fields):
 def _column_problem(names, fields, kind):
     # One sentence about the columns instead of three about every row.
     if any(re.search(r"[\ud800-\udfff]", c) for c in names):
-        return Problem("not UTF-8", "the header is not UTF-8; save the file as UTF-8")
+        return _Problem("not UTF-8", "the header is not UTF-8; save the file as UTF-8")
     absent = [f for f in fields if f not in names]
     if absent:
         found = ", ".join(c[:40] for c in names[:5])
-        return Problem("missing field", f'no column is named "{absent[0]}"; the columns are: {found}')
+        return _Problem("missing field", f'no column is named "{absent[0]}"; the columns are: {found}')
     twice = [f for f in fields or names if names.count(f) > 1]
-    return Problem(kind, f'the column "{twice[0]}" stands twice') if twice else None
+    return _Problem(kind, f'the column "{twice[0]}" stands twice') if twice else None
 
 
 def _parquet_rows(path, fields):
@@ -204,7 +207,7 @@ def _parquet_rows(path, fields):
                 i += 1
                 yield f"row {i}", row
         if i != file.metadata.num_rows:
-            yield "the file", Problem("broken Parquet", f"{i} rows where {file.metadata.num_rows} are announced")
+            yield "the file", _Problem("broken Parquet", f"{i} rows where {file.metadata.num_rows} are announced")
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        yield "the file", Problem("broken Parquet", f"{text} (after row {i})" if i else text)
+        yield "the file", _Problem("broken Parquet", f"{text} (after row {i})" if i else text)

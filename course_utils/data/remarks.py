@@ -4,7 +4,7 @@ import unicodedata
 from dataclasses import dataclass, field
 
 from course_utils.data.counts import Counts
-from course_utils.data.lengths import Lengths
+from course_utils.data.lengths import _Lengths
 
 # kind of remark -> (must be mended before use, what is counted, what to do)
 REMARKS = {
@@ -116,7 +116,7 @@ REMARKS = {
 }
 
 
-def excerpt(text, size=40):
+def _excerpt(text, size=40):
     """Return text in one short line without control characters, for messages."""
     text = " ".join(text[: 4 * size].split())
     text = "".join("?" if unicodedata.category(c)[0] == "C" else c for c in text)
@@ -124,7 +124,7 @@ def excerpt(text, size=40):
 
 
 @dataclass
-class Finding:
+class _Finding:
     """One remark: its kind (a key of REMARKS), how often it applies, examples, particulars."""
 
     kind: str
@@ -158,7 +158,7 @@ class Report:
         documents: different documents, up to case and punctuation.
         labels: number of pairs of each relevance.
         findings: list of Finding.
-        lengths: Lengths, when a tokenizer was given.
+        lengths: token counts, when a tokenizer was given.
         test: name of the test data, when given.
         left_out: Counts of the queries that no measure can use and of the documents that would be cut.
     """
@@ -173,7 +173,7 @@ class Report:
     documents: int
     labels: dict
     findings: list
-    lengths: Lengths = None
+    lengths: _Lengths = None
     test: str = ""
     left_out: Counts = field(default_factory=Counts)
 

@@ -13,13 +13,11 @@ from typing import NamedTuple
 
 from course_utils.data.against import _Against
 from course_utils.data.counts import Counts
-from course_utils.data.lengths import Lengths, token_lengths
+from course_utils.data.lengths import _Lengths
 from course_utils.data.read import DataError, check_row, iter_rows
-from course_utils.data.remarks import REMARKS, Finding, Report, excerpt
+from course_utils.data.remarks import REMARKS, Report, _excerpt, _Finding
 from course_utils.errors import InputError
 from course_utils.text import normalise
-
-__all__ = ["Finding", "Lengths", "Report", "check_file", "check_groups", "token_lengths"]
 
 EXAMPLES = 3
 _LENGTHS_AT_ONCE = 256  # rows whose tokens are counted in one call of the tokenizer
@@ -62,7 +60,7 @@ def check_file(path, test=None, tokenizer=None, max_length=1024, max_relevance=1
     if not 1 <= max_relevance <= 255:
         raise InputError(f"max_relevance is {max_relevance}; grades go from 0 to 255 at most.")
     against = None if test is None else _Against(test, max_relevance)
-    lengths = Lengths(tokenizer, max_length) if tokenizer else None
+    lengths = _Lengths(tokenizer, max_length) if tokenizer else None
     rows, unusable = _read_rows(path, max_relevance, lengths, against)
     if not rows:
         if unusable:
@@ -119,7 +117,7 @@ def _row(where, query, document, label, plain):
     if re.search(r"<\|\w+\|>|</?think>", f"{query} {document}"):
         marks.append("prompt marks")
     return _Row(
-        where, excerpt(query), excerpt(document), label, hash((query, document)), hash((plain(query), plain(document))),
+        where, _excerpt(query), _excerpt(document), label, hash((query, document)), hash((plain(query), plain(document))),
         hash(query), hash(plain(document)), len(document), tuple(marks),
     )  # fmt: skip
 
@@ -231,7 +229,7 @@ def _report(name, rows, unusable, lengths, against):
         queries=len(queries),
         documents=len({row.told for row in pairs}),
         labels=dict(sorted(Counter(row.label for row in pairs).items())),
-        findings=[Finding(kind, *found[kind], details.get(kind, "")) for kind in REMARKS if kind in found],
+        findings=[_Finding(kind, *found[kind], details.get(kind, "")) for kind in REMARKS if kind in found],
         lengths=lengths,
         test=against.name if against else "",
         left_out=_left_out(queries, lengths),

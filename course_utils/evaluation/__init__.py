@@ -5,6 +5,8 @@ Begin with ``evaluate(reranker, test)``.
 
 from course_utils.evaluation import metrics
 from course_utils.evaluation.calibration import (
+    Reliability,
+    Threshold,
     apply_threshold,
     choose_threshold,
     fit_temperature,
@@ -12,11 +14,22 @@ from course_utils.evaluation.calibration import (
     reliability,
     take_answers_away,
 )
-from course_utils.evaluation.measure import compare, evaluate, evaluate_scores, paired_bootstrap
-from course_utils.evaluation.metrics import average_precision, mrr_at_k, ndcg_at_k, per_query
+from course_utils.evaluation.measure import (
+    Difference,
+    Evaluation,
+    compare,
+    evaluate,
+    evaluate_scores,
+    paired_bootstrap,
+)
+from course_utils.evaluation.metrics import average_precision, mrr_at_k, ndcg_at_k, per_query, recall_at_k, summary
 from course_utils.evaluation.rules import document_alone
 
 __all__ = [
+    "Difference",
+    "Evaluation",
+    "Reliability",
+    "Threshold",
     "apply_threshold",
     "average_precision",
     "choose_threshold",
@@ -31,6 +44,8 @@ __all__ = [
     "ndcg_at_k",
     "paired_bootstrap",
     "per_query",
+    "recall_at_k",
     "reliability",
+    "summary",
     "take_answers_away",
 ]

@@ -17,7 +17,7 @@ from course_utils.model.reranker import sigmoid
 LIMITS = (0.01, 100.0)
 
 
-def flat(scores, relevance):
+def _flat(scores, relevance):
     """Return (logits, labels 0 or 1) of all pairs as two float arrays; raise InputError when they do not fit.
 
     Args:
@@ -37,7 +37,7 @@ def flat(scores, relevance):
 
 def log_loss(scores, relevance, temperature=1.0):
     """Return the mean of -log(probability given to the right label), in nats a pair."""
-    logits, labels = flat(scores, relevance)
+    logits, labels = _flat(scores, relevance)
     z = logits / temperature
     return float((np.logaddexp(0, z) - labels * z).mean())
 
@@ -55,7 +55,7 @@ def fit_temperature(scores, relevance):
     Raises:
         InputError: labels of one kind only, or scores that run against the labels.
     """
-    logits, labels = flat(scores, relevance)
+    logits, labels = _flat(scores, relevance)
     if labels.min() == labels.max():
         raise InputError("All labels are the same; a temperature needs relevant and other documents.")
 
@@ -73,7 +73,7 @@ def fit_temperature(scores, relevance):
     return float(np.exp(brentq(slope, low, high)))
 
 
-class Bin(NamedTuple):
+class _Bin(NamedTuple):
     """Pairs of similar probability: their mean probability, the share that is relevant, their number."""
 
     probability: float
@@ -112,10 +112,10 @@ def reliability(scores, relevance, temperature=1.0, bins=10):
     The probability is that of "relevant", not that of the likelier label, so bins run from 0 to 1. ECE depends on the bins:
     compare only figures with the same number of them. Source: arXiv 1706.04599, section 2.
     """
-    logits, labels = flat(scores, relevance)
+    logits, labels = _flat(scores, relevance)
     p = sigmoid(logits / temperature)
     place = np.minimum((p * bins).astype(int), bins - 1)
-    found = [Bin(float(p[own].mean()), float(labels[own].mean()), int(own.sum()))
+    found = [_Bin(float(p[own].mean()), float(labels[own].mean()), int(own.sum()))
              for own in (place == i for i in range(bins)) if own.any()]  # fmt: skip
     error = sum(abs(b.probability - b.share) * b.count for b in found) / len(p)
     return Reliability(found, float(error), temperature)
@@ -174,7 +174,7 @@ def choose_threshold(scores, relevance, precision=None):
     Raises:
         InputError: nothing is relevant, or the precision is not reached anywhere.
     """
-    logits, labels = flat(scores, relevance)
+    logits, labels = _flat(scores, relevance)
     if not labels.any():
         raise InputError("No document is relevant, so there is nothing to find; give queries with right documents.")
     if precision is not None and not 0 < precision <= 1:
@@ -198,7 +198,7 @@ def choose_threshold(scores, relevance, precision=None):
 
 def apply_threshold(scores, relevance, value):
     """Return the Threshold ``value`` with its figures on these queries; see ``choose_threshold``."""
-    logits, labels = flat(scores, relevance)
+    logits, labels = _flat(scores, relevance)
     shown = logits > value
     queries = [(np.asarray(s) > value, np.asarray(r) > 0) for s, r in zip(scores, relevance, strict=True)]
     with_answer = [(s, r) for s, r in queries if r.any()]

@@ -76,7 +76,7 @@ def recall_at_k(scores, relevance, k=10):
     return float(hits / found) if found else 0.0
 
 
-def accuracy_f1(scores, relevance, threshold=0.0):
+def _accuracy_f1(scores, relevance, threshold=0.0):
     """Return (accuracy, F1 of the relevant class) of pairs called relevant when score > threshold.
 
     Args:
@@ -113,5 +113,5 @@ def summary(scores, relevance):
     out = {name: float(per_query(scores, relevance, name).mean()) for name in RANKING}
     flat_scores = np.concatenate([np.asarray(s) for s in scores])
     flat_labels = np.concatenate([np.asarray(r) for r in relevance])
-    out["accuracy"], out["f1"] = accuracy_f1(flat_scores, flat_labels)
+    out["accuracy"], out["f1"] = _accuracy_f1(flat_scores, flat_labels)
     return out
