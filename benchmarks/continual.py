@@ -35,7 +35,9 @@ from course_utils.evaluation.calibration import (
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
 from course_utils.model.prompt import DEFAULT_INSTRUCTION
 from course_utils.model.reranker import Reranker
-from course_utils.training.trainer import load_tensors, trained_tensors
+from course_utils.training.freezing import train_only
+from course_utils.training.recipe import Recipe
+from course_utils.training.weights import load_tensors, trained_tensors
 from course_utils.updates.forgetting import (
     Forgetting,
     average_forgetting,
@@ -45,7 +47,7 @@ from course_utils.updates.forgetting import (
     own_gain,
 )
 from course_utils.updates.gate import update
-from course_utils.updates.stream import STRATEGIES, Stage, choose_layers, learn_stream
+from course_utils.updates.stream import STRATEGIES, Stage, learn_stream
 from course_utils.updates.versions import rollback, version_table
 
 GENERAL, ORDER = "general", ("medical", "legal", "financial")
@@ -73,23 +75,28 @@ def by_language(matrix, trades):
     return out
 
 
+def recipe_of(args):
+    """Return the Recipe that the command line asks for; all pairs in every epoch, the weights themselves."""
+    return Recipe(
+        layers=args.layers, epochs=args.epochs, batch_queries=args.batch_queries, seed=args.seed, negatives=None,
+        ema_decay=0, learning_rate=args.learning_rate,
+    )  # fmt: skip
+
+
 def stream_study(reranker, trades, args, title):
     """Run every strategy over the stages; return (Markdown, figures)."""
     stages = [Stage(name, pooled(trades[name].train), pooled(trades[name].dev)) for name in ORDER]
     general = Stage(GENERAL, pooled(trades[GENERAL].train), pooled(trades[GENERAL].dev))
     tests = {name: pooled(trades[name].test) for name in (GENERAL, *ORDER)}
-    choose_layers(reranker.model, args.layers)
+    train_only(reranker.model, args.layers)
     start, found = trained_tensors(reranker.model), {}
     for strategy in args.strategies:
         found[strategy] = []
         for seed in range(args.seed, args.seed + args.seeds):
             print(f"{title}: {strategy}, seed {seed}", flush=True)
             load_tensors(reranker.model, start)
-            found[strategy].append(
-                learn_stream(reranker, stages, tests, [general], strategy, seed=seed, layers=args.layers,
-                             epochs=args.epochs, negatives=None, ema_decay=0, batch_queries=args.batch_queries,
-                             learning_rate=args.learning_rate)
-            )  # fmt: skip
+            recipe = recipe_of(args).replace(seed=seed)
+            found[strategy].append(learn_stream(reranker, stages, tests, [general], strategy, recipe))
         if strategy == "default":
             calibrated = calibration_study(reranker, stages, tests)
     load_tensors(reranker.model, start)
@@ -182,14 +189,12 @@ def gate_study(reranker, trades, args):
     """Let a good medical batch and legal batches with ever more flipped labels through the gate; return (Markdown, figures)."""
     stage = {name: Stage(name, pooled(trades[name].train), pooled(trades[name].dev)) for name in (GENERAL, *ORDER)}
     tests = {name: pooled(trades[name].test) for name in (GENERAL, *ORDER)}
-    options = {"layers": args.layers, "epochs": args.epochs, "batch_queries": args.batch_queries, "seed": args.seed,
-               "negatives": None, "ema_decay": 0, "learning_rate": args.learning_rate, "quiet": True}  # fmt: skip
     rows, figures = [], []
 
     def attempt(folder, name, new, guards, earlier, strategy):
         try:
-            done = update(folder, reranker, new, tests[name], {g: tests[g] for g in guards}, strategy=strategy,
-                          earlier=[stage[e] for e in earlier], **options)  # fmt: skip
+            done = update(folder, reranker, new, tests[name], {g: tests[g] for g in guards},
+                          [stage[e] for e in earlier], strategy, recipe_of(args), quiet=True)  # fmt: skip
         except InputError as error:  # flipped labels can put one relevant document into train and dev
             rows.append([new.name, strategy, "refused before training", str(error)])
             figures.append({"batch": new.name, "strategy": strategy, "accepted": False, "reason": str(error)})

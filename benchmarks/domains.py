@@ -33,6 +33,7 @@ from course_utils.domains.train import adapt_layers, adapt_lora
 from course_utils.errors import InputError
 from course_utils.model.prompt import DEFAULT_INSTRUCTION, INSTRUCTIONS
 from course_utils.model.reranker import Reranker
+from course_utils.training.recipe import Recipe
 
 GENERAL = "general"
 
@@ -122,21 +123,24 @@ def study(reranker, trades, args, report, key, title):
     def mean(values, trade):
         return statistics.mean(values[name] for name in trades[trade].test)
 
-    def trained(trade, how, train=None, dev=None, seed=args.seed, **more):
+    usual = Recipe(
+        layers=args.layers, epochs=args.epochs, negatives=None, ema_decay=0, seed=args.seed,
+        batch_queries=args.batch_queries,
+    )  # fmt: skip
+
+    def trained(trade, how, train=None, dev=None, seed=args.seed, recipe=usual, **more):
         reranker.instruction = INSTRUCTIONS[trade]
         train, dev = train or pooled(trades[trade].train), dev or pooled(trades[trade].dev)
-        settings = {"epochs": args.epochs, "negatives": None, "ema_decay": 0, "seed": seed, "quiet": True}
-        settings |= {"batch_queries": args.batch_queries, **more}
-        delta, run = how(reranker, train, dev, name=trade, **settings)
+        delta, run = how(reranker, train, dev, recipe.replace(seed=seed), name=trade, quiet=True, **more)
         reranker.instruction = DEFAULT_INSTRUCTION
         return delta, run.seconds
 
     # Whole layers, LoRA, everything: three trades each.
     ways = {
-        f"last {args.layers} layers": (adapt_layers, {"layers": args.layers}),
-        f"LoRA rank {args.rank}": (adapt_lora, {"layers": args.layers, "rank": args.rank}),
-        f"LoRA rank {args.rank}, all layers": (adapt_lora, {"layers": "all", "rank": args.rank}),
-        "everything": (adapt_layers, {"layers": "all"}),
+        f"last {args.layers} layers": (adapt_layers, {}),
+        f"LoRA rank {args.rank}": (adapt_lora, {"rank": args.rank}),
+        f"LoRA rank {args.rank}, all layers": (adapt_lora, {"recipe": usual.replace(layers="all"), "rank": args.rank}),
+        "everything": (adapt_layers, {"recipe": usual.replace(layers="all")}),
     }
     rows, kept, after = {}, {}, {}
     for way, (how, more) in ways.items():
@@ -190,7 +194,7 @@ def study(reranker, trades, args, report, key, title):
     deltas = {}
     for trade, own in trades.items():
         for name, groups in own.train.items():
-            deltas[name], _ = trained(trade, adapt_layers, groups, own.dev[name], layers=args.layers)
+            deltas[name], _ = trained(trade, adapt_layers, groups, own.dev[name])
     matrix = cross_matrix(reranker, deltas, tests, instructions)
     words = "nDCG@10 on test. A row is one set of weights, a column one test set under its own instruction."
     report.add(f"{key}-matrix", f"{title}: trained on x, tested on y", words, matrix)
@@ -275,9 +279,7 @@ def merged(reranker, trades, names, kept, layers, trained, tests, instructions, 
     if args.seeds > 1:
         rows = {}
         for trade in names:
-            more = [
-                trained(trade, adapt_layers, layers=args.layers, seed=args.seed + s)[0] for s in range(1, args.seeds)
-            ]
+            more = [trained(trade, adapt_layers, seed=args.seed + s)[0] for s in range(1, args.seeds)]
             seeds = [kept[layers, trade], *more]
             deltas = {f"seed {i}": d for i, d in enumerate(seeds)} | {"mean of weights": average(reranker, seeds)}
             sets = {**trades[trade].test, **guard_test}

@@ -286,6 +286,7 @@ def growth(folder, real, work, pairs, layers, words=30):
     from course_utils.machine import peak_memory_mb
     from course_utils.model.reranker import Reranker
     from course_utils.training.adaptation import adapt
+    from course_utils.training.recipe import Recipe
 
     groups = groups_of(real, "long", "train", pairs // 10 + 4, words=words)
     train, dev = apart(groups, 4)
@@ -294,10 +295,8 @@ def growth(folder, real, work, pairs, layers, words=30):
     reranker = Reranker.load(folder, device="cpu", dtype=torch.float32, quiet=True)
     with tempfile.TemporaryDirectory(dir=work) as place:
         started = time.perf_counter()
-        adapt(
-            reranker, train, dev, layers=layers, epochs=1, negatives=None, ema_decay=0, batch_queries=4, work_dir=place,
-            quiet=True,
-        )  # fmt: skip
+        recipe = Recipe(layers=layers, epochs=1, negatives=None, ema_decay=0, batch_queries=4)
+        adapt(reranker, train, dev, recipe, work_dir=place, quiet=True)
         seconds = time.perf_counter() - started
         disk = sum(p.stat().st_size for p in Path(place).glob("trunk/*/states.bin")) / 2**20
     return {

@@ -31,6 +31,7 @@ from course_utils.evaluation.measure import evaluate, evaluate_scores, paired_bo
 from course_utils.files import write_json
 from course_utils.model.reranker import Reranker
 from course_utils.training.adaptation import adapt
+from course_utils.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERAL, SETS = "general-en-xquad", ("medical-en", "legal-en-tosdr", "finance-en-tatqa")
@@ -44,8 +45,9 @@ def general_stage(base, real, folder, args):
     if not record.exists():
         pairs = cut_groups(Path(real) / GENERAL / "train.jsonl", args.general_queries, size=4, words=args.words)
         reranker = Reranker.load(base, dtype=torch.float32, quiet=True)
+        rate = RATES["general"]
         run = adapt(
-            reranker, pairs, layers="all", epochs=args.epochs, negatives=None, ema_decay=0, learning_rate=RATES["general"]
+            reranker, pairs, None, Recipe(layers="all", epochs=args.epochs, negatives=None, ema_decay=0, learning_rate=rate)
         )  # fmt: skip
         reranker.save(folder)
         write_json(record, {"seconds": run.seconds, "queries": len(pairs), "history": run.history})
@@ -56,15 +58,15 @@ def learn(way, base, train, dev, seed, epochs):
     """Return (Reranker, Adaptation) of one way of learning a trade."""
     reranker = Reranker.load(base, dtype=torch.float32, quiet=True)
     # A handful of dev queries cannot choose an epoch: the last one is kept.
-    settings = {
-        "epochs": epochs, "negatives": None, "ema_decay": 0, "learning_rate": RATES[way], "seed": seed,
-        "quiet": True, "keep": "last",
-    }  # fmt: skip
+    recipe = Recipe(
+        layers=3 if way == "last 3" else "all", epochs=epochs, negatives=None, ema_decay=0, learning_rate=RATES[way],
+        seed=seed, keep="last",
+    )  # fmt: skip
     if way.startswith("LoRA"):
-        delta, run = adapt_lora(reranker, train, dev, layers="all", **settings)
+        delta, run = adapt_lora(reranker, train, dev, recipe, quiet=True)
         attach(reranker, delta)
         return reranker, run
-    return reranker, adapt(reranker, train, dev, layers=3 if way == "last 3" else "all", **settings)
+    return reranker, adapt(reranker, train, dev, recipe, quiet=True)
 
 
 def table(results, args):

@@ -37,6 +37,7 @@ from course_utils.model.reranker import Reranker
 from course_utils.ship.export import export_causal_lm, export_sentence_transformers, export_sequence_classifier
 from course_utils.training.cost import forecast
 from course_utils.training.freezing import freeze_all_but_last, unfreeze_all
+from course_utils.training.recipe import Recipe
 
 HERE = Path(__file__).resolve().parent
 
@@ -99,8 +100,12 @@ def path(steps, model, args, work):
 
     def learn():
         delta, run = adapt_layers(
-            ours, train, dev, name="medical", layers=args.layers, epochs=args.epochs, batch_queries=2, quiet=True,
-            mixed_precision=args.mixed_precision, keep="last",
+            ours, train, dev,
+            Recipe(
+                layers=args.layers, epochs=args.epochs, batch_queries=2, mixed_precision=args.mixed_precision,
+                keep="last",
+            ),
+            name="medical", quiet=True,
         )  # fmt: skip
         return f"{len(train)} + {len(dev)} queries, {args.epochs} epochs, losses {run.batch_losses[0]:.3f} to {run.batch_losses[-1]:.3f}", (
             delta, run,

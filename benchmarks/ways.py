@@ -20,6 +20,7 @@ from course_utils.model import prompt
 from course_utils.model.reranker import Reranker
 from course_utils.training.adaptation import adapt
 from course_utils.training.freezing import freeze_all_but_last
+from course_utils.training.recipe import Recipe
 
 WARM_UP = 0.1
 
@@ -210,13 +211,14 @@ def adapt_cross_encoder(folder, train, dev, work, settings):
 def adapt_here(folder, train, dev, work, settings, lean=False):
     """Adapt with this package, on request with least memory; return (model, tokenizer). ``work`` is not used."""
     reranker = Reranker.load(folder, device="cpu", dtype=settings["dtype"], max_length=1024, quiet=True)
-    adapt(
-        reranker, train, dev, layers=settings["layers"], epochs=settings["epochs"], batch_queries=settings["queries"],
+    recipe = Recipe(
+        layers=settings["layers"], epochs=settings["epochs"], batch_queries=settings["queries"],
         negatives=None, ema_decay=0,  # the other ways see all pairs in every epoch
         learning_rate=settings["learning_rate"], loss=settings.get("loss", "pointwise"), seed=settings["seed"],
         gradient_accumulation_steps=settings["queries"] if lean else 1, recompute=lean,
-        mixed_precision="bf16" if settings["dtype"] == torch.bfloat16 else "no", quiet=True,
+        mixed_precision="bf16" if settings["dtype"] == torch.bfloat16 else "no",
     )  # fmt: skip
+    adapt(reranker, train, dev, recipe, quiet=True)
     return reranker.model, reranker.tokenizer
 
 

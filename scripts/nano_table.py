@@ -23,7 +23,7 @@ from course_utils.evaluation.measure import compare, evaluate, evaluate_scores, 
 from course_utils.files import write_json
 from course_utils.model.reranker import Reranker
 from course_utils.training.adaptation import adapt
-from course_utils.training.recipe import EMA_DECAY, NEGATIVES
+from course_utils.training.recipe import EMA_DECAY, Recipe
 
 BATCH = 8  # what adapt takes by itself for a small model and 200 queries or more
 WAYS = {"last 1": 1, "last 2": 2, "last 3": 3, "all": "all"}
@@ -81,10 +81,7 @@ def run_way(model, train, dev, test, general, layers, seeds, epochs, zero, bm25,
             reranker,
             train,
             dev,
-            layers=layers,
-            epochs=epochs,
-            batch_queries=BATCH,
-            seed=seed,
+            Recipe(layers=layers, epochs=epochs, batch_queries=BATCH, seed=seed),
             replay=replay,
             quiet=True,
         )
@@ -105,7 +102,7 @@ def run_way(model, train, dev, test, general, layers, seeds, epochs, zero, bm25,
 def settings_of(epochs, seeds):
     """Return in words what an adaptation runs with, as it is kept beside its figures."""
     return (
-        f"{epochs} epochs, {BATCH} queries a step, {NEGATIVES} negatives a query and epoch, moving average {EMA_DECAY}, "
+        f"{epochs} epochs, {BATCH} queries a step, {Recipe.negatives} negatives a query and epoch, moving average {EMA_DECAY}, "
         f"{seeds} seed{'s' * (seeds > 1)}"
     )
 

@@ -9,7 +9,7 @@ from conftest import ROOT, make_groups
 
 from course_utils.cli import adapt as adapt_command
 from course_utils.cli.parser import build_parser, main
-from course_utils.training.recipe import EPOCHS, NEGATIVES
+from course_utils.training.recipe import Recipe
 
 METRICS = {"ndcg@10", "mrr@10", "map", "accuracy", "f1"}
 
@@ -148,4 +148,5 @@ def test_doctor_says_all_is_well(capsys):
 def test_the_command_line_and_adapt_have_the_same_defaults():
     # The parser repeats them, since importing training takes seconds that --help should not cost.
     arguments = ["adapt", "--train", "T", "--test", "E", "--out", "D", "--json", "R"]
-    assert (adapt_command.DEFAULT_EPOCHS, build_parser().parse_args(arguments).negatives) == (EPOCHS, NEGATIVES)
+    given = build_parser().parse_args(arguments)
+    assert (adapt_command.DEFAULT_EPOCHS, given.negatives) == (Recipe.epochs, Recipe.negatives)

@@ -1,15 +1,18 @@
 """Learning stage after stage: strategies, penalties, interpolation, the forgetting matrix."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
-from trades import FAST, small_reranker, stage, trade
+from trades import FAST, RECIPE, small_reranker, stage, trade
 
 from course_utils.data.groups import shuffle_labels
 from course_utils.errors import InputError
 from course_utils.training.adaptation import Adaptation
 from course_utils.training.freezing import freeze_all_but_last
-from course_utils.training.trainer import load_tensors, trained_tensors
+from course_utils.training.recipe import Recipe
+from course_utils.training.weights import load_tensors, trained_tensors
 from course_utils.updates import stream as continual
 from course_utils.updates.forgetting import (
     Forgetting,
@@ -70,7 +73,7 @@ def test_a_stream_reports_every_stage_and_keeps_values_per_query(plain):
 def test_every_strategy_trains(small, strategy):
     freeze_all_but_last(small.model, 1)
     before = trained_tensors(small.model)
-    options = {**FAST, "layers": 1, "epochs": 1}
+    options = {"recipe": RECIPE.replace(layers=1, epochs=1), "allowed": 0.05}
     done = learn(small, stage("medical", 8), [stage("general", 8)], strategy, quiet=True, **options)
     moved = any(not torch.equal(t, before[n]) for n, t in trained_tensors(small.model).items())
     assert moved == (done["best_epoch"] > 0 and done["alpha"] > 0)
@@ -80,22 +83,22 @@ def test_every_strategy_trains(small, strategy):
 def test_settings_reach_the_training(small, monkeypatch):
     seen = {}
 
-    def record(reranker, train, dev, **options):
-        seen.update(options, dev=dev)
+    def record(reranker, train, dev, recipe, **options):
+        seen.update({f.name: getattr(recipe, f.name) for f in fields(recipe)}, dev=dev, **options)
         return Adaptation([], 0, 0.0, 0, 0)
 
     monkeypatch.setattr(continual, "adapt", record)
     old = [stage("general", 30), stage("legal", 4)]
-    learn(small, stage("medical", 10), old, {"rate": 0.5, "replay": 1.0, "pull": 2.0}, learning_rate=0.01, layers=1)
+    learn(small, stage("medical", 10), old, {"rate": 0.5, "replay": 1.0, "pull": 2.0}, Recipe(1, learning_rate=0.01))
     assert seen["learning_rate"] == 0.005
     assert len(seen["replay"]) == 10 and seen["replay_share"] == 1.0
     assert sum(g.query.startswith("legal") for g in seen["replay"]) == 4
     assert {g.query.split()[0] for g in seen["dev"]} == {"medical", "general", "legal"}
     assert seen["penalty"](small.model).item() == 0
-    learn(small, stage("medical", 10), layers=1, strategy="plain")
+    learn(small, stage("medical", 10), strategy="plain", recipe=Recipe(layers=1))
     assert seen["penalty"] is None and seen["replay"] == [] and seen["learning_rate"] == 2e-3
     assert seen["keep"] == "last"
-    learn(small, stage("medical", 10), old, layers=1)
+    learn(small, stage("medical", 10), old, recipe=Recipe(layers=1))
     assert seen["keep"] == "best"
 
 
@@ -129,7 +132,7 @@ def test_a_strong_pull_keeps_the_weights_near(tokenizer):
         reranker = small_reranker(tokenizer)
         freeze_all_but_last(reranker.model, 1)
         before = trained_tensors(reranker.model)
-        learn(reranker, stage("medical", 12), strategy=strategy, quiet=True, **{**FAST, "layers": None})
+        learn(reranker, stage("medical", 12), strategy=strategy, recipe=RECIPE.replace(layers=None), quiet=True)
         after = trained_tensors(reranker.model)
         away.append(sum(float(((after[n] - before[n]) ** 2).sum()) for n in before))
     assert 0 < away[1] < away[0] / 2

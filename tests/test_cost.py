@@ -6,7 +6,7 @@ from conftest import make_groups
 from course_utils.cli.parser import main
 from course_utils.errors import InputError
 from course_utils.model.reranker import Reranker
-from course_utils.training import adapt, cost
+from course_utils.training import Recipe, adapt, cost
 
 
 def test_a_forecast_leaves_the_model_as_it_was_and_grows_with_epochs_and_scored_lists(tiny):
@@ -25,7 +25,7 @@ def test_a_forecast_leaves_the_model_as_it_was_and_grows_with_epochs_and_scored_
 def test_the_disk_in_a_forecast_is_what_adapt_writes(tiny, tmp_path):
     train, dev = make_groups(12)[:9], make_groups(12)[9:]
     told = cost.forecast(tiny, train, dev, layers=2, epochs=1)
-    adapt(tiny, train, dev, layers=2, epochs=1, work_dir=tmp_path, quiet=True)
+    adapt(tiny, train, dev, Recipe(layers=2, epochs=1), work_dir=tmp_path, quiet=True)
     states = sum(p.stat().st_size for p in tmp_path.glob("trunk/*/states.bin")) / 2**20
     assert states < told.disk_mb < 1.5 * states  # the constant prompt is kept besides, once a file
     assert cost.forecast(tiny, train, dev, layers="all", epochs=1).disk_mb == 0
@@ -37,7 +37,7 @@ def test_a_forecast_of_the_bundled_model_is_near_the_truth():
     groups = make_groups(60, candidates=8)
     train, dev = groups[:50], groups[50:]
     told = cost.forecast(reranker, train, dev, epochs=3).seconds
-    took = adapt(reranker, train, dev, epochs=3, quiet=True).seconds
+    took = adapt(reranker, train, dev, Recipe(epochs=3), quiet=True).seconds
     assert told / 3 < took < told * 3
 
 

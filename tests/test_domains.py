@@ -27,10 +27,11 @@ from course_utils.errors import InputError
 from course_utils.model.reranker import Reranker
 from course_utils.training.adaptation import adapt
 from course_utils.training.freezing import freeze_all_but_last
-from course_utils.training.trainer import trained_tensors
+from course_utils.training.recipe import Recipe
+from course_utils.training.weights import trained_tensors
 
-FAST = {"epochs": 1, "quiet": True, "learning_rate": 3e-3}
-LORA = {**FAST, "learning_rate": 1e-2}
+FAST = Recipe(layers=2, epochs=1, learning_rate=3e-3)
+LORA = FAST.replace(learning_rate=1e-2)
 TRAIN, DEV = make_groups(24), make_groups(32)[24:]
 
 
@@ -54,8 +55,8 @@ def built(tokenizer):
     reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256, name="tiny")
     before = bits(reranker)
     reranker.instruction = "Given a question about words, retrieve pages"
-    layers, _ = adapt_layers(reranker, TRAIN, DEV, name="words", layers=2, **FAST)
-    lora, _ = adapt_lora(reranker, TRAIN, DEV, name="factors", layers=2, rank=4, **LORA)
+    layers, _ = adapt_layers(reranker, TRAIN, DEV, FAST, name="words", quiet=True)
+    lora, _ = adapt_lora(reranker, TRAIN, DEV, LORA, name="factors", rank=4, quiet=True)
     reranker.instruction = "the base's own"
     return reranker, layers, lora, before
 
@@ -89,7 +90,7 @@ def test_training_a_delta_leaves_the_base_bit_for_bit_as_it_was(trained):
 def test_the_delta_scores_exactly_like_the_adapted_copy(tokenizer, trained):
     reranker, delta, _, _ = trained
     copy = Reranker(tiny_model(tokenizer), tokenizer, instruction=delta.instruction, max_length=256)
-    adapt(copy, TRAIN, DEV, layers=2, **FAST)
+    adapt(copy, TRAIN, DEV, FAST, quiet=True)
     attach(reranker, delta)
     np.testing.assert_array_equal(scores(reranker), scores(copy))
     assert np.abs(scores(detach(reranker)) - scores(copy)).max() > 1e-3
@@ -122,7 +123,7 @@ def test_lora_merged_scores_like_the_peft_model(tokenizer, monkeypatch):
     target = peft.PeftModel if hasattr(peft.PeftModel, "unload") else peft.tuners.lora.LoraModel
     monkeypatch.setattr(target, "unload", scored_first)
     base = scores(reranker)
-    delta, run = adapt_lora(reranker, TRAIN, DEV, layers=2, rank=4, **LORA)
+    delta, run = adapt_lora(reranker, TRAIN, DEV, LORA, rank=4, quiet=True)
     assert run.trainable == delta.parameters < 0.1 * sum(p.numel() for p in reranker.model.parameters())
     np.testing.assert_allclose(scores(attach(reranker, delta)), seen["scores"], atol=2e-5)
     assert np.abs(seen["scores"] - base).max() > 1e-3
@@ -132,7 +133,7 @@ def test_training_on_does_not_write_into_the_delta(trained):
     reranker, delta, _, before = trained
     kept = {n: t.clone() for n, t in delta.tensors.items()}
     attach(reranker, delta)
-    adapt(reranker, TRAIN, DEV, layers=2, **FAST)
+    adapt(reranker, TRAIN, DEV, FAST, quiet=True)
     assert all(torch.equal(kept[n], t) for n, t in delta.tensors.items())
     detach(reranker)
     assert same_bits(reranker, before)
@@ -141,7 +142,7 @@ def test_training_on_does_not_write_into_the_delta(trained):
 def test_a_second_stage_gives_a_delta_of_the_same_base(trained):
     reranker, delta, _, before = trained
     attach(reranker, delta)
-    second, _ = adapt_layers(reranker, make_groups(48)[32:], DEV, name="second", layers=1, **FAST)
+    second, _ = adapt_layers(reranker, make_groups(48)[32:], DEV, FAST.replace(layers=1), name="second", quiet=True)
     assert second.base_fingerprint == delta.base_fingerprint
     assert second.layers == [2, 3]
     untouched = next(n for n in delta.tensors if ".layers.2." in n)
@@ -154,10 +155,10 @@ def test_a_second_stage_gives_a_delta_of_the_same_base(trained):
 def test_a_failed_training_leaves_the_base(trained):
     reranker, before = trained[0], trained[3]
     for learn in (adapt_layers, adapt_lora):
-        with pytest.raises(InputError, match="loss is"):
-            learn(reranker, TRAIN, DEV, loss="nonsense", quiet=True)
+        with pytest.raises(InputError, match="99, but the model has"):
+            learn(reranker, TRAIN, DEV, Recipe(layers=99), quiet=True)
         with pytest.raises(InputError, match="not a number"):
-            learn(reranker, TRAIN, DEV, layers=2, epochs=1, quiet=True, learning_rate=1e30)
+            learn(reranker, TRAIN, DEV, FAST.replace(learning_rate=1e30), quiet=True)
         assert same_bits(reranker, before)
 
 
@@ -228,7 +229,7 @@ def test_a_bf16_base_takes_a_delta_and_comes_back(tokenizer):
     reranker = Reranker(tiny_model(tokenizer).to(torch.bfloat16), tokenizer, max_length=256)
     before = bits(reranker)
     for learn in (adapt_layers, adapt_lora):
-        delta, run = learn(reranker, TRAIN, DEV, layers=2, **LORA)
+        delta, run = learn(reranker, TRAIN, DEV, LORA, quiet=True)
         assert run.best_epoch == 1
         base = scores(reranker)
         attach(reranker, delta)
@@ -238,7 +239,7 @@ def test_a_bf16_base_takes_a_delta_and_comes_back(tokenizer):
         assert same_bits(reranker, before)
 
 
-@pytest.mark.parametrize("arguments", [{"rank": 0}, {"layers": 9}, {"layers": 0}])
+@pytest.mark.parametrize("arguments", [{"rank": 0}, {"recipe": Recipe(layers=9)}, {"recipe": Recipe(layers=None)}])
 def test_lora_with_senseless_sizes_is_refused(trained, arguments):
     with pytest.raises(InputError, match="choose"):
         adapt_lora(trained[0], TRAIN, DEV, **arguments)

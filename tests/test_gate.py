@@ -6,11 +6,13 @@ import re
 import numpy as np
 import pytest
 import torch
-from trades import FAST, small_reranker, stage, trade
+from trades import FAST, RECIPE, small_reranker, stage, trade
 
 from course_utils.data.groups import shuffle_labels
 from course_utils.errors import InputError
-from course_utils.training.trainer import TrainingError, trained_tensors
+from course_utils.training.recipe import Recipe
+from course_utils.training.trainer import TrainingError
+from course_utils.training.weights import trained_tensors
 from course_utils.updates import gate
 from course_utils.updates.gate import agreement, decide, update
 from course_utils.updates.stream import Stage, learn
@@ -112,7 +114,7 @@ def test_failed_training_leaves_reranker_and_folder_as_they_were(small, tmp_path
     monkeypatch.setattr(gate, "learn", burst)
     before = {n: p.detach().clone() for n, p in small.model.named_parameters()}
     with pytest.raises(TrainingError):
-        update(tmp_path, small, stage("legal"), TARGET, GUARDS, **{**OPTIONS, "layers": "all"})
+        update(tmp_path, small, stage("legal"), TARGET, GUARDS, **{**OPTIONS, "recipe": RECIPE.replace(layers="all")})
     assert all(p.dtype == before[n].dtype and torch.equal(p, before[n]) for n, p in small.model.named_parameters())
     assert current_version(tmp_path).startswith("v0000-") and not (tmp_path / "aside").exists()
 
@@ -126,9 +128,11 @@ def test_wrong_input_is_named_before_anything_trains(small, tmp_path):
     with pytest.raises(InputError, match="stage legal and target share"):
         update(tmp_path, small, new, new.train, GUARDS)
     assert not list(tmp_path.iterdir())
-    update(tmp_path, small, new, TARGET, GUARDS, strategy="plain", quiet=True, **{**FAST, "epochs": 1, "layers": 1})
+    update(
+        tmp_path, small, new, TARGET, GUARDS, strategy="plain", recipe=RECIPE.replace(epochs=1, layers=1), quiet=True
+    )
     with pytest.raises(InputError, match="use the layers that the folder was begun with"):
-        update(tmp_path, small, new, TARGET, GUARDS, earlier=other, layers=2)
+        update(tmp_path, small, new, TARGET, GUARDS, earlier=other, recipe=Recipe(layers=2))
     small.instruction = "Something else."
     with pytest.raises(InputError, match="were made with the instruction"):
-        update(tmp_path, small, new, TARGET, GUARDS, earlier=other, layers=1)
+        update(tmp_path, small, new, TARGET, GUARDS, earlier=other, recipe=Recipe(layers=1))

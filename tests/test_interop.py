@@ -27,11 +27,12 @@ def one_thread():
 def adapted(tokenizer):
     """A tiny reranker after one epoch of this package's training."""
     from course_utils.training.adaptation import adapt
+    from course_utils.training.recipe import Recipe
 
     reranker = Reranker(tiny_model(tokenizer, layers=2), tokenizer, INSTRUCTION, max_length=128, name="tiny")
     groups = make_groups(12, seed=1)
     before = copy.deepcopy(reranker.model.state_dict())
-    adapt(reranker, groups[:9], groups[9:], layers=1, epochs=1, learning_rate=1e-3, quiet=True)
+    adapt(reranker, groups[:9], groups[9:], Recipe(layers=1, epochs=1, learning_rate=1e-3), quiet=True)
     moved = any(not torch.equal(v, before[k]) for k, v in reranker.model.state_dict().items())
     if not moved:  # dev did not gain, so the start was kept: move it, or there is nothing to carry over
         with torch.no_grad():

@@ -12,6 +12,7 @@ from conftest import ROOT, make_groups
 from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.training.adaptation import adapt
+from course_utils.training.recipe import Recipe
 
 SCRIPT = """
 import json, sys
@@ -26,13 +27,14 @@ from course_utils.ship.scoring import score_file
 from course_utils.model.hub import BUNDLED
 from course_utils.model.reranker import Reranker
 from course_utils.training.adaptation import adapt
+from course_utils.training.recipe import Recipe
 out = Path(sys.argv[1])
 tokenizer = AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True)
 reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
 pairs = [("what is fever 3", "a page about " + word) for word in "fever rent loan bank".split()] + [("rent", "lease")]
 before = reranker.score(pairs).tolist()
 work = None if len(sys.argv) < 3 else sys.argv[2]
-done = adapt(reranker, make_groups(20), layers=2, epochs=2, learning_rate=3e-3, seed=3, work_dir=work, quiet=True)
+done = adapt(reranker, make_groups(20), None, Recipe(layers=2, epochs=2, learning_rate=3e-3, seed=3), work_dir=work, quiet=True)
 ranked = [r.index for r in reranker.rank("what is fever 3", [d for _, d in pairs])]
 score_file(reranker, pairs, out / "scores.jsonl", progress=False)
 rank, count = machine.join()
@@ -98,11 +100,11 @@ def test_queries_that_cannot_be_shared_are_refused(tiny, monkeypatch, count, que
     monkeypatch.setattr(machine, "join", lambda device=None: (0, count))
     groups = make_groups(12)
     with pytest.raises(InputError, match=words):
-        adapt(tiny, groups[:queries], make_groups(16)[12:], batch_queries=4, quiet=True)
+        adapt(tiny, groups[:queries], make_groups(16)[12:], Recipe(batch_queries=4), quiet=True)
 
 
 def test_several_machines_need_a_folder_that_all_see(tiny, monkeypatch):
     monkeypatch.setattr(machine, "join", lambda device=None: (0, 4))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(InputError, match="give a work_dir"):
-        adapt(tiny, make_groups(12), batch_queries=4, quiet=True)
+        adapt(tiny, make_groups(12), None, Recipe(batch_queries=4), quiet=True)

@@ -101,7 +101,7 @@ FACTS = {
     "qwen.bf16-gb": lambda: sum(p.numel() for p in qwen().parameters()) * 2 / 1e9,
     "qwen.share-of-two-layers": lambda: qwen_share(2),
     "qwen.share-of-three-layers": lambda: qwen_share(3),
-    "adapt.layers": lambda: default(training.adapt, "layers"),
+    "adapt.layers": lambda: training.Recipe.layers,
     "rate.pretrained": lambda: training.default_learning_rate(qwen()),
     "rate.nano": small_rate,
     "batch.queries": lambda: training.recipe.LARGER_STEPS_FROM,

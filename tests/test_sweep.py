@@ -8,17 +8,26 @@ from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate
 from course_utils.training import sweeps as module
 from course_utils.training.adaptation import adapt
+from course_utils.training.recipe import Recipe
 from course_utils.training.sweeps import sweep, words
 from course_utils.training.trainer import TrainingError
 
 TRAIN, DEV = trade("legal", "train", 32), trade("legal", "dev", 16)
-OPTIONS = {"cache": False, "quiet": True, "dev_queries": 16}
+RECIPE = Recipe(layers=1, epochs=1, cache=False)
+OPTIONS = {"quiet": True, "dev_queries": 16}
 
 
 def test_rounds_halve_the_settings_and_double_the_queries(tokenizer):
     grid = {"learning_rate": [1e-6, 5e-3], "negatives": [1, 3]}
     found = sweep(
-        lambda: small_reranker(tokenizer), TRAIN, DEV, grid, queries=32, rungs=3, layers=2, epochs=2, **OPTIONS
+        lambda: small_reranker(tokenizer),
+        TRAIN,
+        DEV,
+        grid,
+        RECIPE.replace(layers=2, epochs=2),
+        queries=32,
+        rungs=3,
+        **OPTIONS,
     )
     assert [sum(r["rung"] == i for r in found.rows) for i in range(3)] == [4, 2, 1]
     assert [{r["queries"] for r in found.rows if r["rung"] == i} for i in range(3)] == [{8}, {16}, {32}]
@@ -41,11 +50,11 @@ def test_rounds_halve_the_settings_and_double_the_queries(tokenizer):
 def test_the_full_run_repeats_the_best_row(tokenizer):
     grid = {"negatives": [2]}
     found = sweep(
-        lambda: small_reranker(tokenizer), TRAIN, DEV, grid, queries=32, rungs=1, **OPTIONS, layers=2, epochs=1
+        lambda: small_reranker(tokenizer), TRAIN, DEV, grid, RECIPE.replace(layers=2), queries=32, rungs=1, **OPTIONS
     )
-    assert found.full == {"cache": False, "layers": 2, "epochs": 1, "negatives": 2, "batch_queries": 4}
+    assert found.full == Recipe(cache=False, layers=2, epochs=1, negatives=2, batch_queries=4)
     reranker = small_reranker(tokenizer)
-    adapt(reranker, TRAIN, DEV, quiet=True, **found.full)
+    adapt(reranker, TRAIN, DEV, found.full, quiet=True)
     assert evaluate(reranker, DEV).summary["ndcg@10"] == found.rows[0]["ndcg@10"]
 
 
@@ -60,20 +69,20 @@ def test_all_rungs_take_the_step_of_the_full_run(tokenizer, monkeypatch):
 
     monkeypatch.setattr(module, "adapt", counted)
     found = sweep(
-        lambda: small_reranker(tokenizer), TRAIN, DEV, {"layers": [1]}, queries=16, rungs=2, epochs=1, **OPTIONS
+        lambda: small_reranker(tokenizer), TRAIN, DEV, {"layers": [1]}, RECIPE, queries=16, rungs=2, **OPTIONS
     )
-    assert found.full["batch_queries"] == 8 and steps == [1, 2]
+    assert found.full.batch_queries == 8 and steps == [1, 2]
 
 
 def test_a_setting_that_cannot_be_trained_is_a_row_and_drops_out(tokenizer, monkeypatch):
-    def fussy(reranker, train, dev, *, learning_rate, **options):
-        if learning_rate > 1:
+    def fussy(reranker, train, dev, recipe, **options):
+        if recipe.learning_rate > 1:
             raise TrainingError("The loss is not a number at step 3. Lower it.")
-        return adapt(reranker, train, dev, learning_rate=learning_rate, **options)
+        return adapt(reranker, train, dev, recipe, **options)
 
     monkeypatch.setattr(module, "adapt", fussy)
     grid = {"learning_rate": [9.0, 5e-3]}
-    options = {**OPTIONS, "layers": 1, "epochs": 1, "queries": 8}
+    options = {**OPTIONS, "recipe": RECIPE, "queries": 8}
     found = sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, grid, rungs=1, **options)
     assert found.best == {"learning_rate": 5e-3}
     assert found.rows[0]["ndcg@10"] is None and "The loss is not a number at step 3" in str(found)
@@ -84,14 +93,14 @@ def test_a_setting_that_cannot_be_trained_is_a_row_and_drops_out(tokenizer, monk
 
 def test_a_gain_that_may_be_chance_is_called_so(tokenizer):
     grid = {"learning_rate": [1e-7, 2e-7]}
-    options = {**OPTIONS, "layers": 1, "epochs": 1, "queries": 8}
+    options = {**OPTIONS, "recipe": RECIPE, "queries": 8}
     found = sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, grid, rungs=1, **options)
     assert "That gain may be chance" in found.why and "ahead of" in found.why
     assert "which may be chance" in found.why and "more than chance" not in found.why
 
 
 def test_some_settings_of_a_large_grid_can_be_drawn(tokenizer):
-    options = {**OPTIONS, "layers": 1, "epochs": 1, "queries": 4}
+    options = {**OPTIONS, "recipe": RECIPE, "queries": 4}
     grid = {"learning_rate": [i * 1e-4 for i in range(1, 50)]}
     found = sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, grid, rungs=1, configurations=2, **options)
     assert len({words(r["settings"]) for r in found.rows}) == 2

@@ -19,7 +19,9 @@ from course_utils.evaluation.measure import evaluate
 from course_utils.model.reranker import Reranker
 from course_utils.training.adaptation import adapt
 from course_utils.training.batch import Source
-from course_utils.training.trainer import MovingAverage, TrainingError, load_tensors, trained_tensors
+from course_utils.training.recipe import Recipe
+from course_utils.training.trainer import TrainingError
+from course_utils.training.weights import MovingAverage, load_tensors, trained_tensors
 
 
 def parameters(reranker):
@@ -29,7 +31,7 @@ def parameters(reranker):
 def test_adapt_learns_and_leaves_the_frozen_part_alone(tiny):
     before = parameters(tiny)
     train, dev = make_groups(24), make_groups(12, seed=3)[:0] or None
-    done = adapt(tiny, train, dev, layers=2, epochs=3, learning_rate=5e-3, quiet=True)
+    done = adapt(tiny, train, dev, Recipe(layers=2, epochs=3, learning_rate=5e-3), quiet=True)
     assert [r["epoch"] for r in done.history] == [0, 1, 2, 3]
     assert done.batch_losses[-1] < done.batch_losses[0]
     changed = {n for n, p in parameters(tiny).items() if not torch.equal(p, before[n])}
@@ -43,7 +45,7 @@ def test_adapt_learns_and_leaves_the_frozen_part_alone(tiny):
 def test_from_enough_queries_on_a_small_model_takes_larger_steps(tiny, monkeypatch, least, steps):
     monkeypatch.setattr(training.recipe, "LARGER_STEPS_FROM", least)
     every = make_groups(30)
-    done = adapt(tiny, every[:24], every[24:], layers=1, epochs=1, quiet=True)
+    done = adapt(tiny, every[:24], every[24:], Recipe(layers=1, epochs=1), quiet=True)
     assert len(done.batch_losses) == steps
 
 
@@ -59,7 +61,9 @@ def test_the_default_rate_grows_with_the_step_up_to_eight_queries_and_a_large_mo
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tokenizer):
     def run(seed):
         reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
-        done = adapt(reranker, make_groups(20), layers=1, epochs=2, learning_rate=5e-3, seed=seed, quiet=True)
+        done = adapt(
+            reranker, make_groups(20), None, Recipe(layers=1, epochs=2, learning_rate=5e-3, seed=seed), quiet=True
+        )
         return done.batch_losses
 
     assert run(1) == run(1)
@@ -69,12 +73,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tokenizer)
 def test_the_best_epoch_is_kept_and_a_harmful_run_keeps_the_start(tokenizer):
     reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
     clean = make_groups(30)
-    adapt(reranker, clean[:20], clean[20:], layers=2, epochs=3, learning_rate=5e-3, quiet=True)
+    adapt(reranker, clean[:20], clean[20:], Recipe(layers=2, epochs=3, learning_rate=5e-3), quiet=True)
     good = evaluate(reranker, clean[20:]).summary["ndcg@10"]
     assert good > 0.9
     weights = parameters(reranker)
     poisoned = adapt(
-        reranker, shuffle_labels(clean[:20]), clean[20:], layers=2, epochs=2, learning_rate=5e-3, quiet=True
+        reranker, shuffle_labels(clean[:20]), clean[20:], Recipe(layers=2, epochs=2, learning_rate=5e-3), quiet=True
     )
     assert poisoned.best_epoch == 0
     assert all(torch.equal(p, weights[n]) for n, p in parameters(reranker).items())
@@ -82,13 +86,13 @@ def test_the_best_epoch_is_kept_and_a_harmful_run_keeps_the_start(tokenizer):
 
 def test_the_last_epoch_can_be_kept_whatever_dev_says(tokenizer):
     clean = make_groups(30)
-    run = {"layers": 2, "epochs": 3, "learning_rate": 5e-3, "quiet": True}
+    run = Recipe(layers=2, epochs=3, learning_rate=5e-3)
     kept, weights = {}, {}
     for keep in ("best", "last"):
         reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
-        adapt(reranker, clean[:20], clean[20:], **run)
+        adapt(reranker, clean[:20], clean[20:], run, quiet=True)
         start = parameters(reranker)
-        done = adapt(reranker, shuffle_labels(clean[:20]), clean[20:], keep=keep, **run)
+        done = adapt(reranker, shuffle_labels(clean[:20]), clean[20:], run.replace(keep=keep), quiet=True)
         kept[keep], weights[keep] = done, parameters(reranker)
         moved = any(not torch.equal(p, start[n]) for n, p in weights[keep].items())
         assert moved == (keep == "last")
@@ -115,7 +119,7 @@ def test_negatives_are_drawn_anew_in_each_epoch_and_right_documents_stay(tokeniz
     def run(**more):
         seen.clear()
         reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
-        done = adapt(reranker, groups, every[8:], layers=1, epochs=3, batch_queries=2, quiet=True, **more)
+        done = adapt(reranker, groups, every[8:], Recipe(layers=1, epochs=3, batch_queries=2, **more), quiet=True)
         drawn = {}
         for batch in seen:
             for query, own in batch:
@@ -140,19 +144,19 @@ def test_negatives_are_drawn_anew_in_each_epoch_and_right_documents_stay(tokeniz
 
 def test_the_moving_average_is_what_is_measured_and_kept(tokenizer):
     clean = make_groups(30)
-    run = {"layers": 2, "epochs": 2, "learning_rate": 5e-3, "quiet": True}
+    run = Recipe(layers=2, epochs=2, learning_rate=5e-3)
     kept, losses = {}, {}
     for keep in ("best", "last"):
         for decay in (0, 0.9):
             reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
-            done = adapt(reranker, clean[:20], clean[20:], keep=keep, ema_decay=decay, **run)
+            done = adapt(reranker, clean[:20], clean[20:], run.replace(keep=keep, ema_decay=decay), quiet=True)
             now = evaluate(reranker, clean[20:]).summary["ndcg@10"]
             assert now == pytest.approx(done.history[done.best_epoch]["ndcg@10"])
             kept[keep, decay], losses[keep, decay] = parameters(reranker), done.batch_losses
     assert len({tuple(own) for own in losses.values()}) == 1, "the average is not trained"
     assert any(not torch.equal(p, kept["last", 0][n]) for n, p in kept["last", 0.9].items())
     with pytest.raises(InputError, match="ema_decay is 1; it is at least 0 and below 1"):
-        adapt(reranker, clean[:20], clean[20:], ema_decay=1, **run)
+        adapt(reranker, clean[:20], clean[20:], run.replace(ema_decay=1), quiet=True)
 
 
 def test_the_moving_average_is_the_formula(tokenizer):
@@ -182,9 +186,11 @@ from transformers import AutoTokenizer
 from course_utils.model.hub import BUNDLED
 from course_utils.model.reranker import Reranker
 from course_utils.training.adaptation import adapt
+from course_utils.training.recipe import Recipe
 tokenizer = AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True)
 reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
-done = adapt(reranker, make_groups(24), layers=2, epochs=4, negatives=1, learning_rate=3e-3, seed=3, work_dir=sys.argv[1], quiet=True)
+recipe = Recipe(layers=2, epochs=4, negatives=1, learning_rate=3e-3, seed=3)
+done = adapt(reranker, make_groups(24), None, recipe, work_dir=sys.argv[1], quiet=True)
 reranker.save(sys.argv[2])
 print(done.batch_losses, [r["ndcg@10"] for r in done.history], done.best_epoch)
 """
@@ -219,23 +225,21 @@ def test_a_loss_that_is_not_a_number_stops_with_its_cause(tiny):
     with torch.no_grad():
         tiny.model.model.layers[3].mlp.up_proj.weight[0, 0] = float("nan")
     with pytest.raises(TrainingError, match=r"not finite|not a number"):
-        adapt(tiny, make_groups(8), layers=1, epochs=1, quiet=True)
+        adapt(tiny, make_groups(8), None, Recipe(layers=1, epochs=1), quiet=True)
 
 
 def test_a_penalty_that_explodes_is_named(tiny):
     with pytest.raises(TrainingError, match="check the labels and the penalty"):
-        adapt(tiny, make_groups(12), layers=1, epochs=1, quiet=True, penalty=lambda model: torch.tensor(float("inf")))
+        recipe = Recipe(layers=1, epochs=1, penalty=lambda model: torch.tensor(float("inf")))
+        adapt(tiny, make_groups(12), None, recipe, quiet=True)
 
 
 def test_gradient_recomputation_gives_the_same_losses(tokenizer):
     losses = []
     for recompute in (False, True):
         reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
-        losses.append(
-            adapt(
-                reranker, make_groups(12), layers=2, epochs=1, recompute=recompute, cache=False, quiet=True
-            ).batch_losses
-        )
+        recipe = Recipe(layers=2, epochs=1, recompute=recompute, cache=False)
+        losses.append(adapt(reranker, make_groups(12), None, recipe, quiet=True).batch_losses)
     np.testing.assert_allclose(*losses, atol=1e-5)
 
 
@@ -244,10 +248,10 @@ def test_gradient_accumulation_takes_the_same_steps(tokenizer, loss):
     weights, losses = [], []
     for parts in (1, 2):
         reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
-        result = adapt(
-            reranker, make_groups(12), layers=2, epochs=2, batch_queries=2, gradient_accumulation_steps=parts,
-            loss=loss, keep="last", quiet=True,
+        recipe = Recipe(
+            layers=2, epochs=2, batch_queries=2, gradient_accumulation_steps=parts, loss=loss, keep="last"
         )  # fmt: skip
+        result = adapt(reranker, make_groups(12), None, recipe, quiet=True)
         weights.append(trained_tensors(reranker.model))
         losses.append(np.reshape(result.batch_losses, (-1, parts)).mean(1))
     np.testing.assert_allclose(*losses, atol=1e-4)
@@ -264,7 +268,7 @@ def test_a_decoder_without_sharing_trains_the_plain_way(tokenizer):
         head_dim=16, vocab_size=len(tokenizer), sliding_window=512,
     )  # fmt: skip
     reranker = Reranker(Gemma2ForCausalLM(config), tokenizer, max_length=256)
-    done = adapt(reranker, make_groups(12), layers=1, epochs=1, quiet=True)
+    done = adapt(reranker, make_groups(12), None, Recipe(layers=1, epochs=1), quiet=True)
     assert all(np.isfinite(done.batch_losses))
 
 
@@ -287,7 +291,7 @@ def test_mistake_7_shared_queries_between_train_and_dev_are_refused(tiny):
 )
 def test_bad_arguments_are_refused(tiny, change, words):
     with pytest.raises(InputError, match=words):
-        adapt(tiny, make_groups(8), quiet=True, **change)
+        adapt(tiny, make_groups(8), None, Recipe(**change), quiet=True)
 
 
 def test_nothing_to_rank_is_refused(tiny):
@@ -325,6 +329,6 @@ def test_mistake_10_the_base_is_scored_before_training(tiny):
     """The history starts at epoch 0, measured before the first step, so there is always a baseline."""
     groups = make_groups(30)
     baseline = evaluate(tiny, groups[20:]).summary["ndcg@10"]
-    done = adapt(tiny, groups[:20], groups[20:], layers=2, epochs=1, learning_rate=5e-3, quiet=True)
+    done = adapt(tiny, groups[:20], groups[20:], Recipe(layers=2, epochs=1, learning_rate=5e-3), quiet=True)
     assert done.history[0]["ndcg@10"] == pytest.approx(baseline)
     assert done.history[0]["loss"] is None

@@ -20,6 +20,7 @@ from course_utils.model.reranker import Reranker
 from course_utils.training import trunk as trunk_module
 from course_utils.training.adaptation import adapt
 from course_utils.training.batch import Source
+from course_utils.training.recipe import Recipe
 from course_utils.training.trunk import (
     Trunk,
     build_trunk,
@@ -62,7 +63,11 @@ def test_cached_states_give_the_same_losses_as_the_plain_way(tokenizer, groups):
     for cache in (True, False):
         reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
         done = adapt(
-            reranker, groups, layers=1, epochs=4, learning_rate=3e-3, batch_queries=2, cache=cache, seed=1, quiet=True
+            reranker,
+            groups,
+            None,
+            Recipe(layers=1, epochs=4, learning_rate=3e-3, batch_queries=2, cache=cache, seed=1),
+            quiet=True,
         )
         runs.append((done.batch_losses, [row["dev_loss"] for row in done.history]))
     assert len(runs[0][0]) >= 16
@@ -154,7 +159,7 @@ def test_stale_files_are_removed_and_nothing_else_is(tiny, groups, tmp_path):
     work = tmp_path / "work"
 
     def files():
-        adapt(tiny, groups[:8], groups[8:], layers=1, epochs=1, work_dir=work, quiet=True)
+        adapt(tiny, groups[:8], groups[8:], Recipe(layers=1, epochs=1), work_dir=work, quiet=True)
         return {p.name for p in (work / "trunk").iterdir()}
 
     first = files()

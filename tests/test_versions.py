@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from trades import FAST, small_reranker, stage, trade
+from trades import RECIPE, small_reranker, stage, trade
 
 from course_utils.errors import InputError
 from course_utils.training.freezing import freeze_all_but_last
-from course_utils.training.trainer import TENSORS, trained_tensors
+from course_utils.training.trainer import TENSORS
+from course_utils.training.weights import trained_tensors
 from course_utils.updates.gate import update
 from course_utils.updates.versions import RECORD, begin, current_version, load_version, publish, rollback, version_table
 
@@ -203,12 +204,12 @@ UPDATE = textwrap.dedent("""
     from transformers import AutoTokenizer
     from course_utils.updates.gate import update
     from course_utils.model.hub import BUNDLED
-    from trades import FAST, small_reranker, stage, trade
+    from trades import RECIPE, small_reranker, stage, trade
 
     small = small_reranker(AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True))
     guards = {"general": trade("general", "test", 20)}
-    options = {**FAST, "epochs": 10_000}
-    update(sys.argv[1], small, stage("legal"), trade("legal", "test", 20), guards, strategy="plain", **options)
+    recipe = RECIPE.replace(epochs=10_000)
+    update(sys.argv[1], small, stage("legal"), trade("legal", "test", 20), guards, strategy="plain", recipe=recipe)
 """)
 
 
@@ -227,7 +228,7 @@ def test_a_kill_while_an_update_trains_leaves_the_last_version_and_the_next_upda
     before = current_version(folder)
     assert before.startswith("v0000-") and not list(folder.glob("**/v0001*"))
     load_version(folder, small)
-    options = {**FAST, "epochs": 1, "quiet": True}
+    options = {"recipe": RECIPE.replace(epochs=1), "quiet": True}
     guards = {"general": trade("general", "test", 20)}
     done = update(folder, small, stage("legal"), trade("legal", "test", 20), guards, strategy="plain", **options)
     assert done.version.startswith("v0001-")

@@ -7,6 +7,7 @@ from conftest import WORDS, tiny_model
 
 from course_utils.data.groups import Group
 from course_utils.model.reranker import Reranker
+from course_utils.training.recipe import Recipe
 from course_utils.updates.stream import Stage
 
 torch.set_num_threads(1)  # several threads only wait for each other on models of this size
@@ -39,4 +40,5 @@ def small_reranker(tokenizer):
 
 
 # The dev sets are small: one query more or less must not decide.
-FAST = {"layers": 2, "epochs": 3, "learning_rate": 5e-3, "cache": False, "allowed": 0.05}
+RECIPE = Recipe(layers=2, epochs=3, learning_rate=5e-3, cache=False)
+FAST = {"recipe": RECIPE, "allowed": 0.05}

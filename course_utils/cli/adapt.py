@@ -76,6 +76,7 @@ def _check(args):
     for name in ("epochs", "negatives"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} is {getattr(args, name)}; give a whole number from 1.")
+    _recipe(args)
     out = Path(args.out)
     inputs = [args.train, args.dev, args.test, args.general, args.model]
     check_outputs([args.json], inputs, folders=[out, out / "model", out / "work"])
@@ -84,6 +85,16 @@ def _check(args):
         Path(args.json).resolve().is_relative_to((out / n).resolve()) for n in ("model", "work")
     ):
         raise InputError(f"--json {args.json} lies in a folder that this run writes anew; choose another place.")
+
+
+def _recipe(args):
+    """Return the Recipe that the options ask for; raise InputError for a value that cannot be."""
+    from course_utils.training import Recipe
+
+    return Recipe(
+        layers=args.layers, epochs=args.epochs, negatives=args.negatives, learning_rate=args.learning_rate,
+        seed=args.seed,
+    )  # fmt: skip
 
 
 def _read(args):
@@ -149,10 +160,8 @@ def _measure(reranker, parts):
 def _train(args, reranker, parts, replay):
     from course_utils.training import adapt
 
-    return adapt(
-        reranker, parts["train"], parts.get("dev"), layers=args.layers, epochs=args.epochs, negatives=args.negatives,
-        replay=replay, learning_rate=args.learning_rate, seed=args.seed, work_dir=Path(args.out) / "work",
-    )  # fmt: skip
+    work = Path(args.out) / "work"
+    return adapt(reranker, parts["train"], parts.get("dev"), _recipe(args), replay=replay, work_dir=work)
 
 
 def _result(args, parts, done, before, after, kept):

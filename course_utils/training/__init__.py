@@ -7,28 +7,32 @@ from course_utils.training.adaptation import Adaptation, adapt, hold_out, traini
 from course_utils.training.batch import Source
 from course_utils.training.cost import forecast
 from course_utils.training.freezing import (
+    borrowed,
     decoder_layers,
     freeze_all_but_last,
     gradient_report,
     parameter_table,
+    train_only,
     unfreeze_all,
 )
 from course_utils.training.losses import LOSSES
-from course_utils.training.recipe import EMA_DECAY, NEGATIVES, default_batch, default_learning_rate, is_large
+from course_utils.training.recipe import EMA_DECAY, Recipe, default_batch, default_learning_rate, is_large
 from course_utils.training.sweeps import sweep
-from course_utils.training.trainer import TENSORS, GroupScorer, TrainingError, load_tensors, trained_tensors
+from course_utils.training.trainer import TENSORS, GroupScorer, TrainingError
 from course_utils.training.trunk import build_trunk, row_offsets, trunk_megabytes
+from course_utils.training.weights import load_tensors, trained_tensors
 
 __all__ = [
     "EMA_DECAY",
     "LOSSES",
-    "NEGATIVES",
     "TENSORS",
     "Adaptation",
     "GroupScorer",
+    "Recipe",
     "Source",
     "TrainingError",
     "adapt",
+    "borrowed",
     "build_trunk",
     "decoder_layers",
     "default_batch",
@@ -42,6 +46,7 @@ __all__ = [
     "parameter_table",
     "row_offsets",
     "sweep",
+    "train_only",
     "trained_tensors",
     "training_data",
     "trunk_megabytes",

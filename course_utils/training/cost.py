@@ -17,8 +17,8 @@ from course_utils.errors import InputError
 from course_utils.machine import peak_memory_mb
 from course_utils.model.forward import Segment, shared_forward, supports_sharing
 from course_utils.training.batch import Source
-from course_utils.training.freezing import decoder_layers, freeze_all_but_last, unfreeze_all
-from course_utils.training.recipe import EPOCHS, NEGATIVES, is_large
+from course_utils.training.freezing import borrowed, decoder_layers
+from course_utils.training.recipe import Recipe, is_large
 from course_utils.training.trainer import GroupScorer
 from course_utils.training.trunk import build_trunk, row_offsets, trunk_megabytes
 
@@ -58,24 +58,15 @@ class Cost:
 @contextmanager
 def trial(model, layers):
     """Let ``layers`` train on fp32 copies of their weights within the block; yield the table; then all is as before."""
-    state = [(p, p.data, p.requires_grad, p.grad) for p in model.parameters()]
-    mode = model.training
-    try:
-        table = unfreeze_all(model) if layers == "all" else freeze_all_but_last(model, layers)
+    with borrowed(model, layers) as table:
         for p in model.parameters():
-            p.grad = None
             if p.requires_grad:
-                p.data = p.data.detach().clone().float()
+                p.data = p.data.float()
         model.train()
         yield table
-    finally:
-        for p, data, flag, gradient in state:
-            p.data, p.requires_grad = data, flag
-            p.grad = gradient
-        model.train(mode)
 
 
-def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2, negatives=NEGATIVES):
+def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2, negatives=Recipe.negatives):
     """Return {layers: Cost} for the last 1 to N layers and "all"; the reranker stays as it is.
 
     Counted exactly: parameters, states on disk. Counted on one batch at two boundaries, then a line: activations. Timed on
@@ -119,7 +110,7 @@ def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2, negatives=
     return out
 
 
-def measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, negatives=NEGATIVES):
+def measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, negatives=Recipe.negatives):
     """Run the training steps of one boundary on a few queries and return its Cost; the reranker stays as it is.
 
     Args:
@@ -169,7 +160,7 @@ class Forecast:
         return f"This will take about {time_} and {self.memory_mb / 2**10:.1f} GB of memory{disk}."
 
 
-def forecast(reranker, train, dev, scored=(), *, layers=3, epochs=EPOCHS, negatives=NEGATIVES, queries=2):
+def forecast(reranker, train, dev, scored=(), *, layers=3, epochs=Recipe.epochs, negatives=Recipe.negatives, queries=2):
     """Run two training steps on ``queries`` queries and say what a whole run will take; the reranker stays as it is.
 
     Args:

@@ -1,5 +1,6 @@
 """Choose what trains, prove it, and see what it costs."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import nn
@@ -90,6 +91,52 @@ def unfreeze_all(model):
     for p in model.parameters():
         p.requires_grad = True
     return parameter_table(model)
+
+
+def train_only(model, layers):
+    """Choose what trains as a Recipe says it; return the FreezeTable.
+
+    Args:
+        model: any decoder with a list of layers.
+        layers: how many of the last layers; "all" for everything; None to keep requires_grad as it is set.
+
+    Raises:
+        InputError: the model has fewer layers; nothing would train.
+    """
+    if layers == "all":
+        return unfreeze_all(model)
+    return parameter_table(model) if layers is None else freeze_all_but_last(model, layers)
+
+
+@contextmanager
+def borrowed(model, layers=None):
+    """Lend the model to a block that may change it; afterwards it is bit for bit as before, however the block ends.
+
+    Within the block every parameter that trains is a copy, so the lender keeps its own memory. Weights, dtypes, gradients,
+    requires_grad and the mode (train or eval) are given back.
+
+    Args:
+        model: any decoder with a list of layers.
+        layers: what trains in the block, see ``train_only``; 0 for nothing, where adapters bring weights of their own.
+
+    Yields:
+        The FreezeTable of what trains, None with 0.
+    """
+    lent, mode = [(p, p.data, p.requires_grad, p.grad) for p in model.parameters()], model.training
+    try:
+        if layers == 0:
+            model.requires_grad_(False)
+        table = None if layers == 0 else train_only(model, layers)
+        for p in model.parameters():
+            p.grad = None
+            if p.requires_grad:
+                p.data = p.data.detach().clone()
+        yield table
+    finally:
+        for p, data, flag, gradient in lent:
+            p.data, p.requires_grad = data, flag
+            p.grad = gradient
+        model.train(mode)
 
 
 def parameter_table(model):

@@ -1,22 +1,146 @@
-"""The choices of a training run and their defaults."""
+"""The choices of a training run: what each is, its default, what it may be, and what fits a model.
 
-REPLAY_SHARE = 0.25
+Figures behind the defaults of small models are in the card of the bundled model (data/models/nano/README.md).
+"""
 
-EPOCHS = 3
+import dataclasses
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
 
-NEGATIVES = 4
+from course_utils import machine
+from course_utils.errors import InputError
+from course_utils.machine import has_fast_bf16
+from course_utils.training.freezing import decoder_layers
+from course_utils.training.losses import LOSSES
 
 EMA_DECAY = 0.99
 
 LARGER_STEPS_FROM = 200
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Every choice of a training run that its result depends on. A wrong value is refused when the recipe is made.
+
+    Attributes:
+        layers: how many of the last layers train; "all" trains everything; None keeps requires_grad as it is set.
+        epochs: passes over the training queries.
+        negatives: documents that are not relevant a query and epoch, drawn anew each time: an epoch costs less than
+            with all of them, and two epochs are not the same; None takes all.
+        learning_rate: peak of a linear schedule with 10 % warm-up; None: see ``default_learning_rate``.
+        ema_decay: of the moving average of the trained weights, which is measured on dev and kept (MovingAverage); 0
+            keeps the weights themselves. None: EMA_DECAY for models below 50 million parameters, whose high rates
+            make single steps scatter, and 0 for larger ones, where it would need memory for one more copy.
+        batch_queries: queries in an optimiser step, over all processes; None: see ``default_batch``.
+        weight_decay: of AdamW.
+        loss: a key of LOSSES: "pointwise", "listwise" or "both".
+        replay_share: replayed queries for each training query; drawn once with ``seed``.
+        seed: for split, order, drawn negatives and replay; the same seed gives the same result on the same machine.
+        cache: keep the states of the frozen layers on disk and train from them; same result, less time.
+        recompute: save memory by computing activations again in the backward pass.
+        gradient_accumulation_steps: compute the queries of an optimiser step in so many parts, which needs less
+            memory for the same step.
+        mixed_precision: "bf16", "fp16" or "no"; None: bf16 where it is fast and the model is large, fp16 on older
+            GPUs. Trained weights are kept in fp32.
+        keep: "best" keeps the epoch with the best dev nDCG@10, the start included; "last" keeps the last epoch
+            whatever dev says, as a bare loop does.
+        penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights. Its
+            name stands for it in ``asdict``; where values matter too, it says them in an attribute ``description``.
+    """
+
+    layers: int | str | None = 3
+    epochs: int = 3
+    negatives: int | None = 4
+    learning_rate: float | None = None
+    ema_decay: float | None = None
+    batch_queries: int | None = None
+    weight_decay: float = 0.01
+    loss: str = "both"
+    replay_share: float = 0.25
+    seed: int = 0
+    cache: bool = True
+    recompute: bool = False
+    gradient_accumulation_steps: int = 1
+    mixed_precision: str | None = None
+    keep: str = "best"
+    penalty: object = None
+
+    def __post_init__(self):
+        if self.layers not in ("all", None):
+            _whole("layers", self.layers, 'it is a whole number from 1, "all", or None to keep what is set')
+        if not _is_whole(self.epochs) or not (self.batch_queries is None or _is_whole(self.batch_queries)):
+            raise InputError(
+                f"epochs is {self.epochs!r} and batch_queries {self.batch_queries!r}; both are whole numbers from 1."
+            )
+        if self.negatives is not None:
+            _whole("negatives", self.negatives, "it is a whole number from 1, or None for all")
+        _whole("gradient_accumulation_steps", self.gradient_accumulation_steps, "it is a whole number from 1")
+        if not _is_whole(self.seed, least=0) or self.seed >= 2**32:
+            raise InputError(f"seed is {self.seed!r}; it is a whole number from 0 to {2**32 - 1}.")
+        if self.learning_rate is not None and not (_is_number(self.learning_rate) and self.learning_rate > 0):
+            raise InputError(f"learning_rate is {self.learning_rate!r}; it is a number above 0, for example 2e-5.")
+        if self.ema_decay is not None and not (_is_number(self.ema_decay) and 0 <= self.ema_decay < 1):
+            raise InputError(f"ema_decay is {self.ema_decay!r}; it is at least 0 and below 1.")
+        for name in ("weight_decay", "replay_share"):
+            if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)!r}; it is a number from 0.")
+        _one_of("loss", self.loss, tuple(LOSSES))
+        _one_of("keep", self.keep, ("best", "last"))
+        _one_of("mixed_precision", self.mixed_precision, ("bf16", "fp16", "no", None))
+        if self.penalty is not None and not callable(self.penalty):
+            raise InputError(f"penalty is {self.penalty!r}; it is a function of the model, or None.")
+
+    def resolved(self, model, queries):
+        """Return the same recipe with every default filled in for ``model`` and a number of training queries.
+
+        Args:
+            model: the causal language model that will train.
+            queries: training queries, replayed ones included.
+
+        Raises:
+            InputError: the model has fewer layers, or the batch cannot be shared by the processes or cut into parts.
+        """
+        if self.layers not in ("all", None):
+            count = len(decoder_layers(model)[1])
+            if self.layers > count:
+                raise InputError(
+                    f"layers is {self.layers}, but the model has {count} layers: choose a whole number from 1 to {count}."
+                )
+        batch = self.batch_queries or default_batch(model, queries)
+        device = next(model.parameters()).device
+        _check_batch(batch, queries, machine.join(device)[1], self.gradient_accumulation_steps)
+        rate, decay, precision = self.learning_rate, self.ema_decay, self.mixed_precision
+        return dataclasses.replace(
+            self,
+            batch_queries=batch,
+            learning_rate=default_learning_rate(model, batch, self.layers) if rate is None else rate,
+            ema_decay=(0.0 if is_large(model) else EMA_DECAY) if decay is None else decay,
+            mixed_precision=_default_precision(model, device.type) if precision is None else precision,
+        )
+
+    def replace(self, **changes):
+        """Return a recipe with some choices changed; raise InputError for a choice that a recipe does not have."""
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise InputError(f'A recipe has no choice "{name}"; it has {", ".join(known)}.')
+        return dataclasses.replace(self, **changes)
+
+    def asdict(self):
+        """Return {choice: value} as JSON can hold it; a penalty is described in words."""
+        out = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if self.penalty is not None:
+            name = f"{self.penalty.__module__}.{getattr(self.penalty, '__qualname__', type(self.penalty).__name__)}"
+            out["penalty"] = getattr(self.penalty, "description", name)
+        return out
+
+
 def default_learning_rate(model, batch_queries=4, layers=3):
     """Return 2e-5 for a pretrained model; for one below 50 million parameters 2e-3 with 4 queries a step, 4e-3 with 8.
 
-    The rate grows with the batch as in Goyal et al., arXiv 1706.02677, up to 8 queries: with 32 at 1e-2 the small model lost.
-    When everything trains, ``layers`` "all", a small model takes a quarter: the rate of the last layers wrecks it
-    (figures in the card of the bundled model).
+    The rate grows with the batch as in Goyal et al., arXiv 1706.02677, up to 8 queries: with 32 at 1e-2 the small model
+    lost. When everything trains, ``layers`` "all", a small model takes a quarter: the rate of the last layers wrecks it.
     """
     if is_large(model):
         return 2e-5
@@ -26,8 +150,7 @@ def default_learning_rate(model, batch_queries=4, layers=3):
 def default_batch(model, queries):
     """Return the queries in an optimiser step: 8 for a small model from LARGER_STEPS_FROM training queries on, else 4.
 
-    Larger steps cost a small model less time for the same result; few queries need the steps (figures in the card of the bundled
-    model).
+    Larger steps cost a small model less time for the same result; few queries need the steps.
     """
     return 8 if queries >= LARGER_STEPS_FROM and not is_large(model) else 4
 
@@ -35,3 +158,40 @@ def default_batch(model, queries):
 def is_large(model):
     """Return whether a model has more than 50 million parameters; small ones bear, and need, far higher rates."""
     return sum(p.numel() for p in model.parameters()) > 50e6
+
+
+def _default_precision(model, device):
+    if not is_large(model):
+        return "no"
+    if has_fast_bf16(device):
+        return "bf16"
+    return "fp16" if device == "cuda" else "no"
+
+
+def _check_batch(batch, queries, processes, parts):
+    if processes > 1 and queries < batch:
+        raise InputError(f"{queries} training queries are fewer than batch_queries {batch}: lower it.")
+    if batch % processes:
+        raise InputError(f"batch_queries {batch} cannot be shared by {processes} processes; choose a multiple.")
+    if batch % (processes * parts):
+        raise InputError(
+            f"batch_queries {batch} cannot be cut into {parts} gradient accumulation steps; choose a multiple."
+        )
+
+
+def _is_whole(value, least=1):
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(name, value, what):
+    if not _is_whole(value):
+        raise InputError(f"{name} is {value!r}; {what}.")
+
+
+def _one_of(name, value, choices):
+    if value not in choices:
+        raise InputError(f'{name} is "{value}"; choose {" or ".join(f"{chr(34)}{c}{chr(34)}" for c in choices if c)}.')

@@ -5,19 +5,17 @@ arXiv 1502.07943. The budget here is the number of training queries. A choice ma
 and many epochs, since few queries mean few steps; the last rung should be as large as patience allows.
 """
 
-import inspect
 import itertools
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from course_utils.data.groups import check_no_leak, rankable, subset
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
 from course_utils.training.adaptation import adapt
-from course_utils.training.recipe import EPOCHS, default_batch
+from course_utils.training.recipe import Recipe, default_batch
 from course_utils.training.trainer import TrainingError
 
-ARGUMENTS = inspect.signature(adapt).parameters
 GRID = {"layers": [1, 3], "learning_rate": [5e-4, 1e-3, 2e-3], "epochs": [2, 4], "negatives": [3, 7]}
 
 
@@ -31,14 +29,14 @@ class Sweep:
         best: settings of the best run of the last rung.
         why: the choice in words.
         start: dev nDCG@10 before training.
-        full: arguments of ``adapt`` for the full run.
+        full: the Recipe of the full run.
     """
 
     rows: list
     best: dict
     why: str
     start: float
-    full: dict
+    full: Recipe
 
     def __str__(self):
         """Return a Markdown table, largest rung first, best first."""
@@ -71,30 +69,31 @@ class Sweep:
         return out
 
 
-def sweep(make_reranker, train, dev, grid=None, *, queries=240, rungs=3, keep=0.5, dev_queries=200, configurations=None,
-          seed=0, quiet=False, **options):  # fmt: skip
+def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), *, queries=240, rungs=3, keep=0.5, dev_queries=200,
+          configurations=None, work_dir=None, quiet=False):  # fmt: skip
     """Try all settings of a grid by successive halving and return the Sweep.
 
     Every run starts from a fresh reranker. Runs of one rung train on the same queries; a smaller rung's queries are part of
-    a larger one's. Afterwards make one full run with ``full`` of the result: ``adapt(make_reranker(), train, dev, **full)``.
+    a larger one's. Afterwards make one full run with ``full`` of the result: ``adapt(make_reranker(), train, dev, full)``.
 
     Args:
         make_reranker: function without arguments that returns a fresh Reranker.
         train: list of Group.
         dev: list of Group, none of them in ``train``; keep the test set for the end.
-        grid: {setting: values}: layers, learning_rate, epochs, negatives or another argument of ``adapt``. Default: GRID.
+        grid: {setting: values}: layers, learning_rate, epochs, negatives or another choice of a Recipe. Default: GRID.
+        recipe: the Recipe for all that the grid leaves open; its seed is also for the choice of queries and settings.
         queries: training queries of the last rung; each rung before it has ``keep`` as many.
         rungs: number of rounds.
         keep: share of the settings that go on to the next round.
         dev_queries: dev queries that are scored.
         configurations: try so many settings of the grid, drawn at random; default: all.
-        seed: for the choice of queries and settings, and for training.
+        work_dir: see ``adapt``.
         quiet: print nothing.
-        options: further arguments of ``adapt``, the same for all runs.
 
     Raises:
         InputError: an empty grid or a setting that ``adapt`` does not have; queries or rungs too small; nothing trained.
     """
+    seed = recipe.seed
     settings = _settings(grid or GRID, configurations, seed)
     if not 0 < keep < 1 or rungs < 1 or queries < 1:
         raise InputError(
@@ -109,17 +108,15 @@ def sweep(make_reranker, train, dev, grid=None, *, queries=240, rungs=3, keep=0.
             f"The first rung would have {sizes[0]} queries; give more queries, fewer rungs or a larger keep."
         )
     fresh = make_reranker()
-    options.setdefault(
-        "batch_queries", default_batch(fresh.model, len(train))
-    )  # the rate of a rung must suit the full run
+    batch = recipe.batch_queries or default_batch(fresh.model, len(train))
+    recipe = recipe.replace(batch_queries=batch)  # the rate of a rung must suit the full run
     before = evaluate(fresh, dev)
     start, rows, last = before.summary["ndcg@10"], [], []
     for rung, size in enumerate(sizes):
         last = []
         for own in settings:
-            row, values = _run(
-                make_reranker(), [train[i] for i in sorted(order[:size])], dev, own, {"seed": seed, **options}
-            )
+            chosen = [train[i] for i in sorted(order[:size])]
+            row, values = _run(make_reranker(), chosen, dev, own, recipe.replace(**own), work_dir)
             gain = None if row["ndcg@10"] is None else row["ndcg@10"] - start
             rows.append({**row, "rung": rung, "queries": size, "gain": gain})
             last.append((rows[-1], values))
@@ -132,7 +129,7 @@ def sweep(make_reranker, train, dev, grid=None, *, queries=240, rungs=3, keep=0.
         settings = [row["settings"] for row, _ in last[: max(1, round(len(last) * keep))]]
     best = last[0][0]["settings"]
     why = _why(last, before.per_query(), len(train), rows, sizes, rungs)
-    return Sweep(rows, best, why, start, {**options, **best})
+    return Sweep(rows, best, why, start, recipe.replace(**best))
 
 
 def words(settings):
@@ -144,12 +141,10 @@ def words(settings):
 
 
 def _settings(grid, configurations, seed):
-    known = {n for n, p in ARGUMENTS.items() if p.kind == p.KEYWORD_ONLY}
+    known = [f.name for f in fields(Recipe)]
     for name, values in grid.items():
         if name not in known:
-            raise InputError(
-                f'The grid has a setting "{name}" that adapt does not know; it knows {", ".join(sorted(known))}.'
-            )
+            raise InputError(f'The grid has a setting "{name}" that adapt does not know; it knows {", ".join(known)}.')
         if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
             raise InputError(f'The grid gives no list of values for "{name}".')
     every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -158,11 +153,17 @@ def _settings(grid, configurations, seed):
     return every
 
 
-def _run(reranker, train, dev, settings, options):
-    epochs = settings.get("epochs", options.get("epochs", EPOCHS))
-    row = {"settings": settings, "epochs": epochs, "ndcg@10": None, "best_epoch": None, "seconds": 0.0, "note": ""}
+def _run(reranker, train, dev, settings, recipe, work_dir):
+    row = {
+        "settings": settings,
+        "epochs": recipe.epochs,
+        "ndcg@10": None,
+        "best_epoch": None,
+        "seconds": 0.0,
+        "note": "",
+    }
     try:
-        done = adapt(reranker, train, dev, quiet=True, **{**options, **settings})
+        done = adapt(reranker, train, dev, recipe, work_dir=work_dir, quiet=True)
     except TrainingError as error:  # a rate that is too high is a result, too
         return {**row, "note": str(error).split(".")[0]}, None
     result = evaluate(reranker, dev)

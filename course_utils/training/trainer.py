@@ -1,27 +1,30 @@
 """transformers' Trainer for query groups: dev nDCG each epoch, averaged weights, small checkpoints, a named NaN."""
 
 import json
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate_scores
-from course_utils.machine import has_fast_bf16, trim
+from course_utils.machine import trim
 from course_utils.model.batches import gather_scores, own_batches
 from course_utils.model.forward import Segment, bucket_size, decoder_of, shared_forward, supports_sharing, yes_minus_no
 from course_utils.training.losses import LOSSES
 from course_utils.training.recipe import is_large
+from course_utils.training.weights import MovingAverage, load_tensors
 
 TENSORS = "trained.safetensors"
 
 RAW = "last_step.safetensors"
+
+HISTORY = "history.json"
 
 
 class TrainingError(InputError):
@@ -65,46 +68,6 @@ class GroupScorer(nn.Module):
         if self.penalty is not None and self.training:
             loss = loss + self.penalty(self.model)
         return {"loss": loss, "scores": scores}
-
-
-class MovingAverage:
-    """The exponential moving average (EMA) of the weights that train; it scatters less than the weights of one step.
-
-    Source: Tarvainen and Valpola, "Mean teachers are better role models", arXiv 1703.01780; for the end of training
-    Izmailov et al., "Averaging weights leads to wider optima", arXiv 1803.05407.
-    PyTorch's ``AveragedModel`` does the same, but copies the frozen weights as well.
-
-    Args:
-        model: the model in training; its trained weights are the first average.
-        decay: share of the old average that each step keeps. The first steps keep less, so that the start is forgotten.
-    """
-
-    def __init__(self, model, decay):
-        self.decay = decay
-        self.weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self.mean = {n: p.detach().clone() for n, p in self.weights.items()}
-
-    @torch.no_grad()
-    def update(self, step):
-        """Take in the weights after optimiser step ``step``, counted from 1."""
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.mean.values()), [p.detach() for p in self.weights.values()], share)
-
-    def load(self, tensors):
-        """Go on from an average that was saved."""
-        self.mean = {n: tensors[n].to(p.device) for n, p in self.weights.items()}
-
-    @contextmanager
-    def in_place(self):
-        """Let the model have the average within the block."""
-        held = {n: p.data for n, p in self.weights.items()}
-        try:
-            for n, p in self.weights.items():
-                p.data = self.mean[n]
-            yield
-        finally:
-            for n, p in self.weights.items():
-                p.data = held[n]
 
 
 class GroupTrainer(Trainer):
@@ -213,31 +176,24 @@ class GroupTrainer(Trainer):
         load_tensors(self.model.model, load_file(Path(self.state.best_model_checkpoint) / TENSORS))
 
 
-def trained_tensors(model):
-    """Return {name: contiguous copy} of the parameters that train."""
-    return {n: p.detach().contiguous().clone() for n, p in model.named_parameters() if p.requires_grad}
-
-
-def load_tensors(model, tensors):
-    """Copy tensors into the model's parameters of the same names.
-
-    Raises:
-        InputError: when a name is unknown or a shape differs; the model is unchanged then.
-    """
-    own = dict(model.named_parameters())
-    for name, value in tensors.items():
-        if name not in own or own[name].shape != value.shape:
-            raise InputError(f"Tensor {name} {tuple(value.shape)} does not fit this model.")
-    with torch.no_grad():
-        for name, value in tensors.items():
-            own[name].copy_(value)
-
-
 class _Progress(TrainerCallback):
-    """Prints a line an epoch, keeps the history and, for a large model, hands freed memory back after each step."""
+    """Prints a line an epoch, keeps the history and, for a large model, hands freed memory back after each step.
 
-    def __init__(self, history, quiet, large):
-        self.history, self.quiet, self.large, self.trainer, self.seen = history, quiet, large, None, 0
+    Attributes:
+        history: a dict an epoch, see ``Adaptation``.
+    """
+
+    def __init__(self, trainer, quiet, large):
+        self.trainer, self.quiet, self.large, self.history, self.seen = trainer, quiet, large, [], 0
+
+    def record(self):
+        """Return what a checkpoint keeps, so that a resumed run reports all epochs."""
+        return {"history": self.history, "batch_losses": self.trainer.batch_losses}
+
+    def restore(self, record):
+        """Go on from what a checkpoint kept."""
+        self.history[:], self.trainer.batch_losses[:] = record["history"], record["batch_losses"]
+        self.seen = len(record["batch_losses"])
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         losses = self.trainer.batch_losses[self.seen :]
@@ -268,97 +224,79 @@ class _Progress(TrainerCallback):
             trim()
 
     def on_save(self, args, state, control, **kwargs):
-        # The history is part of the checkpoint, so that a resumed run reports all epochs.
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            record = {"history": self.history, "batch_losses": self.trainer.batch_losses}
-            (folder / "history.json").write_text(json.dumps(record), encoding="utf-8")
+            (folder / HISTORY).write_text(json.dumps(self.record()), encoding="utf-8")
 
 
-def _trainer(
-    reranker,
-    scorer,
-    sources,
-    folder,
-    history,
-    quiet,
-    *,
-    rate,
-    epochs,
-    seed,
-    batch_queries,
-    weight_decay,
-    mixed_precision,
-    keep,
-    negatives,
-    ema_decay,
-    parts,
-    resumable,
-):
-    total = sum(p.numel() for p in reranker.model.parameters())
-    device = reranker.device.type
-    if mixed_precision is None:
-        if total < 50e6:
-            mixed_precision = "no"
-        elif has_fast_bf16(device):
-            mixed_precision = "bf16"
-        else:
-            mixed_precision = "fp16" if device == "cuda" else "no"
-    steps = max(1, len(sources[0].groups) // batch_queries) * epochs
+def make_trainer(reranker, scorer, sources, folder, recipe, *, resumable, quiet):
+    """Return the GroupTrainer of a run.
+
+    Args:
+        reranker: the Reranker in training.
+        scorer: its GroupScorer.
+        sources: (train, dev) as Source.
+        folder: where checkpoints go.
+        recipe: the Recipe, resolved.
+        resumable: keep what a resumed run needs: the optimizer's state is twice the trained weights.
+        quiet: print no line an epoch.
+    """
+    train, dev = sources
+    device, sharing = reranker.device.type, supports_sharing(reranker.model)
+
+    def collate(batch):
+        # Whole epochs done; the first batch of an epoch is fetched after the last step of the one before.
+        drawn = train.draw(batch, recipe.negatives, f"{recipe.seed}-{int(trainer.state.epoch or 0)}")
+        return train.collate(drawn, sharing, bucket_size(device))
+
+    trainer = GroupTrainer(
+        model=scorer,
+        args=_arguments(recipe, len(train.groups), device, folder, resumable),
+        train_dataset=list(range(len(train.groups))),
+        eval_dataset=list(range(len(dev.groups))),
+        data_collator=collate,
+        train_source=train,
+        dev_source=dev,
+        batch_tokens=reranker.batch_tokens,
+        ema_decay=recipe.ema_decay,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.progress = _Progress(trainer, quiet, is_large(reranker.model))
+    trainer.add_callback(trainer.progress)
+    return trainer
+
+
+def _arguments(recipe, queries, device, folder, resumable):
+    steps = max(1, queries // recipe.batch_queries) * recipe.epochs
+    parts = machine.join(device)[1] * recipe.gradient_accumulation_steps
     args = TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=batch_queries // machine.join(device)[1] // parts,
-        gradient_accumulation_steps=parts,
-        num_train_epochs=epochs,
-        learning_rate=rate,
-        weight_decay=weight_decay,
+        per_device_train_batch_size=recipe.batch_queries // parts,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
         warmup_steps=max(1, round(0.1 * steps)),
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
-        save_only_model=not resumable,  # the optimizer's state is twice the trained weights
-        load_best_model_at_end=keep == "best",
+        save_only_model=not resumable,
+        load_best_model_at_end=recipe.keep == "best",
         metric_for_best_model="eval_ndcg@10",
         greater_is_better=True,
         logging_strategy="no",
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
-        dataloader_drop_last=len(sources[0].groups) > batch_queries,
+        dataloader_drop_last=queries > recipe.batch_queries,
         dataloader_pin_memory=device == "cuda",
         use_cpu=device == "cpu",
-        bf16=mixed_precision == "bf16",
-        fp16=mixed_precision == "fp16",
-        seed=seed,
-        data_seed=seed,
+        bf16=recipe.mixed_precision == "bf16",
+        fp16=recipe.mixed_precision == "fp16",
+        seed=recipe.seed,
+        data_seed=recipe.seed,
         ddp_find_unused_parameters=True,
     )
     if args.n_gpu > 1:
         args._n_gpu = 1  # else the Trainer cuts batches for all GPUs; several GPUs are used with accelerate launch
-    sharing = supports_sharing(reranker.model)
-    progress = _Progress(history, quiet, is_large(reranker.model))
-
-    def collate(batch):
-        # Whole epochs done; the first batch of an epoch is fetched after the last step of the one before.
-        drawn = sources[0].draw(batch, negatives, f"{seed}-{int(trainer.state.epoch or 0)}")
-        return sources[0].collate(drawn, sharing, bucket_size(device))
-
-    trainer = GroupTrainer(
-        model=scorer,
-        args=args,
-        train_dataset=list(range(len(sources[0].groups))),
-        eval_dataset=list(range(len(sources[1].groups))),
-        data_collator=collate,
-        callbacks=[progress],
-        train_source=sources[0],
-        dev_source=sources[1],
-        batch_tokens=reranker.batch_tokens,
-        ema_decay=ema_decay,
-    )
-    for callback in ("PrinterCallback",):
-        for own in list(trainer.callback_handler.callbacks):
-            if type(own).__name__ == callback:
-                trainer.remove_callback(own)
-    progress.trainer = trainer.progress_owner = trainer
-    trainer.progress = progress
-    return trainer
+    return args

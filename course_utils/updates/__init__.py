@@ -12,7 +12,7 @@ from course_utils.updates.forgetting import (
     own_gain,
 )
 from course_utils.updates.gate import update
-from course_utils.updates.stream import STRATEGIES, Stage, choose_layers, l2_sp, learn_stream
+from course_utils.updates.stream import STRATEGIES, Stage, l2_sp, learn_stream
 from course_utils.updates.versions import current_version, publish, rollback, version_table
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "Stage",
     "average_forgetting",
     "backward_transfer",
-    "choose_layers",
     "current_version",
     "forward_transfer",
     "l2_sp",

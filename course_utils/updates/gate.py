@@ -10,8 +10,10 @@ from course_utils.domains.delta import groups_fingerprint
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
 from course_utils.model.checkpoint import read_json
-from course_utils.training.trainer import trained_tensors
-from course_utils.updates.stream import Stage, check_strategy, choose_layers, learn, parts
+from course_utils.training.freezing import train_only
+from course_utils.training.recipe import Recipe
+from course_utils.training.weights import trained_tensors
+from course_utils.updates.stream import Stage, check_strategy, learn, parts
 from course_utils.updates.versions import RECORD, begin, load_version, publish
 
 
@@ -42,8 +44,8 @@ class Update:
         return str(self)
 
 
-def update(folder, reranker, new, target, guards, *, margin=0.02, earlier=(), strategy="default", layers=3, seed=0,
-           **options):  # fmt: skip
+def update(folder, reranker, new, target, guards, earlier=(), strategy="default", recipe=Recipe(), *, margin=0.02,
+           allowed=0.01, quiet=False):  # fmt: skip
     """Learn new data from the current version on; put the result in use only if it passes the gate.
 
     The gate: the gain on ``target`` is real (its 95 % paired bootstrap interval lies above 0) and no guarded set falls by
@@ -56,12 +58,12 @@ def update(folder, reranker, new, target, guards, *, margin=0.02, earlier=(), st
         target: test groups of the new data's domain whose labels somebody checked. Part of the new data itself will not
             do: if its labels are wrong, learning them looks like a gain.
         guards: {name: list of Group}, sets that must not fall.
-        margin: nDCG@10 that a guarded set may fall.
         earlier: Stages for replay and interpolation, see ``learn``.
         strategy: see ``learn``.
-        layers: see ``learn``; the same for all versions of a folder.
-        seed: see ``learn``.
-        options: further arguments of ``learn`` and ``adapt``.
+        recipe: see ``learn``; its layers are the same for all versions of a folder.
+        margin: nDCG@10 that a guarded set may fall.
+        allowed: nDCG@10 that an earlier dev set may lose in the choice of the interpolation, see ``learn``.
+        quiet: print nothing.
 
     Returns:
         Update.
@@ -73,17 +75,17 @@ def update(folder, reranker, new, target, guards, *, margin=0.02, earlier=(), st
     check_strategy(strategy)
     if "target" in guards or not guards:
         raise InputError('guards needs at least one set that must not fall, and none of them may be called "target".')
-    new = Stage(new.name, *parts(new, seed))
+    new = Stage(new.name, *parts(new, recipe.seed))
     for stage in (*earlier, new):
         for name, groups in sets.items():
             check_no_leak(list(stage.train) + list(stage.dev or []), groups, (f"stage {stage.name}", name))
-    choose_layers(model, layers)
+    train_only(model, recipe.layers)
     previous = begin(folder, reranker)
     begun = read_json(folder / previous / RECORD)
     names = {name for name, p in model.named_parameters() if p.requires_grad}
     if names != set(begun["tensors"]):
         raise InputError(
-            f"The versions in {folder} hold {len(begun['tensors'])} tensors and layers={layers} trains {len(names)}; "
+            f"The versions in {folder} hold {len(begun['tensors'])} tensors and layers={recipe.layers} trains {len(names)}; "
             "use the layers that the folder was begun with, or another folder."
         )
     if begun["instruction"] != reranker.instruction:
@@ -96,7 +98,7 @@ def update(folder, reranker, new, target, guards, *, margin=0.02, earlier=(), st
     try:
         agreed = agreement(reranker, new.train)
         before = {name: evaluate(reranker, groups).per_query() for name, groups in sets.items()}
-        done = learn(reranker, new, earlier, strategy, layers=layers, seed=seed, **options)
+        done = learn(reranker, new, earlier, strategy, recipe, allowed=allowed, quiet=quiet)
         after = {name: evaluate(reranker, groups).per_query() for name, groups in sets.items()}
         accepted, reason, figures = decide(before, after, margin, agreed)
         record = {

@@ -16,9 +16,10 @@ from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate
 from course_utils.training.adaptation import adapt, hold_out
 from course_utils.training.batch import Source
-from course_utils.training.freezing import freeze_all_but_last, unfreeze_all
-from course_utils.training.recipe import default_batch, default_learning_rate
-from course_utils.training.trainer import GroupScorer, load_tensors, trained_tensors
+from course_utils.training.freezing import train_only
+from course_utils.training.recipe import Recipe
+from course_utils.training.trainer import GroupScorer
+from course_utils.training.weights import load_tensors, trained_tensors
 from course_utils.updates.forgetting import Forgetting
 
 
@@ -45,7 +46,9 @@ STRATEGIES = {
 }
 
 
-def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=0.01, seed=0, **options):
+def learn(
+    reranker, stage, earlier=(), strategy="default", recipe=Recipe(), *, allowed=0.01, work_dir=None, quiet=False
+):  # fmt: skip
     """Train on one Stage with a strategy, in place.
 
     Args:
@@ -53,10 +56,11 @@ def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=
         stage: the Stage to learn.
         earlier: Stages learned before; what the base already knew (general data) belongs here too.
         strategy: a key of STRATEGIES, or a dict with some of rate, replay, pull, ewc, interpolate, keep.
-        layers: how many of the last layers train, "all", or None to keep requires_grad as it is set.
+        recipe: the Recipe; its seed is also for the dev split and the replayed queries. The strategy sets replay_share,
+            keep, penalty and a factor on the rate.
         allowed: nDCG@10 that an earlier dev set may lose in the choice of the interpolation.
-        seed: for the dev split, the replayed queries and the training order.
-        options: further arguments of ``adapt``.
+        work_dir: see ``adapt``.
+        quiet: print nothing.
 
     Returns:
         A dict: stage, seconds, best_epoch, replayed (queries), alpha (share of the new weights; 0
@@ -69,9 +73,9 @@ def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=
     needs = [key for key in ("replay", "ewc") if settings[key]]
     if needs and not earlier:
         raise InputError(f"The strategy uses {needs[0]}, which needs earlier data: give at least one earlier Stage.")
+    seed, model = recipe.seed, reranker.model
     train, dev = parts(stage, seed)
-    model = reranker.model
-    choose_layers(model, layers)
+    train_only(model, recipe.layers)
     before = trained_tensors(model)
     penalties = [l2_sp(before, settings["pull"])] if settings["pull"] else []
     if settings["ewc"]:
@@ -80,13 +84,13 @@ def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=
     replayed = draw([groups for groups, _ in old], round(settings["replay"] * len(train)), seed)
     # The epoch is chosen on the same mixture that is trained on, else the new data alone would choose it.
     mixed_dev = dev + draw([groups for _, groups in old], round(settings["replay"] * len(dev)), seed)
-    batch = options.setdefault("batch_queries", default_batch(model, len(train) + len(replayed)))
-    rate = options.get("learning_rate") or default_learning_rate(model, batch, layers)
-    options["learning_rate"] = settings["rate"] * rate
-    done = adapt(
-        reranker, train, mixed_dev, layers=None, seed=seed, replay=replayed, replay_share=len(replayed) / len(train),
-        keep=settings["keep"], penalty=(lambda m: sum(p(m) for p in penalties)) if penalties else None, **options,
-    )  # fmt: skip
+    recipe = recipe.replace(
+        learning_rate=settings["rate"] * recipe.resolved(model, len(train) + len(replayed)).learning_rate,
+        replay_share=len(replayed) / len(train),
+        keep=settings["keep"],
+        penalty=(lambda m: sum(p(m) for p in penalties)) if penalties else None,
+    )
+    done = adapt(reranker, train, mixed_dev, recipe, replay=replayed, work_dir=work_dir, quiet=quiet)
     alpha = 1.0 if done.best_epoch else 0.0  # no epoch was better than the start: adapt kept the start
     if settings["interpolate"] and done.best_epoch:
         alpha = interpolate(reranker, before, dev, [groups for _, groups in old], allowed=allowed, seed=seed)
@@ -98,14 +102,6 @@ def learn(reranker, stage, earlier=(), strategy="default", *, layers=3, allowed=
         "replayed": len(replayed),
         "alpha": alpha,
     }
-
-
-def choose_layers(model, layers):
-    """Let the last ``layers`` train, everything with "all"; None leaves requires_grad as it is set."""
-    if layers == "all":
-        unfreeze_all(model)
-    elif layers is not None:
-        freeze_all_but_last(model, layers)
 
 
 def check_strategy(strategy):
@@ -257,7 +253,8 @@ def interpolate(reranker, before, dev, earlier=(), alphas=(0.2, 0.4, 0.6, 0.8, 1
     return chosen
 
 
-def learn_stream(reranker, stages, tests, earlier=(), strategy="default", *, quiet=False, seed=0, **options):
+def learn_stream(reranker, stages, tests, earlier=(), strategy="default", recipe=Recipe(), *, allowed=0.01,
+                 quiet=False):  # fmt: skip
     """Learn stages one after the other and measure every test set after each; return the Forgetting matrix.
 
     Args:
@@ -266,9 +263,9 @@ def learn_stream(reranker, stages, tests, earlier=(), strategy="default", *, qui
         tests: {name: list of Group}; each stage needs one of its name, further ones (general) are welcome.
         earlier: Stages that the base knows already, general data for example.
         strategy: a key of STRATEGIES or a dict, see ``learn``.
+        recipe: the Recipe of every stage, see ``learn``.
+        allowed: nDCG@10 that an earlier dev set may lose in the choice of the interpolation, see ``learn``.
         quiet: print nothing.
-        seed: see ``learn``.
-        options: further arguments of ``learn`` and ``adapt``, for example layers, epochs, learning_rate.
 
     Raises:
         InputError: a stage without a test set, two stages of one name, a leak into a test set, as ``learn``.
@@ -299,7 +296,7 @@ def learn_stream(reranker, stages, tests, earlier=(), strategy="default", *, qui
     for stage in stages:
         # The first stage has nothing before it when the caller names nothing.
         now = settings if known else settings | {"replay": 0.0, "ewc": 0.0}
-        matrix.log.append(learn(reranker, stage, known, now, seed=seed, quiet=True, **options))
+        matrix.log.append(learn(reranker, stage, known, now, recipe, allowed=allowed, quiet=True))
         measure(stage.name)
         known.append(stage)
     return matrix

@@ -23,7 +23,8 @@ from course_utils.domains.delta import attached, weights_fingerprint
 from course_utils.errors import InputError
 from course_utils.files import force_to_disk, sha256
 from course_utils.model.checkpoint import read_json
-from course_utils.training.trainer import TENSORS, load_tensors, trained_tensors
+from course_utils.training.trainer import TENSORS
+from course_utils.training.weights import load_tensors, trained_tensors
 
 RECORD, CURRENT, ASIDE = "version.json", "current", "aside"
 
