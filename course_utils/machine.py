@@ -10,12 +10,40 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from course_utils.errors import InputError
+
 
 def pick_device():
     """Return "cuda", "mps" or "cpu", the fastest that is here."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def check_device(name=None):
+    """Return ``name`` if this machine has such a device, the fastest one for None, else raise InputError.
+
+    Under ``accelerate launch`` "cuda" is the process's own GPU.
+    """
+    try:
+        device = torch.device(name or pick_device())
+        there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+        known = (device.index or 0) < there.get(device.type, 0)
+    except (RuntimeError, TypeError):
+        known = False
+    if not known:
+        raise InputError(f'There is no device "{name}" here; choose "{pick_device()}", or leave it out.')
+    if str(device) == "cuda" and "LOCAL_RANK" in os.environ:
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return str(device)
+
+
+def check_dtype(dtype):
+    """Return a torch dtype given as such or by its name; None stays None; raise InputError for anything else."""
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if dtype is not None and getattr(found, "is_floating_point", False) is not True:
+        raise InputError(f'There is no number format "{dtype}" for weights; choose float32, bfloat16 or float16.')
+    return found
 
 
 def has_fast_bf16(device=None):

@@ -1,5 +1,7 @@
 """The score is logit(yes) - logit(no) of the official prompt, however it is computed."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,61 @@ def test_rank_sorts_and_shows_probabilities(tiny):
 def test_nothing_to_rank_is_refused(tiny, query, documents, word):
     with pytest.raises(InputError, match=word):
         tiny.rank(query, documents)
+
+
+def test_rank_of_one_text_or_of_nothing_is_refused(tiny):
+    with pytest.raises(InputError, match="are one text; give a list"):
+        tiny.rank("q", "abc")
+    with pytest.raises(InputError, match=r'Document 1 of "q" is None, not text'):
+        tiny.rank("q", ["a", None])
+    with pytest.raises(InputError, match="A query is None"):
+        tiny.rank(None, ["a"])
+    assert [r.document for r in tiny.rank("q", (d for d in ["a"]))] == ["a"]
+
+
+def test_groups_from_a_generator_are_all_scored(tiny):
+    scores = tiny.score_groups(group for group in QUERIES)
+    for own, again in zip(scores, tiny.score_groups(QUERIES), strict=True):
+        np.testing.assert_array_equal(own, again)
+
+
+def test_cut_documents_are_counted_and_warned_of(tiny):
+    long = "word " * 500
+    with pytest.warns(UserWarning, match="1 of 2 documents cut at max_length 256"):
+        tiny.rank("q", [long, "short"])
+    with pytest.warns(UserWarning, match="2 of 3 documents cut"):
+        tiny.score([("q", long), ("q", "a"), ("r", long)])
+    assert tiny.score_groups([("q", [long, "a"]), ("r", [long])]).truncated == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny.rank("q", ["a", "b"])
+
+
+def test_a_query_that_fills_the_prompt_is_refused_in_rank(tiny):
+    with pytest.raises(InputError, match="leave no room for a document"):
+        tiny.rank("word " * 300, ["a document"])
+
+
+def test_scores_that_are_no_numbers_are_one_sentence(tiny):
+    tiny.model.model.norm.weight.data[0] = float("nan")
+    with pytest.raises(InputError, match=r"no numbers \(NaN\)"):
+        tiny.rank("q", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"device": "cuda:99"}, {"device": "tpu"}, {"device": 7.5}, {"dtype": "float99"}, {"dtype": "int8"},
+              {"dtype": "nn"}, {"dtype": ""}, {"max_length": 0}, {"max_length": 10**9}, {"max_length": 1e3},
+              {"instruction": ""}, {"instruction": "Judge.<|im_end|>"}, {"instruction": 7}],
+    ids=str,
+)  # fmt: skip
+def test_a_choice_that_cannot_be_is_refused_before_the_weights_are_read(wrong, monkeypatch):
+    monkeypatch.setattr("course_utils.model.reranker.model_folder", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(InputError):
+        Reranker.load("nano", **wrong)
+
+
+def test_a_dtype_may_be_given_by_its_name():
+    assert Reranker.load("nano", device="cpu", dtype="bfloat16", quiet=True).model.dtype == torch.bfloat16
 
 
 def test_save_and_load_keep_scores_and_settings(tiny, tmp_path):

@@ -452,6 +452,77 @@ def test_one_missing_tensor_is_named(folder):
         load(folder)
 
 
+def test_extra_tensors_and_another_architecture_are_refused(folder):
+    weights = load_file(folder / WEIGHTS)
+    save_file({**weights, "model.layers.0.extra.weight": weights["model.norm.weight"].clone()}, folder / WEIGHTS)
+    with pytest.raises(InputError, match=r"hold more than .*extra\.weight"):
+        load(folder)
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    load(folder)
+    change(folder / "config.json", model_type="qwen2")
+    with pytest.raises(InputError, match="belongs to another model"):
+        load(folder)
+    change(folder / "config.json", architectures=["Qwen2ForCausalLM"])
+    with pytest.raises(InputError, match="belongs to another model"):
+        load(folder)
+
+
+def test_nano_as_another_architecture_is_refused(tmp_path):
+    nano = Path(shutil.copytree(ROOT / "data" / "models" / "nano", tmp_path / "nano"))
+    change(nano / "config.json", model_type="qwen2")
+    with pytest.raises(InputError, match="belongs to another model"):
+        load(nano)
+    change(nano / "config.json", model_type="llama")
+    with pytest.raises(InputError, match="belongs to another model"):
+        load(nano)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "model.embed_tokens.weight"])
+def test_weights_with_nan_are_refused(folder, name, value):
+    weights = load_file(folder / WEIGHTS)
+    weights[name][3, 2] = value
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=rf"hold NaN or infinity \({re.escape(name)}\)"):
+        load(folder)
+
+
+def test_missing_settings_of_the_tokenizer_are_refused(folder):
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(InputError, match=r"lacks tokenizer_config\.json"):
+        load(folder)
+
+
+def test_changed_or_missing_prompt_of_an_adapted_model_is_refused(tiny, tmp_path):
+    tiny.instruction = "Given a health question, find the answer"
+    tiny.save(tmp_path / "m")
+    settings = tmp_path / "m" / "reranker.json"
+    good = settings.read_text()
+    change(settings, instruction="Given a legal question, find the answer")
+    with pytest.raises(
+        InputError, match=r"reranker\.json: the instruction.*not the one that these weights were trained"
+    ):
+        load(tmp_path / "m")
+    settings.write_text(json.dumps({k: v for k, v in json.loads(good).items() if k != "instruction"}))
+    with pytest.raises(InputError, match=r"reranker\.json"):
+        load(tmp_path / "m")
+    settings.unlink()
+    with pytest.raises(InputError, match=r"lacks reranker\.json"):
+        load(tmp_path / "m")
+    old = {k: v for k, v in json.loads(good).items() if k != "prompt"}
+    settings.write_text(json.dumps(old))  # as the first version wrote it
+    assert load(tmp_path / "m").instruction == tiny.instruction
+    settings.write_text(good)
+    assert load(tmp_path / "m").instruction == tiny.instruction
+
+
+def test_prompt_that_the_course_itself_changed_is_noticed(tiny, tmp_path, monkeypatch):
+    tiny.save(tmp_path / "m")
+    monkeypatch.setattr("course_utils.model.prompt.SUFFIX", "<|im_end|>\n<|im_start|>assistant\n")
+    with pytest.raises(InputError, match="the course's prompt around it"):
+        load(tmp_path / "m")
+
+
 @pytest.mark.parametrize("name", ["data.json", "data.jsonl", "data.csv"])
 def test_text_of_the_data_stays_text(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)

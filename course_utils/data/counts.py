@@ -5,9 +5,6 @@ from dataclasses import dataclass, replace
 from course_utils.errors import InputError
 from course_utils.model import prompt
 
-# prompt.encode_groups keeps the same number of tokens free for a document.
-_LEAST_DOCUMENT = 8
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -85,7 +82,9 @@ def usable(groups, reranker=None):
     kept = [g for g in groups if any(r > 0 for r in g.relevance) and any(r <= 0 for r in g.relevance)]
     counts = Counts(len(groups), len(without), len(only))
     if hasattr(reranker, "tokenizer"):
-        long = _too_long({g.query for g in kept}, reranker.tokenizer, reranker.instruction, reranker.max_length)
+        long = prompt.queries_too_long(
+            {g.query for g in kept}, reranker.tokenizer, reranker.instruction, reranker.max_length
+        )
         fitting = [g for g in kept if g.query not in long]
         counts = replace(counts, too_long=len(kept) - len(fitting), max_length=reranker.max_length)
         kept = fitting
@@ -94,15 +93,3 @@ def usable(groups, reranker=None):
         why = f" {counts.sentence()}" if groups else ""
         raise InputError(f"No query has both a relevant and a non-relevant document: there is nothing to rank.{why}")
     return kept, counts
-
-
-def _too_long(queries, tokenizer, instruction, max_length):
-    """Return those of ``queries`` (a set of str) that leave no room for a document in ``max_length`` tokens."""
-
-    def size(text):
-        return len(tokenizer.encode(text, add_special_tokens=False))
-
-    room = max_length - size(prompt.PREFIX) - size(prompt.SUFFIX) - _LEAST_DOCUMENT
-    # No token is shorter than a byte: most queries are settled without the tokenizer.
-    texts = {q: prompt.content_text(q, "", instruction) for q in queries}
-    return {q for q, text in texts.items() if len(text.encode()) > room and size(text) > room}

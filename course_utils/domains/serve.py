@@ -7,6 +7,7 @@ from dataclasses import replace
 from course_utils.domains.delta import attached, base_fingerprint, base_value, check_fits, detach, full_tensors, swap_in
 from course_utils.errors import InputError
 from course_utils.model.prompt import as_lists
+from course_utils.model.reranker import Scores
 
 
 class Domains:
@@ -107,10 +108,12 @@ class Domains:
             for name in dict.fromkeys(names):
                 own = [i for i, n in enumerate(names) if n == name]
                 with self.use(name):
-                    for i, value in zip(own, self.reranker.score_groups([groups[i] for i in own]), strict=True):
+                    found = self.reranker.score_groups([groups[i] for i in own])
+                    for i, value in zip(own, found, strict=True):
                         scores[i] = value
-                    cut += self.reranker.truncated
-            self.reranker.truncated = cut
+                    cut += found.truncated
+        scores = Scores(scores)
+        scores.truncated = cut
         return scores
 
     def memory(self):

@@ -69,8 +69,9 @@ def evaluate(reranker, groups, progress=False):
         InputError: when no group holds both a relevant and another document.
     """
     kept, counts = usable(groups, reranker)
-    found = evaluate_scores(reranker.score_groups(kept, progress=progress), kept)
-    found.counts = replace(counts, cut=getattr(reranker, "truncated", 0))
+    scores = reranker.score_groups(kept, progress=progress)
+    found = evaluate_scores(scores, kept)
+    found.counts = replace(counts, cut=getattr(scores, "truncated", 0))
     return found
 
 

@@ -26,16 +26,16 @@ from course_utils.model.prompt import (
     prompt_text,
     yes_no_ids,
 )
-from course_utils.model.reranker import SETTINGS_FILE, Ranked, Reranker, read_settings, sigmoid
+from course_utils.model.reranker import Ranked, Reranker, Scores, sigmoid
 
 __all__ = [
     "BUNDLED",
     "DEFAULT_INSTRUCTION",
     "INSTRUCTIONS",
-    "SETTINGS_FILE",
     "EncodedGroups",
     "Ranked",
     "Reranker",
+    "Scores",
     "Segment",
     "as_lists",
     "bucket_size",
@@ -50,7 +50,6 @@ __all__ = [
     "prompt_text",
     "read_header",
     "read_json",
-    "read_settings",
     "shared_forward",
     "sigmoid",
     "supports_sharing",

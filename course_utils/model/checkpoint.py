@@ -4,12 +4,18 @@ Nothing here runs code of a model. A pickle can run code when it is opened, an `
 path in a JSON file or an archive can lead elsewhere: each is refused with its reason before transformers sees it.
 """
 
+import hashlib
 import json
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
 
+import torch
+
 from course_utils.errors import InputError
+from course_utils.files import MARKER
+from course_utils.model import prompt
 
 WEIGHTS, INDEX, SETTINGS = "model.safetensors", "model.safetensors.index.json", "reranker.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
@@ -50,6 +56,7 @@ def check_folder(path):
     if (path / "adapter_config.json").exists():
         raise InputError(f"{path} holds a LoRA adapter, which names another model; merge it first (merge_and_unload).")
     config = check_config(path / "config.json")
+    check_complete(path)
     shapes = {}
     for file in weight_files(path, *roots):
         shapes |= {name: entry["shape"] for name, entry in read_header(file).items()}
@@ -62,6 +69,17 @@ def check_folder(path):
     check_settings(path)
     check_filled(path, config, shapes)
     return path
+
+
+def check_complete(folder):
+    """Raise InputError when the tokenizer's settings, or a file that we wrote into ``folder`` once, are missing.
+
+    Without its settings another tokenizer class is guessed, which cuts text otherwise: the scores would be wrong.
+    """
+    written = read_json(folder / MARKER).get("files") if (folder / MARKER).is_file() else []
+    for name in ["tokenizer_config.json", *(written if isinstance(written, list) else [])]:
+        if not inside(folder, name).is_file() and not str(name).endswith(".md"):
+            raise InputError(f"{folder} lacks {name}, without which the scores would be wrong; copy the folder again.")
 
 
 def check_config(path):
@@ -107,7 +125,6 @@ def check_filled(path, config, shapes):
     """
     if not all(kind.endswith("ForCausalLM") for kind in config.get("architectures") or ["?"]):
         return  # Reranker.load says what is wrong with it
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
@@ -141,17 +158,93 @@ def check_settings(folder):
     path = folder / "tokenizer_config.json"
     if path.exists() and not isinstance(read_json(path).get("tokenizer_class") or "", str):
         raise InputError(f"{path}: tokenizer_class does not name a tokenizer; copy or download it again.")
-    path = folder / SETTINGS
+    read_settings(folder)
+
+
+def read_settings(folder):
+    """Return {"instruction", "max_length"} as ``Reranker.save`` wrote them beside the weights, or an empty dict.
+
+    Raises:
+        InputError: when the file is there but broken, or its prompt is not the one that the weights were trained with.
+    """
+    path = Path(folder) / SETTINGS
     if not path.exists():
-        return
+        return {}
     saved = read_json(path)
-    text, length = saved.get("instruction"), saved.get("max_length")
-    if not isinstance(text, str) or len(text) > 2000 or "<|" in text:
-        raise InputError(f'{path}: "instruction" must be one sentence without <| marks; mend it or delete the file.')
-    if type(length) is not int or not 32 <= length <= 2**17:
+    text, length, mark = saved.get("instruction"), saved.get("max_length"), saved.get("prompt")
+    try:
+        prompt.check_prompt(text, length)
+    except InputError as error:
+        raise InputError(f"{path}: {error} Mend it, or copy the folder again.") from None
+    if mark is not None and mark != prompt.fingerprint(text):  # folders of the first version have none
         raise InputError(
-            f'{path}: "max_length" must be a number of tokens from 32 to {2**17}; mend or delete the file.'
+            f"{path}: the instruction, or the course's prompt around it, is not the one that these weights were trained "
+            f'with, so the scores would be wrong; put it back, or give an instruction and delete the line "prompt".'
         )
+    return {"instruction": text, "max_length": length}
+
+
+def load_parts(folder, dtype):
+    """Return (tokenizer, model) of a folder that ``check_folder`` let pass; nothing is repaired in silence.
+
+    Args:
+        folder: folder of the model.
+        dtype: torch dtype of the weights.
+
+    Raises:
+        InputError: not a causal language model, weights that are missing or left over, or that hold NaN.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} cannot be read as a model: {str(error).splitlines()[0]}") from None
+    kinds = config.architectures or ["?"]
+    if not kinds[0].endswith("ForCausalLM"):
+        raise InputError(
+            f"{folder} holds a {kinds[0]}; the course scores with a causal language model (yes/no logits), "
+            "not with a classification head."
+        )
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False,
+            local_files_only=True,
+        )  # fmt: skip
+    except (ValueError, OSError, RuntimeError) as error:
+        raise InputError(f"The weights in {folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+    for key, what in (("missing_keys", "lack"), ("mismatched_keys", "have another shape for"),
+                      ("unexpected_keys", "hold more than this kind of model has:")):  # fmt: skip
+        if names := sorted(map(str, info.get(key) or ())):
+            raise InputError(
+                f"The weights in {folder} {what} {names[0]} ({len(names)} such), so they are not of the {config.model_type} "
+                "that config.json describes; one of the two belongs to another model."
+            )
+    if type(model).__name__ != kinds[0]:
+        raise InputError(f"{folder / 'config.json'}: {kinds[0]} is not a {config.model_type}; copy the folder again.")
+    sums = {name: p.detach().sum(dtype=torch.float32) for name, p in model.named_parameters()}
+    broken = [name for name, value in sums.items() if not torch.isfinite(value)]
+    if broken:
+        raise InputError(f"The weights in {folder} hold NaN or infinity ({broken[0]}); copy or train them again.")
+    return tokenizer, model
+
+
+def weights_hash(weights):
+    """Return 64 hex digits for a torch module, or for an iterable of (name, tensor): names, shapes, dtypes, values.
+
+    Tensors are hashed side by side: a gigabyte takes a second on one core.
+    """
+    named = weights.named_parameters() if isinstance(weights, torch.nn.Module) else weights
+
+    def one(item):
+        name, tensor = item
+        digest = hashlib.sha256(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.digest()
+
+    with ThreadPoolExecutor() as pool:
+        return hashlib.sha256(b"".join(pool.map(one, named))).hexdigest()
 
 
 def weight_files(folder, *roots):

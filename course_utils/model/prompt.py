@@ -4,7 +4,10 @@ A pair becomes ``PREFIX + "<Instruct>: ...\\n<Query>: ...\\n<Document>: ..." + S
 one by one and joined as ids, as the official example does. Source: README "Reranker Model" of QwenLM/Qwen3-Embedding.
 """
 
+import hashlib
+import unicodedata
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,6 +19,8 @@ PREFIX = (
 )
 SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 DEFAULT_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+
+LEAST_DOCUMENT = 8  # tokens; a query that leaves fewer for a document is too long
 
 # The model card asks for instructions in English, one per task; these are the course's own.
 INSTRUCTIONS = {
@@ -36,6 +41,22 @@ def prompt_text(query, document, instruction=DEFAULT_INSTRUCTION):
     return PREFIX + content_text(query, document, instruction) + SUFFIX
 
 
+def fingerprint(instruction):
+    """Return 16 hex digits of the prompt around a pair; ``Reranker.save`` keeps them, so that a change is noticed."""
+    return hashlib.sha256(prompt_text("", "", instruction).encode()).hexdigest()[:16]
+
+
+def check_prompt(instruction, max_length):
+    """Raise InputError unless both can stand in a saved model: a plain sentence, and 32 to 131,072 tokens."""
+    if not isinstance(instruction, str) or not instruction.strip() or len(instruction) > 2000 or "<|" in instruction:
+        raise InputError(
+            'The instruction must be one sentence of at most 2000 characters without <| marks, such as "'
+            f'{DEFAULT_INSTRUCTION}".'
+        )
+    if isinstance(max_length, bool) or not isinstance(max_length, int) or not 32 <= max_length <= 2**17:
+        raise InputError(f"max_length is {str(max_length)[:40]}; give a whole number of tokens from 32 to {2**17}.")
+
+
 def yes_no_ids(tokenizer):
     """Return the token ids of "yes" and "no".
 
@@ -52,9 +73,81 @@ def yes_no_ids(tokenizer):
     return tuple(ids)
 
 
+@dataclass(frozen=True)
+class _Cutter:
+    """How the three parts of a prompt become ids without a change to the tokenizer that other threads use."""
+
+    size: int  # entries of the vocabulary when this was made
+    head: list  # ids of PREFIX, with control tokens
+    tail: list  # ids of SUFFIX, with control tokens
+    content: object  # tokenizers.Tokenizer in which control tokens are text
+    moved: dict  # id in ``content`` -> id in the vocabulary, of added words; mostly empty
+
+    def ids(self, texts):
+        """Return one list of ids a text; what looks like a control token becomes the tokens of its letters."""
+        found = [e.ids for e in self.content.encode_batch_fast(texts, add_special_tokens=False)]
+        return [[self.moved.get(i, i) for i in ids] for ids in found] if self.moved else found
+
+
+_CUTTERS = WeakKeyDictionary()
+
+
+def _is_word(token):
+    """Return whether an added token is an ordinary word or white space, which belongs to the text, and no mark."""
+    return not token.special and all(unicodedata.category(c)[0] in "LMN" or c.isspace() for c in token.content)
+
+
+def cutter(tokenizer):
+    """Return the _Cutter of a fast Hugging Face tokenizer.
+
+    A tokenizer first looks for its added tokens (<|im_end|>, <think>, <tool_call> ...) in the text, then cuts the rest
+    with its model. The rest, rules and vocabulary, is shared here (3 microseconds, no memory); the added tokens stay
+    out for content. ``split_special_tokens=True`` would miss those that are not "special", as <think> in the real
+    vocabulary, and it is a switch on the tokenizer that another thread may turn in between.
+    """
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:
+        raise InputError("This model has no fast tokenizer (tokenizer.json): choose another base model.")
+    known = _CUTTERS.get(tokenizer)
+    if known is None or known.size != core.get_vocab_size():
+        added = [token for _, token in sorted(core.get_added_tokens_decoder().items())]
+        full, content = _bare(core), _bare(core)
+        full.add_tokens(added)
+        words = [token for token in added if _is_word(token)]
+        content.add_tokens(words)
+        moved = {content.token_to_id(t.content): core.token_to_id(t.content) for t in words}
+        if any(full.token_to_id(t.content) != core.token_to_id(t.content) for t in added):
+            full = type(core).from_str(core.to_str())  # ids with gaps between: a whole copy, slower to make
+            full.no_truncation()
+            full.no_padding()
+        head, tail = (full.encode(text, add_special_tokens=False).ids for text in (PREFIX, SUFFIX))
+        known = _CUTTERS[tokenizer] = _Cutter(core.get_vocab_size(), head, tail, content, moved)
+    return known
+
+
+def _bare(core):
+    """Return a tokenizer with the vocabulary and the rules of ``core`` and without its added tokens and settings."""
+    bare = type(core)(core.model)
+    if core.normalizer is not None:
+        bare.normalizer = core.normalizer
+    if core.pre_tokenizer is not None:
+        bare.pre_tokenizer = core.pre_tokenizer
+    return bare
+
+
+def queries_too_long(queries, tokenizer, instruction=DEFAULT_INSTRUCTION, max_length=8192):
+    """Return the set of those queries that leave fewer than ``LEAST_DOCUMENT`` tokens for a document."""
+    cut = cutter(tokenizer)
+    room = max_length - len(cut.head) - len(cut.tail) - LEAST_DOCUMENT
+    # No token is shorter than a byte: most queries are settled without the tokenizer.
+    texts = {query: content_text(query, "", instruction) for query in queries}
+    unsure = [query for query, text in texts.items() if len(text.encode()) > room]
+    return {query for query, ids in zip(unsure, cut.ids([texts[q] for q in unsure]), strict=True) if len(ids) > room}
+
+
 def common_prefix_length(rows):
     """Return how many leading ids all rows share. ``rows``: list of lists of int."""
-    first, last = min(rows), max(rows)
+    first, last = min(rows), max(rows)  # all others lie between the two in alphabetical order
     for i, (a, b) in enumerate(zip(first, last, strict=False)):
         if a != b:
             return i
@@ -88,16 +181,37 @@ class EncodedGroups:
 
 
 def as_lists(groups):
-    """Return [(query, [document, ...])] of groups: Group objects, or (query, documents) pairs as ``rank`` makes them."""
-    pairs = [(g.query, g.documents) if hasattr(g, "documents") else g for g in groups]
-    return [(query, list(documents)) for query, documents in pairs]
+    """Return [(query, [document, ...])] of groups: Group objects, or (query, documents) pairs as ``rank`` makes them.
+
+    Raises:
+        InputError: when a query or a document is no text, or one text stands where a list of documents is meant.
+    """
+    out = []
+    for group in groups:
+        try:
+            query, documents = (group.query, group.documents) if hasattr(group, "documents") else group
+        except (TypeError, ValueError):
+            raise InputError(f"Give groups or (query, [document, ...]) pairs, not {str(group)[:60]!r}.") from None
+        if not isinstance(query, str):
+            raise InputError(f"A query is {query!r:.60}, not text; leave it out or give its text.")
+        if isinstance(documents, str):
+            raise InputError(f'The documents of "{query[:60]}" are one text; give a list of texts.')
+        documents = list(documents)
+        for i, document in enumerate(documents):
+            if not isinstance(document, str):
+                raise InputError(
+                    f'Document {i} of "{query[:60]}" is {document!r:.60}, not text; leave it out or give its text.'
+                )
+        out.append((query, documents))
+    return out
 
 
 def encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_length=8192):
     """Turn groups into token ids, sharing what candidates have in common.
 
-    The ids are exactly those of the official tokenisation of each pair; the longest common *token* prefix is
-    shared, so no text is cut in the middle of a token. Only a document is ever truncated.
+    The ids are exactly those of the official tokenisation of each pair, except that control tokens spelt out in a
+    query or a document stay text. The longest common *token* prefix is shared, so no text is cut in the middle of a
+    token. Only a document is ever truncated. Changes nothing in ``tokenizer``, so threads may share it.
 
     Args:
         tokenizer: a fast Hugging Face tokenizer.
@@ -109,40 +223,30 @@ def encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_length
         EncodedGroups.
 
     Raises:
-        InputError: when prompt and query alone leave no room for a document.
+        InputError: when prompt and query alone leave no room for a document, or something is no text.
     """
-    groups = as_lists(groups)
-    head = tokenizer.encode(PREFIX, add_special_tokens=False)
-    tail = tokenizer.encode(SUFFIX, add_special_tokens=False)
+    groups, cut = as_lists(groups), cutter(tokenizer)
+    head, tail = cut.head, cut.tail
+    # 1. One text a pair, from "<Instruct>" to the end of the document; all of them through the tokenizer at once.
     room = max_length - len(head) - len(tail)
-    texts = [content_text(q, d, instruction) for q, documents in groups for d in documents]
-    # A document that spells <|im_end|> stays text: it must not close the user's turn and answer in the model's place.
-    contents = (
-        tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-        if texts
-        else []
-    )
-    truncated = 0
-    if any(len(ids) > room for ids in contents):
-        for query, _ in groups:
-            used = len(tokenizer.encode(content_text(query, "", instruction), add_special_tokens=False))
-            if used + 8 > room:
-                raise InputError(
-                    f"max_length {max_length} is too small: prompt and query take {used + len(head) + len(tail)} tokens "
-                    f'and leave no room for a document (query "{query[:60]}"). Raise max_length or shorten the query.'
-                )
-        truncated = sum(len(ids) > room for ids in contents)
-    rows, start, shared = [], 0, []
-    for _, documents in groups:
-        own = [head + ids[:room] for ids in contents[start : start + len(documents)]]
+    contents = cut.ids([content_text(q, d, instruction) for q, documents in groups for d in documents])
+    # 2. Back into one list of rows a query, each cut at the end of its document: head + content[:room].
+    rows, start, truncated = [], 0, 0
+    for query, documents in groups:
+        own = contents[start : start + len(documents)]
         start += len(documents)
-        rows.append(own)
-        shared.append(own[0][: common_prefix_length(own)] if len(own) > 1 else None)
-    known = [ids for ids in shared if ids is not None] or [own[0] for own in rows] or [head]
+        if any(len(ids) > room for ids in own):
+            _check_query(query, tokenizer, instruction, max_length)
+            truncated += sum(len(ids) > room for ids in own)
+        rows.append([head + ids[:room] for ids in own])
+    # 3. What all documents of a query have in common: its prefix. One document alone has nobody to share with (None).
+    shared = [own[0][: common_prefix_length(own)] if len(own) > 1 else None for own in rows]
+    # 4. What all queries have in common: the constant. It starts every row, those without a prefix included.
+    known = [ids for ids in shared if ids is not None] or [own[0] for own in rows if own] or [head]
     constant = known[0][: common_prefix_length(known)] if len(known) > 1 else head
-    # A query with one candidate shares nothing with a sibling: it keeps only what all queries share.
     for own in rows:
         constant = constant[: common_prefix_length([constant, *own])]
+    # 5. Each row in three pieces: constant | rest of the query's prefix | rest of the document + suffix.
     prefixes, candidates = [], []
     for own, common in zip(rows, shared, strict=True):
         common = constant if common is None else common
@@ -151,6 +255,14 @@ def encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_length
     encoded = EncodedGroups(np.array(constant, dtype=np.int32), prefixes, candidates, truncated)
     assert_suffix(encoded, tail)
     return encoded
+
+
+def _check_query(query, tokenizer, instruction, max_length):
+    if queries_too_long([query], tokenizer, instruction, max_length):
+        raise InputError(
+            f"max_length {max_length} is too small: prompt and query leave no room for a document "
+            f'(query "{query[:60]}"). Raise max_length or shorten the query.'
+        )
 
 
 def assert_suffix(encoded, tail):

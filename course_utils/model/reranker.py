@@ -3,8 +3,7 @@
 A score is logit(yes) - logit(no) at the last token of the official prompt; the sigmoid of it is a probability.
 """
 
-import json
-import os
+import warnings
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -15,9 +14,10 @@ from tqdm.auto import tqdm
 
 from course_utils.errors import InputError
 from course_utils.files import whole_folder, write_json
-from course_utils.machine import pick_device, pick_dtype
+from course_utils.machine import check_device, check_dtype, pick_dtype
 from course_utils.model import prompt
 from course_utils.model.batches import gather_scores, own_batches
+from course_utils.model.checkpoint import SETTINGS, load_parts, read_settings
 from course_utils.model.forward import (
     bucket_size,
     build_segments,
@@ -29,8 +29,6 @@ from course_utils.model.forward import (
 )
 from course_utils.model.hub import model_folder
 
-SETTINGS_FILE = "reranker.json"
-
 
 @dataclass(frozen=True)
 class Ranked:
@@ -40,6 +38,12 @@ class Ranked:
     score: float
     probability: float
     index: int
+
+
+class Scores(list):
+    """One float32 array of logits a query, in order, with ``truncated``: how many documents were cut to fit."""
+
+    truncated = 0
 
 
 def sigmoid(x):
@@ -56,16 +60,17 @@ class Reranker:
         instruction: the task in one English sentence; part of the prompt.
         max_length: tokens of one prompt at most; only the document is ever truncated.
         batch_tokens: tokens computed at once; lower it when memory is short.
-        truncated: how many documents the last call cut.
+
+    Threads may share one: scoring changes nothing in it.
     """
 
     def __init__(
         self, model, tokenizer, instruction=prompt.DEFAULT_INSTRUCTION, max_length=1024, batch_tokens=16384, name=""
     ):
+        prompt.check_prompt(instruction, max_length)
         self.model, self.tokenizer = model.eval(), tokenizer
         self.instruction, self.max_length, self.batch_tokens, self.name = instruction, max_length, batch_tokens, name
         self.yes_id, self.no_id = prompt.yes_no_ids(tokenizer)
-        self.truncated = 0
 
     @classmethod
     def load(
@@ -78,51 +83,38 @@ class Reranker:
             instruction: one English sentence; default: what the folder was saved with, else the official one.
             max_length: tokens of one prompt; default: what the folder was saved with, else 1024.
             device: "cpu", "cuda", "mps"; default: the fastest here.
-            dtype: a torch dtype; default: bf16 where it is fast, fp16 on older GPUs, fp32 for small models.
+            dtype: a torch dtype or its name; default: bf16 where it is fast, fp16 on older GPUs, fp32 for small models.
             revision: commit on the hub.
             quiet: do not print the choice of device and dtype.
 
         Raises:
-            InputError: unknown name, broken folder, no network, yes or no not a single token.
+            InputError: unknown name, broken folder, weights that do not fit or hold NaN, no network, no such device or
+                dtype, a wrong instruction or max_length, yes or no not a single token.
         """
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()  # one bar a load says nothing and hides messages
+        device, dtype = check_device(device), check_dtype(dtype)
+        prompt.check_prompt(
+            prompt.DEFAULT_INSTRUCTION if instruction is None else instruction,
+            1024 if max_length is None else max_length,
+        )
         folder = model_folder(name, revision, quiet=quiet)
-        try:
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            raise InputError(f"{folder} cannot be read as a model: {str(error).splitlines()[0]}") from None
-        kinds = config.architectures or ["?"]
-        if not kinds[0].endswith("ForCausalLM"):
-            raise InputError(
-                f"{folder} holds a {kinds[0]}; the course scores with a causal language model (yes/no logits), "
-                "not with a classification head."
-            )
-        device = device or pick_device()
-        if device == "cuda" and "LOCAL_RANK" in os.environ:
-            device = f"cuda:{os.environ['LOCAL_RANK']}"  # under accelerate launch each process has its own GPU
         size = sum(p.stat().st_size for p in folder.glob("*.safetensors")) / 2
         dtype = dtype or pick_dtype(device, size)
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
-            ).to(device)
-        except (ValueError, OSError, RuntimeError) as error:
-            raise InputError(f"The weights in {folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+        tokenizer, model = load_parts(folder, dtype)
         saved = read_settings(folder)
+        reranker = cls(
+            model.to(device),
+            tokenizer,
+            saved.get("instruction", prompt.DEFAULT_INSTRUCTION) if instruction is None else instruction,
+            saved.get("max_length", 1024) if max_length is None else max_length,
+            name=str(name),
+        )
         if not quiet:
             total = sum(p.numel() for p in model.parameters())
             print(f"{name}: {total / 1e6:.1f} M parameters on {device} in {str(dtype).removeprefix('torch.')}")
-        return cls(
-            model,
-            tokenizer,
-            instruction or saved.get("instruction", prompt.DEFAULT_INSTRUCTION),
-            max_length or saved.get("max_length", 1024),
-            name=str(name),
-        )
+        return reranker
 
     @property
     def device(self):
@@ -131,13 +123,15 @@ class Reranker:
 
     def encode(self, groups):
         """Return EncodedGroups of groups under this instruction and max_length."""
-        encoded = prompt.encode_groups(self.tokenizer, groups, self.instruction, self.max_length)
-        self.truncated = encoded.truncated
-        return encoded
+        return prompt.encode_groups(self.tokenizer, groups, self.instruction, self.max_length)
 
     @torch.inference_mode()
     def score_encoded(self, encoded):
-        """Return one float32 array of logits a query for EncodedGroups; several processes score a share each."""
+        """Return one float32 array of logits a query for EncodedGroups; several processes score a share each.
+
+        Raises:
+            InputError: when a score is no number, as with damaged weights.
+        """
         share = supports_sharing(self.model)
         scores = [np.zeros(len(own), dtype=np.float32) for own in encoded.candidates]
         for batch in own_batches(encoded, self.batch_tokens, self.device):
@@ -145,7 +139,13 @@ class Reranker:
                 self._score_shared(encoded, batch, scores)
             else:
                 self._score_plain(encoded, batch, scores)
-        return gather_scores(scores, self.device)
+        scores = gather_scores(scores, self.device)
+        if not all(np.isfinite(own).all() for own in scores):
+            raise InputError(
+                f"The model {self.name} gives scores that are no numbers (NaN): its weights are damaged, or too large "
+                "for the number format; get it again, or load it with dtype float32."
+            )
+        return scores
 
     def _score_shared(self, encoded, batch, scores):
         candidates = [[encoded.candidates[g][c] for c in own] for g, own in batch]
@@ -169,58 +169,80 @@ class Reranker:
             scores[g][c] = value
 
     def score_groups(self, groups, progress=False, chunk=2048):
-        """Return one array of logits a query, in constant working memory.
+        """Return Scores, a list with one array of logits a query, in constant working memory.
 
         Args:
-            groups: list of Group, or of (query, [document, ...]).
+            groups: Group objects, or (query, [document, ...]) pairs.
             progress: show a bar with the time left.
             chunk: pairs tokenised at once.
+
+        Raises:
+            InputError: something is no text, or a query leaves no room for a document (``prompt.queries_too_long``
+                tells which, before).
         """
         groups = prompt.as_lists(groups)
         total = sum(len(documents) for _, documents in groups)
         bar = tqdm(total=total, unit="pair", disable=not progress)
-        scores, waiting, size, cut = [], [], 0, 0
+        scores, waiting, size = Scores(), [], 0
         for i, (query, documents) in enumerate(groups):
             waiting.append((query, documents))
-            size += len(waiting[-1][1])
+            size += len(documents)
             if size >= chunk or i == len(groups) - 1:
-                scores += self.score_encoded(self.encode(waiting))
-                cut += self.truncated
+                encoded = self.encode(waiting)
+                scores += self.score_encoded(encoded)
+                scores.truncated += encoded.truncated
                 bar.update(size)
                 waiting, size = [], 0
         bar.close()
-        self.truncated = cut
         return scores
 
     def score(self, pairs, progress=False):
         """Return a float32 array of logits for an iterable of (query, document) pairs, in order.
 
         Neighbouring pairs with the same query share its computation. Pairs are read in chunks, so a generator of
-        a million pairs does not have to fit in memory.
+        a million pairs does not have to fit in memory. Warns when documents were cut.
         """
-        pairs, out = iter(pairs), []
+        pairs, out, cut, total = iter(pairs), [], 0, 0
         bar = tqdm(unit="pair", disable=not progress)
         while chunk := list(islice(pairs, 8192)):
             groups = [(q, [d for _, d in rows]) for q, rows in groupby(chunk, key=lambda pair: pair[0])]
-            out += self.score_groups(groups)
+            scores = self.score_groups(groups)
+            out, cut, total = out + scores, cut + scores.truncated, total + len(chunk)
             bar.update(len(chunk))
         bar.close()
+        self._warn(cut, total)
         return np.concatenate(out) if out else np.empty(0, dtype=np.float32)
 
     def rank(self, query, documents, top_k=None):
-        """Return the documents as Ranked, best first; equal scores keep their input order.
+        """Return the documents as Ranked, best first; equal scores keep their input order. Warns when some were cut.
 
         Raises:
-            InputError: when there is no document or the query is empty.
+            InputError: when there is no document, the query is empty or too long, or something is no text.
         """
-        documents = list(documents)
-        if not str(query).strip():
+        [(query, documents)] = prompt.as_lists([(query, documents)])
+        if not query.strip():
             raise InputError("The query is empty; write what you are looking for.")
         if not documents:
             raise InputError("There is no document to rank; give at least one.")
-        scores = self.score_groups([(query, documents)])[0]
+        found = self.score_groups([(query, documents)])
+        self._warn(found.truncated, len(documents))
+        scores = found[0]
         order = np.argsort(-scores, kind="stable")[:top_k]
         return [Ranked(documents[i], float(scores[i]), float(sigmoid(scores[i])), int(i)) for i in order]
+
+    def _warn(self, cut, total):
+        if cut:
+            warnings.warn(
+                f"{cut} of {total} document{'s' * (total > 1)} cut at max_length {self.max_length}: what stands after "
+                "that counts for nothing.",
+                stacklevel=3,
+            )
+
+    def settings(self):
+        """Return what belongs to the weights beside them: instruction, max_length and a fingerprint of the prompt."""
+        prompt.check_prompt(self.instruction, self.max_length)
+        mark = prompt.fingerprint(self.instruction)
+        return {"instruction": self.instruction, "max_length": self.max_length, "prompt": mark}
 
     def save(self, folder):
         """Write model, tokenizer and settings to ``folder`` (safetensors); complete or not at all.
@@ -231,20 +253,5 @@ class Reranker:
         with whole_folder(folder) as new:
             self.model.save_pretrained(new)
             self.tokenizer.save_pretrained(new)
-            write_json(new / SETTINGS_FILE, {"instruction": self.instruction, "max_length": self.max_length})
+            write_json(new / SETTINGS, self.settings())
         return Path(folder)
-
-
-def read_settings(folder):
-    """Return what ``Reranker.save`` wrote beside the weights, or an empty dict.
-
-    Raises InputError when the file is there but broken.
-    """
-    path = Path(folder) / SETTINGS_FILE
-    if not path.exists():
-        return {}
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        return {"instruction": str(saved["instruction"]), "max_length": int(saved["max_length"])}
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is damaged; delete it to use the default instruction.") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from course_utils.errors import InputError
 from course_utils.files import replace_folder
 from course_utils.model import prompt
-from course_utils.model.reranker import SETTINGS_FILE
+from course_utils.model.checkpoint import SETTINGS as SETTINGS_FILE
 
 
 def chat_template(instruction=prompt.DEFAULT_INSTRUCTION):
@@ -123,7 +123,7 @@ def finish_files(reranker, temporary):
 
     _edit_json(temporary / "tokenizer_config.json", tokenizer_for_all)
     _edit_json(temporary / "config.json", model_for_all)
-    _write_json(temporary / SETTINGS_FILE, {"instruction": reranker.instruction, "max_length": reranker.max_length})
+    _write_json(temporary / SETTINGS_FILE, reranker.settings())
     check_template(AutoTokenizer.from_pretrained(temporary, local_files_only=True), reranker.instruction)
 
 

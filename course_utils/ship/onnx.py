@@ -14,7 +14,7 @@ import torch
 
 from course_utils.errors import InputError
 from course_utils.model import prompt
-from course_utils.model.reranker import read_settings
+from course_utils.model.checkpoint import read_settings
 from course_utils.ship.export import one_label_model
 from course_utils.ship.folders import finish_files, new_folder, write_readme
 

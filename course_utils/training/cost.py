@@ -181,9 +181,7 @@ def forecast(reranker, train, dev, scored=(), *, layers=3, epochs=Recipe.epochs,
     """
     model = reranker.model
     sample, everything = _sources(reranker, train, queries, queries)
-    cut = reranker.truncated
     rest = [reranker.encode(own) for own in (dev, scored)]
-    reranker.truncated = cut
     tokens = [_tokens(everything), *(int(row_offsets(encoded)[-1]) for encoded in rest)]
     below = 0 if layers == "all" else len(decoder_layers(model)[1]) - layers
     frozen, dtype = 0.0, model.dtype
@@ -234,10 +232,8 @@ def _sources(reranker, groups, batch_queries, queries):
         raise InputError(
             f"The layers of {type(reranker.model).__name__} cannot be run one by one, so not timed either."
         )
-    cut = reranker.truncated
     chosen = subset(groups, max(batch_queries, queries - queries % batch_queries))
     out = [Source(own, reranker.encode(own)) for own in (chosen, groups)]
-    reranker.truncated = cut
     return out
 
 
