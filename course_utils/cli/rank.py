@@ -1,6 +1,7 @@
 """rank: order documents by how well they answer a query."""
 
 import sys
+import warnings
 from pathlib import Path
 
 from course_utils.cli import options, record
@@ -27,9 +28,11 @@ def run(args):
     kept, documents = record.Record(args), read_documents(args.documents)
     reranker = options.load(args, quiet=True)
     kept.model(reranker)
-    ranking = reranker.rank(args.query, documents, args.top_k)
-    if reranker.truncated:
-        kept.warn(cut_sentence(reranker.truncated, len(documents), reranker.max_length))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the record says it in the words of the command line
+        ranking = reranker.rank(args.query, documents, args.top_k)
+    if ranking.truncated:
+        kept.warn(cut_sentence(ranking.truncated, len(documents), reranker.max_length))
     for place, r in enumerate(ranking, 1):
         print(f"{place:3d}  {r.score:8.3f}  {r.probability:6.1%}  {r.document}")
     rows = [{"rank": i, "document": r.document, "score": r.score, "probability": r.probability, "index": r.index}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from course_utils.domains.delta import attached, base_fingerprint, base_value, check_fits, detach, full_tensors, swap_in
 from course_utils.errors import InputError
 from course_utils.model.prompt import as_lists
-from course_utils.model.reranker import Scores
+from course_utils.model.reranker import Counted
 
 
 class Domains:
@@ -112,7 +112,7 @@ class Domains:
                     for i, value in zip(own, found, strict=True):
                         scores[i] = value
                     cut += found.truncated
-        scores = Scores(scores)
+        scores = Counted(scores)
         scores.truncated = cut
         return scores
 

@@ -5,7 +5,7 @@ Begin with ``Reranker.load("nano")``.
 
 from course_utils.model import prompt
 from course_utils.model.batches import gather_scores, own_batches, token_batches
-from course_utils.model.checkpoint import read_header, read_json
+from course_utils.model.checkpoint import read_header, read_json, read_settings
 from course_utils.model.forward import (
     Segment,
     bucket_size,
@@ -26,16 +26,16 @@ from course_utils.model.prompt import (
     prompt_text,
     yes_no_ids,
 )
-from course_utils.model.reranker import Ranked, Reranker, Scores, sigmoid
+from course_utils.model.reranker import Counted, Ranked, Reranker, sigmoid
 
 __all__ = [
     "BUNDLED",
     "DEFAULT_INSTRUCTION",
     "INSTRUCTIONS",
+    "Counted",
     "EncodedGroups",
     "Ranked",
     "Reranker",
-    "Scores",
     "Segment",
     "as_lists",
     "bucket_size",
@@ -50,6 +50,7 @@ __all__ = [
     "prompt_text",
     "read_header",
     "read_json",
+    "read_settings",
     "shared_forward",
     "sigmoid",
     "supports_sharing",

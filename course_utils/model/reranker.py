@@ -40,8 +40,8 @@ class Ranked:
     index: int
 
 
-class Scores(list):
-    """One float32 array of logits a query, in order, with ``truncated``: how many documents were cut to fit."""
+class Counted(list):
+    """A list of results (an array of logits a query, or Ranked) with ``truncated``: how many documents were cut."""
 
     truncated = 0
 
@@ -169,7 +169,7 @@ class Reranker:
             scores[g][c] = value
 
     def score_groups(self, groups, progress=False, chunk=2048):
-        """Return Scores, a list with one array of logits a query, in constant working memory.
+        """Return a Counted list with one array of logits a query, in constant working memory.
 
         Args:
             groups: Group objects, or (query, [document, ...]) pairs.
@@ -183,7 +183,7 @@ class Reranker:
         groups = prompt.as_lists(groups)
         total = sum(len(documents) for _, documents in groups)
         bar = tqdm(total=total, unit="pair", disable=not progress)
-        scores, waiting, size = Scores(), [], 0
+        scores, waiting, size = Counted(), [], 0
         for i, (query, documents) in enumerate(groups):
             waiting.append((query, documents))
             size += len(documents)
@@ -228,7 +228,9 @@ class Reranker:
         self._warn(found.truncated, len(documents))
         scores = found[0]
         order = np.argsort(-scores, kind="stable")[:top_k]
-        return [Ranked(documents[i], float(scores[i]), float(sigmoid(scores[i])), int(i)) for i in order]
+        out = Counted(Ranked(documents[i], float(scores[i]), float(sigmoid(scores[i])), int(i)) for i in order)
+        out.truncated = found.truncated
+        return out
 
     def _warn(self, cut, total):
         if cut:
