@@ -46,7 +46,7 @@ from course_utils.updates.forgetting import (
     losses,
     own_gain,
 )
-from course_utils.updates.gate import update
+from course_utils.updates.gate import Gate, update
 from course_utils.updates.stream import STRATEGIES, Stage, learn_stream
 from course_utils.updates.versions import rollback, version_table
 
@@ -193,8 +193,10 @@ def gate_study(reranker, trades, args):
 
     def attempt(folder, name, new, guards, earlier, strategy):
         try:
-            done = update(folder, reranker, new, tests[name], {g: tests[g] for g in guards},
-                          [stage[e] for e in earlier], strategy, recipe_of(args), quiet=True)  # fmt: skip
+            gate = Gate(tests[name], {g: tests[g] for g in guards}, least=min(30, *map(len, tests.values())))
+            done = update(
+                folder, reranker, new, gate, [stage[e] for e in earlier], strategy, recipe_of(args), quiet=True
+            )
         except InputError as error:  # flipped labels can put one relevant document into train and dev
             rows.append([new.name, strategy, "refused before training", str(error)])
             figures.append({"batch": new.name, "strategy": strategy, "accepted": False, "reason": str(error)})

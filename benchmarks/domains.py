@@ -26,7 +26,7 @@ from course_utils.data.grid import DOMAINS, LANGUAGES, load_domain
 from course_utils.data.groups import rankable, split, subset
 from course_utils.data.read import read_groups
 from course_utils.domains.delta import attach, detach, save_delta, swapped
-from course_utils.domains.merging import Matrix, average, cross_matrix, score_sets, sweep
+from course_utils.domains.merging import Matrix, combine, cross_matrix, score_sets, sweep_weights
 from course_utils.domains.routing import route_report, train_router
 from course_utils.domains.serve import Domains, storage_bytes
 from course_utils.domains.train import adapt_layers, adapt_lora
@@ -271,7 +271,7 @@ def merged(reranker, trades, names, kept, layers, trained, tests, instructions, 
     for trade in names:
         own = trades[trade]
         dev = {**own.dev, **guard_dev}
-        found = sweep(reranker, kept[layers, trade], dev, {**own.test, **guard_test}, instructions=instructions)
+        found = sweep_weights(reranker, kept[layers, trade], dev, {**own.test, **guard_test}, instructions=instructions)
         words = f"alpha is chosen on the mean over the dev sets: {found.best:g}. Below, test."
         report.add(
             f"{key}-alpha-{trade}", f"{title}: from the base to {trade}", words, found.dev, found.test, best=found.best
@@ -281,7 +281,7 @@ def merged(reranker, trades, names, kept, layers, trained, tests, instructions, 
         for trade in names:
             more = [trained(trade, adapt_layers, seed=args.seed + s)[0] for s in range(1, args.seeds)]
             seeds = [kept[layers, trade], *more]
-            deltas = {f"seed {i}": d for i, d in enumerate(seeds)} | {"mean of weights": average(reranker, seeds)}
+            deltas = {f"seed {i}": d for i, d in enumerate(seeds)} | {"mean of weights": combine(reranker, seeds)}
             sets = {**trades[trade].test, **guard_test}
             values = cross_matrix(reranker, deltas, sets, instructions).values
             in_trade = [statistics.mean(row[: len(trades[trade].test)]) for row in values]
@@ -296,7 +296,7 @@ def merged(reranker, trades, names, kept, layers, trained, tests, instructions, 
             f"{key}-seeds", f"{title}: averaging seeds", words, Matrix(list(rows), columns, [*rows.values()], "trade")
         )
     dev = {name: groups for own in trades.values() for name, groups in own.dev.items()}
-    found = sweep(reranker, [kept[layers, t] for t in names], dev, tests, instructions=instructions)
+    found = sweep_weights(reranker, [kept[layers, t] for t in names], dev, tests, instructions=instructions)
     one_each = cross_matrix(reranker, {t: kept[layers, t] for t in names}, tests, instructions)
     words = f"base + weight x (sum of the trades' changes); weight chosen on dev: {found.best:g}. Last, each trade's own delta."
     report.add(

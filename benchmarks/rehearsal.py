@@ -95,7 +95,8 @@ def path(steps, model, args, work):
 
     steps.run(f"freeze all but the last {args.layers}", freeze)
     told = steps.run(
-        "estimate", lambda: (str(f := forecast(ours, train, dev, layers=args.layers, epochs=args.epochs)), f)
+        "estimate",
+        lambda: (str(f := forecast(ours, train, dev, recipe=Recipe(layers=args.layers, epochs=args.epochs))), f),
     )
 
     def learn():

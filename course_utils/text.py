@@ -26,7 +26,13 @@ def normalise(text):
     return re.sub(rf"(?<=[{CJK}]) | (?=[{CJK}])", "", words) or folded.strip()
 
 
-def markdown_table(head, rows):
-    """Return a Markdown table as text. ``head``: headings; ``rows``: lists of as many cells, shown by ``str``."""
-    lines = [head, ["---"] * len(head), *rows]
+def markdown_table(head, rows, left=None):
+    """Return a Markdown table as text.
+
+    Args:
+        head: headings.
+        rows: lists of as many cells, shown by ``str``.
+        left: so many columns are set to the left and the others, numbers, to the right; default: all.
+    """
+    lines = [head, ["---" if left is None or i < left else "---:" for i in range(len(head))], *rows]
     return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)

@@ -12,10 +12,10 @@ from course_utils.training import Recipe, adapt, cost
 def test_a_forecast_leaves_the_model_as_it_was_and_grows_with_epochs_and_scored_lists(tiny):
     state = [(p, p.clone(), p.requires_grad) for p in tiny.model.parameters()]
     train, dev = make_groups(12)[:9], make_groups(12)[9:]
-    runs = [cost.forecast(tiny, train, dev, layers=2, epochs=n) for n in (1, 20)]
+    runs = [cost.forecast(tiny, train, dev, recipe=Recipe(layers=2, epochs=n)) for n in (1, 20)]
     assert runs[1].seconds > runs[0].seconds > 0
     assert runs[0].memory_mb > 100
-    assert cost.forecast(tiny, train, dev, train * 200, layers=2, epochs=1).seconds > runs[0].seconds
+    assert cost.forecast(tiny, train, dev, train * 200, recipe=Recipe(layers=2, epochs=1)).seconds > runs[0].seconds
     for p, value, flag in state:
         assert p.equal(value)
         assert p.requires_grad == flag
@@ -24,11 +24,11 @@ def test_a_forecast_leaves_the_model_as_it_was_and_grows_with_epochs_and_scored_
 
 def test_the_disk_in_a_forecast_is_what_adapt_writes(tiny, tmp_path):
     train, dev = make_groups(12)[:9], make_groups(12)[9:]
-    told = cost.forecast(tiny, train, dev, layers=2, epochs=1)
+    told = cost.forecast(tiny, train, dev, recipe=Recipe(layers=2, epochs=1))
     adapt(tiny, train, dev, Recipe(layers=2, epochs=1), work_dir=tmp_path, quiet=True)
     states = sum(p.stat().st_size for p in tmp_path.glob("trunk/*/states.bin")) / 2**20
     assert states < told.disk_mb < 1.5 * states  # the constant prompt is kept besides, once a file
-    assert cost.forecast(tiny, train, dev, layers="all", epochs=1).disk_mb == 0
+    assert cost.forecast(tiny, train, dev, recipe=Recipe(layers="all", epochs=1)).disk_mb == 0
 
 
 def test_a_forecast_of_the_bundled_model_is_near_the_truth():
@@ -36,8 +36,8 @@ def test_a_forecast_of_the_bundled_model_is_near_the_truth():
     reranker = Reranker.load("nano", device="cpu", quiet=True)
     groups = make_groups(60, candidates=8)
     train, dev = groups[:50], groups[50:]
-    told = cost.forecast(reranker, train, dev, epochs=3).seconds
-    took = adapt(reranker, train, dev, Recipe(epochs=3), quiet=True).seconds
+    told = cost.forecast(reranker, train, dev).seconds
+    took = adapt(reranker, train, dev, quiet=True).seconds
     assert told / 3 < took < told * 3
 
 

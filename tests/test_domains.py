@@ -10,25 +10,17 @@ import torch
 from conftest import make_groups, tiny_model
 from safetensors.torch import save_file
 
-from course_utils.domains.delta import (
-    attach,
-    detach,
-    groups_fingerprint,
-    load_delta,
-    make_delta,
-    save_delta,
-    weights_fingerprint,
-)
-from course_utils.domains.merging import Matrix, average, combine, cross_matrix, interpolate, sweep
-from course_utils.domains.routing import course_texts, route_report, train_router
+from course_utils.domains.delta import _base_hash, _groups_hash, attach, detach, load_delta, save_delta
+from course_utils.domains.merging import Matrix, combine, cross_matrix, sweep_weights
+from course_utils.domains.routing import _course_texts, route_report, train_router
 from course_utils.domains.serve import Domains, storage_bytes
 from course_utils.domains.train import adapt_layers, adapt_lora
 from course_utils.errors import InputError
+from course_utils.evaluation.measure import evaluate
+from course_utils.files import MARKER
 from course_utils.model.reranker import Reranker
 from course_utils.training.adaptation import adapt
-from course_utils.training.freezing import freeze_all_but_last
 from course_utils.training.recipe import Recipe
-from course_utils.training.weights import trained_tensors
 
 FAST = Recipe(layers=2, epochs=1, learning_rate=3e-3)
 LORA = FAST.replace(learning_rate=1e-2)
@@ -155,52 +147,52 @@ def test_a_second_stage_gives_a_delta_of_the_same_base(trained):
 def test_a_failed_training_leaves_the_base(trained):
     reranker, before = trained[0], trained[3]
     for learn in (adapt_layers, adapt_lora):
-        with pytest.raises(InputError, match="99, but the model has"):
-            learn(reranker, TRAIN, DEV, Recipe(layers=99), quiet=True)
+        with pytest.raises(InputError, match="share"):
+            learn(reranker, TRAIN, TRAIN[:4], FAST, quiet=True)
         with pytest.raises(InputError, match="not a number"):
             learn(reranker, TRAIN, DEV, FAST.replace(learning_rate=1e30), quiet=True)
         assert same_bits(reranker, before)
 
 
-def test_a_delta_from_before_and_after_holds_what_differs(tiny):
-    freeze_all_but_last(tiny.model, 1)
-    before = trained_tensors(tiny.model)
-    fingerprint = weights_fingerprint(tiny.model)
-    layer = tiny.model.model.layers[3].self_attn.q_proj.weight
-    layer.data += 0.1
-    delta = make_delta(tiny, before, "words", groups=TRAIN, figures={"seconds": 1.5})
-    assert delta.layers == [3] and list(delta.tensors) == ["model.layers.3.self_attn.q_proj.weight"]
-    assert delta.base_fingerprint == fingerprint
-    assert delta.data == groups_fingerprint(TRAIN) != groups_fingerprint(DEV)
-    assert delta.nbytes < 0.5 * storage_bytes(tiny.model.parameters())
-
-
-def test_a_delta_from_two_rerankers_equals_one_from_tensors(tokenizer, trained):
+def test_a_delta_says_where_it_comes_from(tokenizer, trained):
+    _, delta, lora, _ = trained
     base = Reranker(tiny_model(tokenizer), tokenizer, max_length=256, name="tiny")
-    reranker, delta, _, _ = trained
-    attach(reranker, delta)
-    found = make_delta(reranker, base, "words")
-    detach(reranker)
-    changed = {n: t for n, t in delta.tensors.items() if not torch.equal(t, base.model.get_parameter(n))}
-    assert found.tensors.keys() == changed.keys()
-    assert all(torch.equal(t, found.tensors[n]) for n, t in changed.items())
-    assert found.base_fingerprint == delta.base_fingerprint
+    assert delta.base_fingerprint == lora.base_fingerprint == _base_hash(base)
+    assert delta.data == lora.data == _groups_hash(TRAIN) != _groups_hash(DEV)
+    assert delta.recipe == FAST.asdict() and delta.figures["train_queries"] == len(TRAIN)
+    assert lora.recipe["batch_queries"] == 4 and lora.recipe["layers"] == 2
+    assert lora.nbytes < delta.nbytes < 0.7 * storage_bytes(base.model.parameters())
 
 
-def test_no_difference_is_no_delta(tiny, tokenizer):
-    with pytest.raises(InputError, match="Nothing changed"):
-        make_delta(tiny, Reranker(tiny_model(tokenizer), tokenizer), "same")
-    with pytest.raises(InputError, match="two models"):
-        make_delta(tiny, Reranker(tiny_model(tokenizer, layers=5), tokenizer), "other")
+@pytest.mark.parametrize("name", ["general", "", " ", "..", "law/en", "law\\en", "a\nb", None])
+def test_a_delta_called_general_or_like_a_path_is_refused_before_it_trains(trained, name, monkeypatch):
+    reranker, delta, _, before = trained
+    monkeypatch.setattr("course_utils.domains.train.adapt", lambda *_, **__: pytest.fail("trained"))
+    for learn in (adapt_layers, adapt_lora):
+        with pytest.raises(InputError, match="A delta cannot be called"):
+            learn(reranker, TRAIN, DEV, FAST, name=name)
+    with pytest.raises(InputError, match="A delta cannot be called"):
+        other(delta, name)
+    assert same_bits(reranker, before)
+
+
+def test_a_saved_delta_whose_name_was_edited_to_general_is_refused(trained, tmp_path):
+    about = save_delta(trained[1], tmp_path / "d") / "delta.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "name": "general"}))
+    with pytest.raises(InputError, match='"general" is the base itself'):
+        load_delta(tmp_path / "d")
 
 
 def test_the_fingerprint_sees_any_weight_and_not_the_dtype(tokenizer):
     model = tiny_model(tokenizer).to(torch.bfloat16)
-    first = weights_fingerprint(model)
-    assert weights_fingerprint(model.float()) == first
-    assert weights_fingerprint(model.half()) == first
+    reranker = Reranker(model, tokenizer)
+    first = _base_hash(reranker)
+    model.float()
+    assert _base_hash(reranker) == first
+    model.half()
+    assert _base_hash(reranker) == first
     model.float().model.norm.weight.data[3] += 2e-3
-    assert weights_fingerprint(model) != first
+    assert _base_hash(reranker) != first
 
 
 def test_a_delta_of_another_base_is_refused_and_nothing_changes(tokenizer, trained):
@@ -239,10 +231,10 @@ def test_a_bf16_base_takes_a_delta_and_comes_back(tokenizer):
         assert same_bits(reranker, before)
 
 
-@pytest.mark.parametrize("arguments", [{"rank": 0}, {"recipe": Recipe(layers=9)}, {"recipe": Recipe(layers=None)}])
-def test_lora_with_senseless_sizes_is_refused(trained, arguments):
+@pytest.mark.parametrize("rank, layers", [(0, 3), (8, 9), (8, None)])
+def test_lora_with_senseless_sizes_is_refused(trained, rank, layers):
     with pytest.raises(InputError, match="choose"):
-        adapt_lora(trained[0], TRAIN, DEV, **arguments)
+        adapt_lora(trained[0], TRAIN, DEV, Recipe(layers=layers), rank=rank)
 
 
 def test_lora_on_an_attached_delta_is_refused(trained):
@@ -259,8 +251,19 @@ def test_lora_on_an_attached_delta_is_refused(trained):
 def test_a_saved_delta_comes_back_whole(trained, kind, tmp_path):
     reranker, delta = trained[0], trained[kind]
     loaded = load_delta(save_delta(delta, tmp_path / "words"))
-    assert {p.name for p in (tmp_path / "words").iterdir()} == {"delta.safetensors", "delta.json"}
-    for field in ("name", "base", "base_fingerprint", "kind", "scale", "layers", "instruction", "data", "figures"):
+    assert {p.name for p in (tmp_path / "words").iterdir()} == {"delta.safetensors", "delta.json", MARKER}
+    for field in (
+        "name",
+        "base",
+        "base_fingerprint",
+        "kind",
+        "scale",
+        "layers",
+        "instruction",
+        "data",
+        "figures",
+        "recipe",
+    ):
         assert getattr(loaded, field) == getattr(delta, field)
     expected = scores(attach(reranker, delta))
     np.testing.assert_array_equal(scores(attach(reranker, loaded)), expected)
@@ -271,7 +274,7 @@ def test_a_saved_delta_comes_back_whole(trained, kind, tmp_path):
 
 def test_a_folder_with_something_else_is_not_replaced(trained, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match=r"thesis\.txt, which was not written"):
         save_delta(trained[1], tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 
@@ -417,13 +420,13 @@ def test_a_newer_delta_replaces_the_one_in_use(trained):
 def test_interpolation_begins_at_the_base_and_ends_at_the_delta(trained):
     reranker, delta, lora, before = trained
     for alpha, value in ((0, reranker.model.get_parameter), (1, delta.tensors.__getitem__)):
-        mixed = interpolate(reranker, delta, alpha)
+        mixed = combine(reranker, [delta], [alpha])
         assert all(torch.equal(t, value(n)) for n, t in mixed.tensors.items())
-    half = interpolate(reranker, delta, 0.5)
+    half = combine(reranker, [delta], [0.5])
     name = next(iter(delta.tensors))
     between = (reranker.model.get_parameter(name) + delta.tensors[name]) / 2
     torch.testing.assert_close(half.tensors[name], between.detach())
-    merged = interpolate(reranker, lora, 1)
+    merged = combine(reranker, [lora], [1])
     assert merged.kind == "layers"
     expected = scores(attach(reranker, lora))
     np.testing.assert_array_equal(scores(attach(reranker, merged)), expected)
@@ -434,7 +437,7 @@ def test_interpolation_begins_at_the_base_and_ends_at_the_delta(trained):
 def test_average_and_sum_are_what_their_names_say(trained):
     reranker, delta, lora, _ = trained
     a, b = other(delta, "a", 0.02), other(delta, "b", -0.04)
-    mean, total = average(reranker, [a, b]), combine(reranker, [a, b], [1, 0.5])
+    mean, total = combine(reranker, [a, b]), combine(reranker, [a, b], [1, 0.5])
     for n, t in delta.tensors.items():
         base = reranker.model.get_parameter(n).detach()
         torch.testing.assert_close(mean.tensors[n], t - 0.01)
@@ -447,9 +450,9 @@ def test_average_and_sum_are_what_their_names_say(trained):
 
 def test_merging_counts_from_the_base_also_while_a_delta_is_attached(trained):
     reranker, delta, _, _ = trained
-    expected = interpolate(reranker, delta, 0.3)
+    expected = combine(reranker, [delta], [0.3])
     attach(reranker, other(delta, "x", 0.5))
-    found = interpolate(reranker, delta, 0.3)
+    found = combine(reranker, [delta], [0.3])
     detach(reranker)
     assert all(torch.equal(found.tensors[n], t) for n, t in expected.tensors.items())
 
@@ -464,9 +467,9 @@ def test_senseless_merges_are_refused(tokenizer, trained):
         with pytest.raises(InputError, match=message):
             combine(reranker, deltas, weights)
     with pytest.raises(InputError, match="made for the base"):
-        average(Reranker(tiny_model(tokenizer, seed=1), tokenizer), [delta])
+        combine(Reranker(tiny_model(tokenizer, seed=1), tokenizer), [delta])
     with pytest.raises(InputError, match="sweep needs"):
-        sweep(reranker, delta, {}, {"test": DEV})
+        sweep_weights(reranker, delta, {}, {"test": DEV})
 
 
 def test_the_matrix_has_a_row_a_model_and_a_column_a_set(trained):
@@ -479,8 +482,6 @@ def test_the_matrix_has_a_row_a_model_and_a_column_a_set(trained):
     detach(reranker)
     assert same_bits(reranker, before)
     assert (matrix.rows, matrix.columns) == (["base", "words", "factors"], ["train", "dev"])
-    from course_utils.evaluation.measure import evaluate
-
     assert matrix["base", "dev"] == evaluate(reranker, DEV).summary["ndcg@10"]
     attach(reranker, layers)
     assert matrix["words", "train"] == evaluate(reranker, TRAIN).summary["ndcg@10"]
@@ -500,16 +501,25 @@ def test_a_matrix_prints_as_markdown():
 
 def test_the_sweep_chooses_on_dev_and_reports_on_test(trained):
     reranker, delta, _, before = trained
-    found = sweep(reranker, delta, {"own": DEV, "other": TRAIN}, {"test": TRAIN}, scales=(0, 0.5, 1))
+    test = make_groups(60)[40:]
+    found = sweep_weights(reranker, delta, {"own": DEV, "other": TRAIN}, {"test": test}, scales=(0, 0.5, 1))
     means = [row[-1] for row in found.dev.values]
     assert found.best == (0, 0.5, 1)[int(np.argmax(means))]
     assert found.dev["0", "mean"] == pytest.approx((found.dev["0", "own"] + found.dev["0", "other"]) / 2)
-    chosen = found.dev[f"{found.best:g}", "other"]
-    assert found.test.values[2] == [chosen]
-    assert (
-        found.test["base (0)", "test"] == found.dev["0", "other"] != found.dev["1", "other"] == found.test.values[1][0]
-    )
+    values = []
+    for scale in (0, 1, found.best):
+        attach(reranker, combine(reranker, [delta], [scale]))
+        values.append([evaluate(reranker, test).summary["ndcg@10"]])
+        if scale == found.best:
+            assert found.dev[f"{scale:g}", "other"] == evaluate(reranker, TRAIN).summary["ndcg@10"]
+        detach(reranker)
+    assert found.test.values == values and values[0] != values[1]
     assert same_bits(reranker, before)
+
+
+def test_a_set_that_chooses_the_weight_does_not_report_it(trained):
+    with pytest.raises(InputError, match="dev set own and test set test share"):
+        sweep_weights(trained[0], trained[1], {"own": DEV}, {"test": TRAIN[:8] + DEV[:1]})
 
 
 # Routing
@@ -517,11 +527,11 @@ def test_the_sweep_chooses_on_dev_and_reports_on_test(trained):
 
 @pytest.fixture(scope="module")
 def router():
-    return train_router(course_texts(languages=("zh",)))
+    return train_router(_course_texts(languages=("zh",)))
 
 
 def test_the_router_is_right_far_more_often_than_chance_on_topics_it_has_not_seen(router):
-    dev = course_texts("dev", languages=("zh",))
+    dev = _course_texts("dev", languages=("zh",))
     accuracy = {name: np.mean(router.predict(queries) == name) for name, queries in dev.items()}
     assert np.mean(list(accuracy.values())) > 0.7  # 0.25 by chance
     assert min(accuracy.values()) > 0.6

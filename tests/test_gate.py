@@ -1,37 +1,41 @@
 """The update gate: what it lets through, what it keeps aside, and what it says."""
 
+import dataclasses
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
-from trades import FAST, RECIPE, small_reranker, stage, trade
+from trades import FAST, small_reranker, stage, trade
 
-from course_utils.data.groups import shuffle_labels
+from course_utils.data.groups import Group, shuffle_labels
 from course_utils.errors import InputError
+from course_utils.files import lock
 from course_utils.training.recipe import Recipe
 from course_utils.training.trainer import TrainingError
 from course_utils.training.weights import trained_tensors
 from course_utils.updates import gate
-from course_utils.updates.gate import agreement, decide, update
+from course_utils.updates.gate import Gate, _agreement, decide, update
 from course_utils.updates.stream import Stage, learn
-from course_utils.updates.versions import RECORD, current_version, load_version, rollback
+from course_utils.updates.versions import _RECORD, current_version, load_version, rollback
 
 TARGET, GUARDS = trade("legal", "test", 24), {"general": trade("general", "test", 20)}
-OPTIONS = {**FAST, "strategy": "replay", "earlier": [stage("general")], "quiet": True}
+GATE = Gate(TARGET, GUARDS, least=20)
+EARLIER = [stage("general")]
 
 
 @pytest.fixture
 def small(tokenizer):
     """A reranker that knows the general trade."""
     reranker = small_reranker(tokenizer)
-    learn(reranker, stage("general"), strategy="plain", quiet=True, **FAST)
+    learn(reranker, stage("general"), strategy="plain", recipe=FAST, quiet=True)
     return reranker
 
 
 def test_a_good_batch_passes_and_a_poisoned_one_is_refused_with_the_reason(small, tmp_path):
-    good = update(tmp_path, small, stage("legal"), TARGET, GUARDS, margin=0.2, **OPTIONS)
+    gate = dataclasses.replace(GATE, margin=0.2)
+    good = update(tmp_path, small, stage("legal"), gate, EARLIER, "replay", FAST, quiet=True)
     assert good.accepted, good.reason
     assert good.reason.startswith("The gain in the domain is real: +")
     assert current_version(tmp_path) == good.version
@@ -40,13 +44,13 @@ def test_a_good_batch_passes_and_a_poisoned_one_is_refused_with_the_reason(small
     poisoned = Stage(
         "poisoned", shuffle_labels(trade("legal", "more", 24)), shuffle_labels(trade("legal", "moredev", 12))
     )
-    bad = update(tmp_path, small, poisoned, TARGET, GUARDS, margin=0.2, **OPTIONS)
+    bad = update(tmp_path, small, poisoned, gate, EARLIER, "replay", FAST, quiet=True)
     assert not bad.accepted
     assert "worse in its own domain" in bad.reason and "Check the labels." in bad.reason
     assert current_version(tmp_path) == good.version and bad.path.parent.name == "aside"
     assert all(torch.equal(t, held[n]) for n, t in trained_tensors(small.model).items())
     assert small.instruction == instruction
-    record = json.loads((bad.path / RECORD).read_text(encoding="utf-8"))
+    record = json.loads((bad.path / _RECORD).read_text(encoding="utf-8"))
     assert record["accepted"] is False and record["reason"] == bad.reason and record["previous"] == good.version
     assert record["agreement"] < 0.3
     assert record["figures"]["target"]["mean"] == pytest.approx(bad.figures["target"].mean)
@@ -102,7 +106,7 @@ def test_agreement_counts_pairs_in_the_labelled_order(small, monkeypatch):
     groups = [stage("legal").train[0]]
     groups[0] = type(groups[0])("q", ("a", "b", "c"), (1, 0, 0))
     monkeypatch.setattr(small, "score_groups", lambda _: [np.array([1.0, 0.0, 1.0])])
-    assert agreement(small, groups) == 0.75
+    assert _agreement(small, groups) == 0.75
 
 
 def test_failed_training_leaves_reranker_and_folder_as_they_were(small, tmp_path, monkeypatch):
@@ -114,7 +118,7 @@ def test_failed_training_leaves_reranker_and_folder_as_they_were(small, tmp_path
     monkeypatch.setattr(gate, "learn", burst)
     before = {n: p.detach().clone() for n, p in small.model.named_parameters()}
     with pytest.raises(TrainingError):
-        update(tmp_path, small, stage("legal"), TARGET, GUARDS, **{**OPTIONS, "recipe": RECIPE.replace(layers="all")})
+        update(tmp_path, small, stage("legal"), GATE, EARLIER, "replay", FAST.replace(layers="all"))
     assert all(p.dtype == before[n].dtype and torch.equal(p, before[n]) for n, p in small.model.named_parameters())
     assert current_version(tmp_path).startswith("v0000-") and not (tmp_path / "aside").exists()
 
@@ -122,17 +126,107 @@ def test_failed_training_leaves_reranker_and_folder_as_they_were(small, tmp_path
 def test_wrong_input_is_named_before_anything_trains(small, tmp_path):
     new, other = stage("legal"), [stage("general")]
     with pytest.raises(InputError, match="at least one set that must not fall"):
-        update(tmp_path, small, new, TARGET, {})
+        Gate(TARGET, {}, least=20)
     with pytest.raises(InputError, match='may be called "target"'):
-        update(tmp_path, small, new, TARGET, {"target": TARGET})
+        Gate(TARGET, {"target": TARGET}, least=20)
     with pytest.raises(InputError, match="stage legal and target share"):
-        update(tmp_path, small, new, new.train, GUARDS)
+        update(tmp_path, small, new, Gate(new.train, GUARDS, least=20))
     assert not list(tmp_path.iterdir())
-    update(
-        tmp_path, small, new, TARGET, GUARDS, strategy="plain", recipe=RECIPE.replace(epochs=1, layers=1), quiet=True
-    )
+    update(tmp_path, small, new, GATE, strategy="plain", recipe=FAST.replace(epochs=1, layers=1), quiet=True)
     with pytest.raises(InputError, match="use the layers that the folder was begun with"):
-        update(tmp_path, small, new, TARGET, GUARDS, earlier=other, recipe=Recipe(layers=2))
+        update(tmp_path, small, new, GATE, other, recipe=Recipe(layers=2))
     small.instruction = "Something else."
     with pytest.raises(InputError, match="were made with the instruction"):
-        update(tmp_path, small, new, TARGET, GUARDS, earlier=other, recipe=Recipe(layers=1))
+        update(tmp_path, small, new, GATE, other, recipe=Recipe(layers=1))
+
+
+# What was let through once, by the name of the fault
+
+
+@pytest.mark.parametrize("target", [1, 2, 29])
+def test_too_few_target_queries_decide_nothing(target):
+    few = {"target": np.zeros(target), "general": np.zeros(50)}
+    with pytest.raises(InputError, match=f"The target has {target} queries .* at least 30"):
+        decide(few, {name: values + 1 for name, values in few.items()})
+    with pytest.raises(InputError, match=f"The target has {target} queries .* at least 30"):
+        Gate(trade("legal", "test", target), {"general": trade("general", "test", 30)})
+
+
+def test_too_few_guard_queries_guard_nothing_and_unrankable_ones_do_not_count():
+    right = Group("q", ("a",), (1,))
+    with pytest.raises(InputError, match="The guard general has 29 queries that can be ranked"):
+        Gate(trade("legal", "test", 30), {"general": [*trade("general", "test", 29), right]})
+    assert len(Gate([*trade("legal", "test", 30), right], {"g": trade("general", "test", 30)}).sets()["target"]) == 30
+
+
+@pytest.mark.parametrize("margin", [float("nan"), float("inf"), -0.01, 1.5, "0.02", None, True])
+def test_a_margin_that_is_no_share_of_ndcg_is_refused(margin):
+    with pytest.raises(InputError, match="a number from 0 to 1"):
+        decide(*runs(0.05, 0.0), margin)
+    with pytest.raises(InputError, match="a number from 0 to 1"):
+        Gate(TARGET, GUARDS, margin, least=20)
+
+
+@pytest.mark.parametrize("least", [0, 1, -5, 2.5, True, None])
+def test_a_least_number_that_is_none_is_refused(least):
+    with pytest.raises(InputError, match="least is"):
+        Gate(TARGET, GUARDS, least=least)
+
+
+def test_figures_that_are_not_numbers_are_refused():
+    before, after = runs(0.05, 0.0)
+    after["general"][3] = float("nan")
+    with pytest.raises(InputError, match="general is not a number"):
+        decide(before, after)
+
+
+def test_a_fall_of_a_guard_that_the_interval_does_not_exclude_is_said_and_refused_when_strict():
+    accepted, reason, figures = decide(*runs(0.05, -0.019))
+    low = figures["general"].low
+    assert accepted and low < -0.02
+    assert f"a fall beyond the margin of 0.02 is not excluded: general by up to {-low:.3f} on 50 queries" in reason
+    accepted, strict, _ = decide(*runs(0.05, -0.019), strict=True)
+    assert not accepted and strict.startswith("A fall beyond the margin of 0.02 is not excluded: general")
+    assert decide(*runs(0.05, 0.0), 0.1, strict=True)[0]
+    assert "not excluded" not in decide(*runs(0.05, 0.0), 0.1)[1]
+
+
+@pytest.mark.parametrize("where", ["target", "general"])
+def test_dev_queries_that_choose_the_epoch_do_not_decide(small, tmp_path, where):
+    new, sets = stage("legal"), {"target": TARGET, "general": GUARDS["general"]}
+    sets[where] = sets[where] + new.dev[:1]
+    with pytest.raises(InputError, match=f"stage legal and {where} share"):
+        update(tmp_path / "v", small, new, Gate(sets["target"], {"general": sets["general"]}, least=20))
+    assert not (tmp_path / "v").exists()
+
+
+def test_an_update_with_defaults_works(small, tmp_path):
+    small.instruction = "Given a question, find the page"
+    gate = Gate(trade("legal", "test", 30), {"general": trade("general", "test", 30)})
+    done = update(tmp_path / "versions", small, stage("legal"), gate, recipe=Recipe(layers=2, epochs=1))
+    record = json.loads((done.path / _RECORD).read_text(encoding="utf-8"))
+    assert record["strategy"]["replay"] == 0 and record["learned"]["replayed"] == 0
+    assert record["gate"] == {"margin": 0.02, "least": 30, "strict": False}
+    assert record["figures"]["general"]["queries"] == 30
+    assert record["figures"]["general"]["low"] <= record["figures"]["general"]["mean"]
+    assert record["recipe"] == Recipe(layers=2, epochs=1).asdict()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"strategy": "replay"}, "at least one earlier Stage"),
+        ({"strategy": "magic"}, "no strategy"),
+        ({"recipe": Recipe(layers=99)}, "layers"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_before_the_folder_is_begun(small, tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        update(tmp_path / "versions", small, stage("legal"), GATE, **arguments)
+    assert not (tmp_path / "versions").exists()
+
+
+def test_a_second_update_of_the_same_folder_is_kept_out(small, tmp_path):
+    with lock(tmp_path / "v"), pytest.raises(InputError, match="Another run is writing to"):
+        update(tmp_path / "v", small, stage("legal"), GATE, recipe=FAST)
+    assert not list(tmp_path.glob("v/v*"))

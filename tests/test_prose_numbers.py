@@ -107,7 +107,7 @@ FACTS = {
     "batch.queries": lambda: training.recipe.LARGER_STEPS_FROM,
     "bootstrap.rounds": lambda: default(paired_bootstrap, "rounds"),
     "bootstrap.percent": lambda: 100 * default(paired_bootstrap, "level"),
-    "interpolate.allowed": lambda: default(continual.learn, "allowed"),
+    "interpolate.allowed": lambda: continual._SETTINGS["allowed"],
     "probability.of-minus-1.2": lambda: sigmoid(np.array(-1.2)),
     "probability.of-0": lambda: sigmoid(np.array(0.0)),
     "lesson02.lines": lambda: len(faulty_file()[0]),

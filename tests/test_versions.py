@@ -10,14 +10,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from trades import RECIPE, small_reranker, stage, trade
+from trades import FAST, small_reranker, stage, trade
 
 from course_utils.errors import InputError
+from course_utils.files import lock
 from course_utils.training.freezing import freeze_all_but_last
 from course_utils.training.trainer import TENSORS
 from course_utils.training.weights import trained_tensors
-from course_utils.updates.gate import update
-from course_utils.updates.versions import RECORD, begin, current_version, load_version, publish, rollback, version_table
+from course_utils.updates.gate import Gate, update
+from course_utils.updates.versions import (
+    _RECORD,
+    _begin,
+    current_version,
+    load_version,
+    publish,
+    rollback,
+    version_table,
+)
 
 ROOT = Path(__file__).parent.parent
 needs_sigkill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
@@ -43,7 +52,7 @@ def held(reranker):
 def folder(tmp_path, small):
     """A start, an accepted version (norm 2) and a refused one (norm 3)."""
     folder = tmp_path / "versions"
-    first = begin(folder, small)
+    first = _begin(folder, small)
     fill(small, 2)
     publish(folder, small, {"accepted": True, "reason": "better", "previous": first, "stage": "legal"})
     fill(small, 3)
@@ -64,7 +73,7 @@ def test_versions_load_and_roll_back_one_by_one(folder, small):
 
 def test_a_refused_version_lies_aside_and_can_still_be_loaded(folder, small):
     (aside,) = (folder / "aside").iterdir()
-    assert json.loads((aside / RECORD).read_text(encoding="utf-8"))["reason"] == "worse, said the gate"
+    assert json.loads((aside / _RECORD).read_text(encoding="utf-8"))["reason"] == "worse, said the gate"
     load_version(folder, small, f"aside/{aside.name}")
     assert held(small) == 3
 
@@ -98,6 +107,32 @@ def test_another_base_is_refused_and_left_unchanged(folder, tokenizer):
     assert held(other) == 1
 
 
+def test_two_processes_do_not_write_into_one_folder(folder, small):
+    with lock(folder):
+        for work in (
+            lambda: publish(folder, small, {"accepted": True, "reason": "", "previous": None}),
+            lambda: rollback(folder, small),
+        ):
+            with pytest.raises(InputError, match="Another run is writing to"):
+                work()
+    assert held(small) == 3 and current_version(folder).startswith("v0001-")
+    assert rollback(folder, small).startswith("v0000-") and not list(folder.glob(".*"))
+
+
+def test_rolling_back_where_nothing_is_makes_no_folder(tmp_path):
+    with pytest.raises(InputError, match="holds no versions"):
+        rollback(tmp_path / "mistyped")
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_the_files_of_a_version_have_the_mode_that_the_umask_asks_for(folder, tmp_path):
+    place = folder / current_version(folder)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path, like in ((place, "folder"), (place / TENSORS, "file"), (place / _RECORD, "file")):
+        assert path.stat().st_mode == (tmp_path / like).stat().st_mode
+
+
 def test_damage_is_refused(folder, small):
     path = folder / current_version(folder) / TENSORS
     data = bytearray(path.read_bytes())
@@ -116,7 +151,7 @@ def test_damage_is_refused(folder, small):
 
 def test_rolling_back_to_a_damaged_version_changes_nothing(folder):
     now = current_version(folder)
-    first = json.loads((folder / now / RECORD).read_text(encoding="utf-8"))["previous"]
+    first = json.loads((folder / now / _RECORD).read_text(encoding="utf-8"))["previous"]
     (folder / first / TENSORS).unlink()
     with pytest.raises(InputError, match="damaged"):
         rollback(folder)
@@ -144,7 +179,7 @@ KILLER = textwrap.dedent("""
     small = small_reranker(AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True))
     freeze_all_but_last(small.model, 1)
     folder = Path(sys.argv[1])
-    good = versions.begin(folder, small)
+    good = versions._begin(folder, small)
     out, step = [], 0
     while True:
         pid = os.fork()
@@ -165,11 +200,12 @@ KILLER = textwrap.dedent("""
                 setattr(Path, name, deadly(name, getattr(Path, name)))
             with torch.no_grad():
                 small.model.model.norm.weight.fill_(5)
-            versions.begin(folder, small)
+            versions._begin(folder, small)
             versions.publish(folder, small, {"accepted": True, "reason": "new", "previous": good})
             os._exit(0)
         _, status = os.waitpid(pid, 0)
-        name = versions.begin(folder, small)  # what the next start would see; also clears up
+        with versions.lock(folder):
+            name = versions._begin(folder, small)  # what the next start would see; also clears up
         versions.load_version(folder, small, name)
         out.append([os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, name == good,
                     float(small.model.model.norm.weight[0]), len(list(folder.glob(".*")))])
@@ -202,14 +238,13 @@ def test_a_kill_before_any_file_operation_leaves_a_whole_version_in_use(tmp_path
 UPDATE = textwrap.dedent("""
     import sys
     from transformers import AutoTokenizer
-    from course_utils.updates.gate import update
+    from course_utils.updates.gate import Gate, update
     from course_utils.model.hub import BUNDLED
-    from trades import RECIPE, small_reranker, stage, trade
+    from trades import FAST, small_reranker, stage, trade
 
     small = small_reranker(AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True))
-    guards = {"general": trade("general", "test", 20)}
-    recipe = RECIPE.replace(epochs=10_000)
-    update(sys.argv[1], small, stage("legal"), trade("legal", "test", 20), guards, strategy="plain", recipe=recipe)
+    gate = Gate(trade("legal", "test", 20), {"general": trade("general", "test", 20)}, least=20)
+    update(sys.argv[1], small, stage("legal"), gate, strategy="plain", recipe=FAST.replace(epochs=10_000))
 """)
 
 
@@ -228,8 +263,7 @@ def test_a_kill_while_an_update_trains_leaves_the_last_version_and_the_next_upda
     before = current_version(folder)
     assert before.startswith("v0000-") and not list(folder.glob("**/v0001*"))
     load_version(folder, small)
-    options = {"recipe": RECIPE.replace(epochs=1), "quiet": True}
-    guards = {"general": trade("general", "test", 20)}
-    done = update(folder, small, stage("legal"), trade("legal", "test", 20), guards, strategy="plain", **options)
+    gate = Gate(trade("legal", "test", 20), {"general": trade("general", "test", 20)}, least=20)
+    done = update(folder, small, stage("legal"), gate, strategy="plain", recipe=FAST.replace(epochs=1), quiet=True)
     assert done.version.startswith("v0001-")
     assert current_version(folder) == (done.version if done.accepted else before)

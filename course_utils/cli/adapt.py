@@ -145,8 +145,7 @@ def _goes_on(args, reranker, parts, replay):
     if args.estimate or is_large(reranker.model):
         learned, held_out = training_data(parts["train"], parts.get("dev"), replay=replay, seed=args.seed)
         scored = [*parts["test"], *parts.get("general", ())] * 2
-        settings = {"layers": args.layers, "epochs": args.epochs, "negatives": args.negatives}
-        print(forecast(reranker, learned, held_out, scored, **settings), flush=True)
+        print(forecast(reranker, learned, held_out, scored, _recipe(args)), flush=True)
     return not args.estimate
 
 

@@ -3,18 +3,8 @@
 Begin with ``adapt_layers(reranker, train)``.
 """
 
-from course_utils.domains.delta import (
-    Delta,
-    attach,
-    attached,
-    detach,
-    groups_fingerprint,
-    load_delta,
-    save_delta,
-    swapped,
-    weights_fingerprint,
-)
-from course_utils.domains.merging import Matrix, average, cross_matrix, score_sets, sweep
+from course_utils.domains.delta import Delta, attach, detach, load_delta, save_delta, swapped
+from course_utils.domains.merging import Matrix, combine, cross_matrix, score_sets, sweep_weights
 from course_utils.domains.routing import route_report, train_router
 from course_utils.domains.serve import Domains, storage_bytes
 from course_utils.domains.train import adapt_layers, adapt_lora
@@ -26,18 +16,15 @@ __all__ = [
     "adapt_layers",
     "adapt_lora",
     "attach",
-    "attached",
-    "average",
+    "combine",
     "cross_matrix",
     "detach",
-    "groups_fingerprint",
     "load_delta",
     "route_report",
     "save_delta",
     "score_sets",
     "storage_bytes",
     "swapped",
-    "sweep",
+    "sweep_weights",
     "train_router",
-    "weights_fingerprint",
 ]

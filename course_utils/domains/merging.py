@@ -5,11 +5,13 @@ All of it is one formula, base + sum of w_i (adapted_i - base), with weights tha
 
 from dataclasses import dataclass
 
-from course_utils.domains.delta import Delta, base_fingerprint, base_value, check_fits, full_tensors, swapped
+from course_utils.data.groups import check_no_leak
+from course_utils.domains.delta import Delta, _base_hash, _base_value, _check_fits, _full_tensors, swapped
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate
+from course_utils.text import markdown_table
 
-SCALES = tuple(i / 10 for i in range(11))
+_SCALES = tuple(i / 10 for i in range(11))
 
 
 @dataclass
@@ -34,87 +36,62 @@ class Matrix:
 
     def __str__(self):
         def cell(x):
-            return (
-                "" if x is None else f"{x:,}" if isinstance(x, int) else f"{x:.3f}" if isinstance(x, float) else str(x)
-            )
+            return "" if x is None else f"{x:,}" if isinstance(x, int) else f"{x:.3f}" if isinstance(x, float) else x
 
-        lines = [[self.corner, *self.columns], ["---", *("---:" for _ in self.columns)]]
-        lines += [[name, *map(cell, own)] for name, own in zip(self.rows, self.values, strict=True)]
-        return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+        rows = [[name, *map(cell, own)] for name, own in zip(self.rows, self.values, strict=True)]
+        return markdown_table([self.corner, *self.columns], rows, left=1)
 
     def _repr_markdown_(self):
         return str(self)
 
 
-def combine(reranker, deltas, weights, name=None, instruction=None):
+def combine(reranker, deltas, weights=None):
     """Return the Delta base + sum of w_i (adapted_i - base), computed in float64.
 
+    One delta with a weight below 1 lies part of the way to the domain: often most of the gain stays and most of the
+    forgetting goes (WiSE-FT, arXiv 2109.01903). Several seeds of one domain with their mean score at the cost of one (model
+    soups, arXiv 2203.05482). Several domains add up (task arithmetic, arXiv 2212.04089; for rerankers, arXiv 2505.00649).
+
     A tensor that a delta does not hold did not change there. LoRA deltas are merged first, so the result is of kind
-    "layers". Sources: task arithmetic, Ilharco et al., arXiv 2212.04089; for rerankers, arXiv 2505.00649.
+    "layers". Its instruction is that of the deltas when they have the same, else the reranker's own.
 
     Args:
         reranker: the Reranker with the base weights; a delta that is attached to it does not count.
         deltas: list of Delta, all made for this base.
-        weights: one number a delta.
-        name: of the result; default: a sum that can be read.
-        instruction: of the result; default: that of the deltas when they have the same, else the reranker's own.
+        weights: one number a delta; default: their mean.
 
     Raises:
         InputError: no delta, not one weight a delta, a weight that is not a finite number, or a delta of another base.
     """
-    deltas, weights = list(deltas), [float(w) for w in weights]
+    deltas = list(deltas)
+    weights = [1 / max(1, len(deltas))] * len(deltas) if weights is None else [float(w) for w in weights]
     if not deltas or len(deltas) != len(weights):
         raise InputError(f"There are {len(deltas)} deltas and {len(weights)} weights; give one weight a delta.")
     if not all(abs(w) < 1e3 for w in weights):
         raise InputError(f"The weights are {weights}; choose numbers near 0 to 1.")
-    fingerprint = base_fingerprint(reranker)
+    fingerprint = _base_hash(reranker)
     for delta in deltas:
-        check_fits(reranker, delta, fingerprint)
-    return _combine(reranker, deltas, weights, name, instruction, fingerprint)
+        _check_fits(reranker, delta, fingerprint)
+    return _combine(reranker, deltas, weights, fingerprint)
 
 
-def _combine(reranker, deltas, weights, name, instruction, fingerprint):
-    full = [full_tensors(reranker, d) for d in deltas]
+def _combine(reranker, deltas, weights, fingerprint):
+    full = [_full_tensors(reranker, d) for d in deltas]
     tensors = {}
     for n in dict.fromkeys(n for own in full for n in own):
         held = [(w, own[n]) for w, own in zip(weights, full, strict=True) if n in own]
-        base = base_value(reranker, n)
+        base = _base_value(reranker, n)
         # This order of terms gives exactly the base for weight 0 and exactly the delta for weight 1.
         mixed = (1 - sum(w for w, _ in held)) * base.cpu().double() + sum(w * t.cpu().double() for w, t in held)
         tensors[n] = mixed.to(base.dtype).to(base.device)
-    names = list(dict.fromkeys(d.name for d in deltas))
-    if name is None:
-        terms = " + ".join(f"{w:.3g} {d.name}" for w, d in zip(weights, deltas, strict=True))
-        name = names[0] if len(names) == 1 else terms
-    said = {d.instruction for d in deltas}
+    names, said = list(dict.fromkeys(d.name for d in deltas)), {d.instruction for d in deltas}
+    terms = " + ".join(f"{w:.3g} {d.name}" for w, d in zip(weights, deltas, strict=True))
     return Delta(
-        tensors,
-        name,
-        deltas[0].base,
-        fingerprint,
+        tensors, names[0] if len(names) == 1 else terms, deltas[0].base, fingerprint,
         layers=sorted({i for d in deltas for i in d.layers}),
-        instruction=instruction or (said.pop() if len(said) == 1 else reranker.instruction),
-        data=" ".join(dict.fromkeys(d.data for d in deltas)),
-        figures={"weights": weights},
-    )
-
-
-def interpolate(reranker, delta, alpha):
-    """Return the Delta that is ``alpha`` of the way from the base (0) to the adapted weights (1).
-
-    Often most of the gain stays and most of the forgetting goes. Source: WiSE-FT, Wortsman et al., arXiv 2109.01903.
-    With alpha 1 a LoRA delta becomes a merged one.
-    """
-    return combine(reranker, [delta], [alpha])
-
-
-def average(reranker, deltas):
-    """Return the mean of several deltas of one domain, trained with several seeds; it scores at the cost of one.
-
-    Source: model soups, Wortsman et al., arXiv 2203.05482.
-    """
-    deltas = list(deltas)
-    return combine(reranker, deltas, [1 / max(1, len(deltas))] * len(deltas))
+        instruction=said.pop() if len(said) == 1 else reranker.instruction,
+        data=" ".join(dict.fromkeys(d.data for d in deltas)), figures={"weights": weights},
+    )  # fmt: skip
 
 
 def score_sets(reranker, test_sets, instructions=None, metric="ndcg@10"):
@@ -153,9 +130,9 @@ def cross_matrix(reranker, deltas, test_sets, instructions=None, metric="ndcg@10
     named = dict(deltas) if isinstance(deltas, dict) else {d.name: d for d in deltas}
     if len(named) != len(deltas):
         raise InputError("Two deltas have the same name; give a dict from row name to delta.")
-    fingerprint, values = base_fingerprint(reranker), []
+    fingerprint, values = _base_hash(reranker), []
     for delta in named.values():
-        check_fits(reranker, delta, fingerprint)
+        _check_fits(reranker, delta, fingerprint)
     for delta in (None, *named.values()):
         with swapped(reranker, delta):
             values.append(score_sets(reranker, test_sets, instructions, metric))
@@ -163,7 +140,7 @@ def cross_matrix(reranker, deltas, test_sets, instructions=None, metric="ndcg@10
 
 
 @dataclass
-class Sweep:
+class _WeightSweep:
     """Weights tried on dev, the choice, and what it is worth on test.
 
     Attributes:
@@ -185,7 +162,7 @@ class Sweep:
         return str(self)
 
 
-def sweep(reranker, deltas, dev, test, scales=SCALES, instructions=None, metric="ndcg@10"):
+def sweep_weights(reranker, deltas, dev, test, scales=_SCALES, instructions=None, metric="ndcg@10"):
     """Try one weight for all deltas on dev, take the best mean over its sets, report it on test.
 
     With one delta this is the interpolation sweep. With several it is task arithmetic with one scaling coefficient, as
@@ -195,35 +172,37 @@ def sweep(reranker, deltas, dev, test, scales=SCALES, instructions=None, metric=
         reranker: the Reranker with the base weights.
         deltas: a Delta or a list of them.
         dev: name -> list of Group, to choose on.
-        test: name -> list of Group, for the report; never looked at before the choice.
+        test: name -> list of Group, for the report; never looked at before the choice, and none of them in ``dev``.
         scales: weights to try. Of two equally good ones the first is taken.
         instructions: as in ``cross_matrix``.
         metric: a key of ``metrics.RANKING``.
 
     Returns:
-        Sweep.
+        An object with ``dev`` and ``test`` (each a Matrix), ``best`` (the weight) and ``delta`` (the Delta at it).
+
+    Raises:
+        InputError: nothing to try, choose or report on; a set that both chooses and reports; as ``combine``.
     """
     deltas, scales = [deltas] if isinstance(deltas, Delta) else list(deltas), [float(s) for s in scales]
     if not scales or not dev or not test:
         raise InputError("A sweep needs weights to try, dev sets to choose on and test sets to report on.")
-
-    first = combine(reranker, deltas, [scales[0]] * len(deltas))  # checks what is given
+    for chooses, own in dev.items():
+        for reports, groups in test.items():
+            check_no_leak(own, groups, (f"dev set {chooses}", f"test set {reports}"))
+    fingerprint = combine(reranker, deltas, [scales[0]] * len(deltas)).base_fingerprint  # checks what is given
 
     def mixed(scale):
-        return _combine(reranker, deltas, [scale] * len(deltas), None, None, first.base_fingerprint)
+        return _combine(reranker, deltas, [scale] * len(deltas), fingerprint)
 
     def measure(delta, sets):
         with swapped(reranker, delta):
             return score_sets(reranker, sets, instructions, metric)
 
-    rows = []
-    for scale in scales:
-        own = measure(mixed(scale), dev)
-        rows.append([*own, sum(own) / len(own)])
+    rows = [[*own, sum(own) / len(own)] for scale in scales for own in [measure(mixed(scale), dev)]]
     best = scales[max(range(len(scales)), key=lambda i: rows[i][-1])]
     chosen = mixed(best)
     reports = [measure(delta, test) for delta in (mixed(0.0), mixed(1.0), chosen)]
-    return Sweep(
+    return _WeightSweep(
         Matrix([f"{s:g}" for s in scales], [*dev, "mean"], rows, "weight"),
         Matrix(["base (0)", "as trained (1)", f"chosen ({best:g})"], list(test), reports, "on test"),
         best,

@@ -9,7 +9,7 @@ from course_utils.evaluation.metrics import per_query
 from course_utils.text import normalise
 
 
-def course_texts(split="train", domains=DOMAINS, languages=LANGUAGES, folder=None):
+def _course_texts(split="train", domains=DOMAINS, languages=LANGUAGES, folder=None):
     """Return domain -> list of texts of one split of the course's data: the queries, for "train" the passages too.
 
     Args:
@@ -37,7 +37,7 @@ def train_router(texts=None):
     queries it was right more often (0.77) than logistic regression (0.73) and took half the time.
 
     Args:
-        texts: domain -> list of texts, at least two domains; default: ``course_texts()``.
+        texts: domain -> list of texts, at least two domains; default: ``_course_texts()``.
 
     Raises:
         InputError: fewer than two domains, or a domain without texts.
@@ -46,7 +46,7 @@ def train_router(texts=None):
     from sklearn.naive_bayes import ComplementNB
     from sklearn.pipeline import make_pipeline
 
-    texts = course_texts() if texts is None else texts
+    texts = _course_texts() if texts is None else texts
     empty = [name for name, own in texts.items() if not own]
     if len(texts) < 2 or empty:
         what = f'"{empty[0]}" has no texts' if empty else f"there is {len(texts)} domain"

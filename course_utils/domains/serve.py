@@ -4,7 +4,16 @@ import threading
 from contextlib import ExitStack
 from dataclasses import replace
 
-from course_utils.domains.delta import attached, base_fingerprint, base_value, check_fits, detach, full_tensors, swap_in
+from course_utils.domains.delta import (
+    _BASE,
+    _attached,
+    _base_hash,
+    _base_value,
+    _check_fits,
+    _full_tensors,
+    _swap_in,
+    detach,
+)
 from course_utils.errors import InputError
 from course_utils.model.prompt import as_lists
 from course_utils.model.reranker import Counted
@@ -16,26 +25,26 @@ class Domains:
     Args:
         reranker: the base Reranker.
         deltas: iterable of Delta. Whole layers are switched by reference, in about a millisecond; LoRA factors are merged
-            at each switch, which for 0.6 billion weights on one CPU core takes 50 ms in fp32 and 250 ms in bf16. Give
-            ``merging.interpolate(reranker, delta, 1)`` to keep it merged.
+            at each switch, which for 0.6 billion weights on one CPU core takes 50 ms in fp32 and 250 ms in bf16; give
+            ``combine(reranker, [delta], [1])`` to keep it merged.
         router: something with ``predict(list of queries) -> names``, see ``routing``; asked when no names are given.
 
     Attributes:
         current: name of the domain in use.
     """
 
-    BASE = "general"
+    BASE = _BASE
 
     def __init__(self, reranker, deltas=(), router=None):
         self.reranker, self.router, self.current = detach(reranker), router, self.BASE
-        self._fingerprint, self._deltas, self._lock = base_fingerprint(reranker), {}, threading.RLock()
+        self._fingerprint, self._deltas, self._lock = _base_hash(reranker), {}, threading.RLock()
         for delta in deltas:
             self.add(delta)
 
     @property
     def names(self):
         """Names that ``use`` and ``score`` take."""
-        return list(dict.fromkeys([self.BASE, *self._deltas]))
+        return [self.BASE, *self._deltas]
 
     def add(self, delta):
         """Keep one more delta, on the base's device and in its dtype; a delta of the same name is replaced.
@@ -43,15 +52,12 @@ class Domains:
         Raises:
             InputError: when it was made for another base.
         """
-        check_fits(self.reranker, delta, self._fingerprint)
+        _check_fits(self.reranker, delta, self._fingerprint)
         device, in_use = self.reranker.device, self.current == delta.name and delta.name in self._deltas
         if in_use:
             detach(self.reranker)
-        placed = (
-            full_tensors(self.reranker, delta)
-            if delta.kind == "layers"
-            else {n: t.to(device) for n, t in delta.tensors.items()}
-        )
+        whole = delta.kind == "layers"
+        placed = _full_tensors(self.reranker, delta) if whole else {n: t.to(device) for n, t in delta.tensors.items()}
         self._deltas[delta.name] = replace(delta, tensors=placed)
         if in_use:
             self._switch(delta.name)
@@ -60,7 +66,7 @@ class Domains:
         detach(self.reranker)
         if name in self._deltas:
             delta = self._deltas[name]
-            swap_in(self.reranker, delta, full_tensors(self.reranker, delta))
+            _swap_in(self.reranker, delta, _full_tensors(self.reranker, delta))
         self.current = name
 
     def use(self, name):
@@ -118,9 +124,9 @@ class Domains:
 
     def memory(self):
         """Return bytes of weights: {"base", "deltas": {name: bytes}, "total"}; memory that is shared counts once."""
-        held = attached(self.reranker)
+        held = _attached(self.reranker)
         now = [p.data for p in self.reranker.model.parameters()]
-        own = [base_value(self.reranker, n) for n, _ in self.reranker.model.named_parameters()]
+        own = [_base_value(self.reranker, n) for n, _ in self.reranker.model.named_parameters()]
         deltas = {name: list(d.tensors.values()) for name, d in self._deltas.items()}
         everything = [*now, *own, *(t for tensors in deltas.values() for t in tensors)]
         if held:

@@ -1,13 +1,14 @@
 """What a boundary costs: parameters counted, memory counted, seconds timed on a few training steps; nothing is kept changed.
 
-The estimate times two boundaries and draws a line through them: each further layer that trains adds the same work, because
-all layers of a decoder have the same shape. ``measure`` runs the steps of one boundary, so the line can be checked.
+``measure`` runs the steps of one boundary. The others multiply: ``estimate`` draws a line through two measured boundaries,
+since each further layer that trains adds the same work (all layers of a decoder have the same shape); ``forecast`` takes one
+measured boundary times the tokens of a whole run.
 """
 
 import tempfile
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate.utils import send_to_device
@@ -15,14 +16,14 @@ from accelerate.utils import send_to_device
 from course_utils.data.groups import rankable, subset
 from course_utils.errors import InputError
 from course_utils.machine import peak_memory_mb
-from course_utils.model.forward import Segment, shared_forward, supports_sharing
+from course_utils.model.forward import supports_sharing
 from course_utils.training.batch import Source
 from course_utils.training.freezing import borrowed, decoder_layers
 from course_utils.training.recipe import Recipe, is_large
 from course_utils.training.trainer import GroupScorer
 from course_utils.training.trunk import build_trunk, row_offsets, trunk_megabytes
 
-BYTES = 16  # an fp32 weight, its gradient and two running means of AdamW
+_BYTES = 16  # an fp32 weight, its gradient and two running means of AdamW
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Cost:
         states_mb: states of the frozen layers on disk; 0 where no layer is frozen.
         seconds: one epoch from the kept states (forward, backward, AdamW), without evaluation.
         seconds_without: the same when every epoch runs the frozen layers again.
+        adamw: of these seconds, what AdamW takes for one parameter.
     """
 
     layers: int | str
@@ -48,96 +50,12 @@ class Cost:
     states_mb: float
     seconds: float
     seconds_without: float
+    adamw: float = 0.0
 
     @property
     def memory_mb(self):
         """Weights and activations together."""
         return self.weights_mb + self.activations_mb
-
-
-@contextmanager
-def trial(model, layers):
-    """Let ``layers`` train on fp32 copies of their weights within the block; yield the table; then all is as before."""
-    with borrowed(model, layers) as table:
-        for p in model.parameters():
-            if p.requires_grad:
-                p.data = p.data.float()
-        model.train()
-        yield table
-
-
-def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2, negatives=Recipe.negatives):
-    """Return {layers: Cost} for the last 1 to N layers and "all"; the reranker stays as it is.
-
-    Counted exactly: parameters, states on disk. Counted on one batch at two boundaries, then a line: activations. Timed on
-    ``queries`` queries at the last 1 and the last 4 layers, then a line, scaled to all groups by their tokens: seconds.
-
-    Args:
-        reranker: the Reranker.
-        groups: list of Group that an epoch would go over.
-        batch_queries: queries in a step.
-        queries: queries that are timed.
-        repeats: how often each is timed; the fastest counts, since other programs only ever add time.
-        negatives: documents that are not relevant a query in an epoch; None for all.
-
-    Raises:
-        InputError: too few queries, or a model whose layers cannot be run one by one.
-    """
-    model, count = reranker.model, len(decoder_layers(reranker.model)[1])
-    sample, everything = _sources(reranker, groups, batch_queries, queries)
-    batches = _batches(sample, batch_queries, negatives)
-    scale = _tokens(everything) / _tokens(sample)
-    low, high = 1, min(4, count)
-    near = _timed(reranker, sample, batches, low, repeats)
-    far = _timed(reranker, sample, batches, high, repeats) if high > low else near
-    step = max(0.0, (far[0] - near[0]) / max(1, high - low))
-    frozen = _frozen_layer_seconds(reranker, sample, batches, count, repeats)
-    kept = [_activations(reranker, sample, batches[0], k) for k in sorted({1, min(2, count)})]
-    layer_mb = kept[-1] - kept[0]
-    out = {}
-    for k in [*range(1, count + 1), "all"]:
-        depth = count if k == "all" else k
-        with trial(model, k) as table:
-            trained, total = table.trainable, table.total
-        # AdamW goes over every trained number once: embeddings cost it as much as layers of that size.
-        extra = far[1] * (trained - out[count].trained) if k == "all" else 0.0
-        seconds = near[0] + (depth - low) * step + extra
-        out[k] = Cost(
-            k, trained, total, _weights_mb(reranker, trained, total), kept[0] + (depth - 1) * layer_mb,
-            _states_mb(reranker, everything, count - depth), scale * seconds,
-            scale * (seconds + (count - depth) * frozen),
-        )  # fmt: skip
-    return out
-
-
-def measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, negatives=Recipe.negatives):
-    """Run the training steps of one boundary on a few queries and return its Cost; the reranker stays as it is.
-
-    Args:
-        reranker: the Reranker.
-        groups: list of Group that an epoch would go over; seconds are scaled to them by tokens.
-        layers: how many of the last layers train, or "all".
-        batch_queries: queries in a step.
-        queries: queries that are run.
-        repeats: how often; the fastest counts.
-        negatives: as for ``estimate``.
-
-    Raises:
-        InputError: as ``estimate`` does, and for an impossible number of layers.
-    """
-    count = len(decoder_layers(reranker.model)[1])
-    sample, everything = _sources(reranker, groups, batch_queries, queries)
-    batches = _batches(sample, batch_queries, negatives)
-    scale = _tokens(everything) / _tokens(sample)
-    with trial(reranker.model, layers) as table:
-        trained, total = table.trainable, table.total
-    below = 0 if layers == "all" else count - layers
-    plain = _timed(reranker, sample, batches, layers, repeats, cache=False)[0]
-    seconds = _timed(reranker, sample, batches, layers, repeats)[0] if below else plain
-    return Cost(
-        layers, trained, total, _weights_mb(reranker, trained, total), _activations(reranker, sample, batches[0], layers),
-        _states_mb(reranker, everything, below), scale * seconds, scale * plain,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -160,65 +78,112 @@ class Forecast:
         return f"This will take about {time_} and {self.memory_mb / 2**10:.1f} GB of memory{disk}."
 
 
-def forecast(reranker, train, dev, scored=(), *, layers=3, epochs=Recipe.epochs, negatives=Recipe.negatives, queries=2):
-    """Run two training steps on ``queries`` queries and say what a whole run will take; the reranker stays as it is.
+def measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, negatives=Recipe.negatives):
+    """Run the training steps of one boundary on a few queries and return its Cost; the reranker stays as it is.
+
+    Args:
+        reranker: the Reranker.
+        groups: list of Group that an epoch would go over; seconds are scaled to them by tokens.
+        layers: how many of the last layers train, or "all".
+        batch_queries: queries in a step.
+        queries: queries that are run.
+        repeats: how often; the fastest counts, since other programs only ever add time.
+        negatives: documents that are not relevant a query in an epoch; None for all.
+
+    Raises:
+        InputError: too few queries, an impossible number of layers, a model whose layers cannot be run one by one.
+    """
+    sample, everything = _sources(reranker, groups, batch_queries, queries)
+    model = reranker.model
+    below = 0 if layers == "all" else len(decoder_layers(model)[1]) - layers
+    batches = [
+        sample.draw(range(i, i + batch_queries), negatives, 0)
+        for i in range(0, len(sample.groups) - batch_queries + 1, batch_queries)
+    ]
+    plain = _run(reranker, sample, batches, layers, 0, repeats)
+    kept = _run(reranker, sample, batches, layers, below, repeats) if below > 0 else plain
+    trained, total = plain["trained"], sum(p.numel() for p in model.parameters())
+    scale = _tokens(everything.encoded) / _tokens(sample.encoded)
+    return Cost(
+        layers, trained, total, _weights_mb(model, trained, total), plain["activations_mb"],
+        _states_mb(model, everything.encoded, below), scale * kept["seconds"], scale * plain["seconds"],
+        scale * kept["adamw"] / trained,
+    )  # fmt: skip
+
+
+def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
+    """Return {layers: Cost} for the last 1 to N layers and "all"; the reranker stays as it is.
+
+    Counted exactly: parameters, states on disk. The rest is a line through the last 1 and the last 4 layers, measured.
+
+    Args:
+        reranker: the Reranker.
+        groups: list of Group that an epoch would go over.
+        batch_queries: queries in a step.
+        queries: queries that are timed.
+        repeats: how often each is timed; the fastest counts.
+
+    Raises:
+        InputError: as ``measure``.
+    """
+    model, stack = reranker.model, decoder_layers(reranker.model)[1]
+    count = len(stack)
+    near, far = (measure(reranker, groups, k, batch_queries, queries, repeats) for k in (1, min(4, count)))
+    steps = max(1, far.layers - near.layers)
+    step = max(0.0, (far.seconds - near.seconds) / steps)
+    layer_mb = (far.activations_mb - near.activations_mb) / steps
+    frozen = max(0.0, near.seconds_without - near.seconds) / max(1, count - 1)  # seconds of one frozen layer
+    out, trained = {}, near.trained
+    for k in [*range(1, count + 1), "all"]:
+        depth = count if k == "all" else k
+        trained += (
+            0 if k == 1 else sum(p.numel() for p in stack[-k].parameters()) if k != "all" else near.total - trained
+        )
+        # AdamW goes over every trained number once: embeddings cost it as much as layers of that size.
+        extra = far.adamw * (trained - out[count].trained) if k == "all" else 0.0
+        seconds = near.seconds + (depth - 1) * step + extra
+        out[k] = replace(
+            near, layers=k, trained=trained, weights_mb=_weights_mb(model, trained, near.total),
+            activations_mb=near.activations_mb + (depth - 1) * layer_mb,
+            states_mb=near.states_mb if depth < count else 0.0, seconds=seconds,
+            seconds_without=seconds + (count - depth) * frozen,
+        )  # fmt: skip
+    return out
+
+
+def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2):
+    """Run a few training steps on ``queries`` queries and say what a whole run will take; the reranker stays as it is.
 
     Args:
         reranker: the Reranker.
         train: list of Group to train on, replayed ones included.
         dev: list of Group measured before training and after each epoch.
         scored: list of Group scored by the whole model besides, a group as often as it is scored.
-        layers: how many of the last layers train, or "all".
-        epochs: passes over ``train``.
-        negatives: documents that are not relevant a query and epoch; None for all.
+        recipe: the Recipe of the run.
         queries: queries that are timed; the time of the rest is taken in proportion to tokens.
 
     Returns:
-        Forecast. Memory is the peak after the two steps: it grows with the longest batch, not with the number of pairs.
+        Forecast. Memory is the peak after the steps: it grows with the longest batch, not with the number of pairs.
 
     Raises:
-        InputError: as ``estimate`` does.
+        InputError: as ``measure``.
     """
-    model = reranker.model
-    sample, everything = _sources(reranker, train, queries, queries)
-    rest = [reranker.encode(own) for own in (dev, scored)]
-    tokens = [_tokens(everything), *(int(row_offsets(encoded)[-1]) for encoded in rest)]
-    below = 0 if layers == "all" else len(decoder_layers(model)[1]) - layers
-    frozen, dtype = 0.0, model.dtype
-    with tempfile.TemporaryDirectory(prefix="forecast-") as folder:
-        if below:
-            for turn in range(1 if is_large(model) else 2):  # the first call of a small model is all start-up
-                started = time.perf_counter()
-                sample.trunk = build_trunk(
-                    model,
-                    sample.encoded,
-                    below,
-                    f"{folder}/{turn}",
-                    reranker.batch_tokens,
-                    quiet=True,
-                    weights="0" * 16,
-                )
-                frozen = (time.perf_counter() - started) / _tokens(sample)
-        scorer = GroupScorer(reranker, below)
-        with trial(model, layers), _precision(reranker, dtype):
-            optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
-            drawn = _batches(sample, queries, negatives)
-            step = [_steps(reranker, scorer, sample, drawn, optimizer)[0] for _ in range(2)][1] / _tokens(sample)
-            with torch.no_grad():
-                started = time.perf_counter()
-                for batch in _batches(sample, queries, None):
-                    scorer(**send_to_device(sample.collate(batch), reranker.device))
-                _wait(reranker.device)
-                top = (time.perf_counter() - started) / _tokens(sample)
+    cost = measure(reranker, train, recipe.layers, queries, queries, 1, recipe.negatives)
+    encoded = [reranker.encode(own) for own in (rankable(train), dev, scored)]
+    learned, held_out, rest = (_tokens(own) for own in encoded)
+    # An epoch draws some of the documents; scoring takes all, and costs a third of a step: forward is half of backward.
+    wrong = [sum(r <= 0 for r in g.relevance) for g in rankable(train)]
+    skipped = sum(max(0, n - recipe.negatives) for n in wrong) if recipe.negatives else 0
+    drawn = learned * (1 - skipped / sum(len(g.relevance) for g in rankable(train)))
+    frozen = max(0.0, cost.seconds_without - cost.seconds) / drawn
+    top = cost.seconds / drawn / 3
     seconds = (
-        frozen * (tokens[0] + tokens[1])
-        + epochs * step * tokens[0]
-        + (epochs + 1) * top * tokens[1]
-        + (frozen + top) * tokens[2]
+        frozen * (learned + held_out)
+        + recipe.epochs * cost.seconds
+        + (recipe.epochs + 1) * top * held_out
+        + (frozen + top) * rest
     )
-    disk = sum(
-        trunk_megabytes(encoded, model.config.hidden_size, dtype) for encoded in (everything.encoded, rest[0]) if below
-    )
+    disk = sum(_states_mb(reranker.model, own, cost.states_mb) for own in encoded[:2])
     return Forecast(seconds, peak_memory_mb(), disk)
 
 
@@ -233,54 +198,50 @@ def _sources(reranker, groups, batch_queries, queries):
             f"The layers of {type(reranker.model).__name__} cannot be run one by one, so not timed either."
         )
     chosen = subset(groups, max(batch_queries, queries - queries % batch_queries))
-    out = [Source(own, reranker.encode(own)) for own in (chosen, groups)]
-    return out
+    return [Source(own, reranker.encode(own)) for own in (chosen, groups)]
 
 
-def _tokens(source):
-    return int(row_offsets(source.encoded)[-1])
+def _tokens(encoded):
+    return int(row_offsets(encoded)[-1])
 
 
-def _weights_mb(reranker, trained, total):
-    return (BYTES * trained + reranker.model.dtype.itemsize * (total - trained)) / 2**20
+def _weights_mb(model, trained, total):
+    return (_BYTES * trained + model.dtype.itemsize * (total - trained)) / 2**20
 
 
-def _states_mb(reranker, source, below):
-    return trunk_megabytes(source.encoded, reranker.model.config.hidden_size, reranker.model.dtype) if below else 0.0
+def _states_mb(model, encoded, below):
+    return trunk_megabytes(encoded, model.config.hidden_size, model.dtype) if below else 0.0
 
 
-def _batches(source, size, negatives):
-    every = range(0, len(source.groups) - size + 1, size)
-    return [source.draw(range(i, i + size), negatives, 0) for i in every]
+@contextmanager
+def _trial(model, layers, device):
+    """Let ``layers`` train within the block as ``adapt`` would: fp32 weights, mixed where the frozen ones are not."""
+    dtype = model.dtype
+    with borrowed(model, layers) as table:
+        for p in model.parameters():
+            if p.requires_grad:
+                p.data = p.data.float()
+        model.train()
+        with nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype):
+            yield table
 
 
-def _precision(reranker, dtype):
-    """Return the context in which ``adapt`` would train: mixed where the frozen weights are not fp32."""
-    return nullcontext() if dtype == torch.float32 else torch.autocast(reranker.device.type, dtype=dtype)
-
-
-def _wait(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
-def _timed(reranker, sample, batches, layers, repeats, cache=True):
-    """Return (seconds of the sample's steps, seconds that AdamW takes for one parameter in all of them)."""
-    model = reranker.model
-    below = 0 if layers == "all" else len(decoder_layers(model)[1]) - layers
-    source, dtype = Source(sample.groups, sample.encoded), model.dtype
+def _run(reranker, sample, batches, layers, below, repeats):
+    """Train on the sample from the states after ``below`` layers; return seconds, those of AdamW, activations, parameters."""
+    model, source = reranker.model, Source(sample.groups, sample.encoded)
     with tempfile.TemporaryDirectory(prefix="cost-") as folder:
-        if cache and below:
-            source.trunk = build_trunk(model, sample.encoded, below, folder, reranker.batch_tokens, quiet=True)
-        scorer = GroupScorer(reranker, below if source.trunk else 0)
-        with trial(model, layers) as table, _precision(reranker, dtype):
-            trained = [p for p in model.parameters() if p.requires_grad]
-            optimizer = torch.optim.AdamW(trained, lr=1e-6)  # the copies are thrown away
-            runs = [_steps(reranker, scorer, source, batches, optimizer) for _ in range(repeats + 1)]
-            best = min(runs[1:])  # the first one warms up
-            return best[0], best[1] / table.trainable
+        if below:
+            source.trunk = build_trunk(
+                model, sample.encoded, below, folder, reranker.batch_tokens, quiet=True, weights="0" * 16
+            )
+        scorer = GroupScorer(reranker, below)
+        with _trial(model, layers, reranker.device) as table:
+            optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
+            kept = _activations(model, lambda: scorer(**send_to_device(source.collate(batches[0]), reranker.device)))
+            warm_up = 0 if is_large(model) else 1
+            runs = [_steps(reranker, scorer, source, batches, optimizer) for _ in range(repeats + warm_up)]
+    seconds, adamw = min(runs[warm_up:])
+    return {"seconds": seconds, "adamw": adamw, "activations_mb": kept, "trained": table.trainable}
 
 
 def _steps(reranker, scorer, source, batches, optimizer):
@@ -296,38 +257,23 @@ def _steps(reranker, scorer, source, batches, optimizer):
     return time.perf_counter() - started, in_optimizer
 
 
-@torch.no_grad()
-def _frozen_layer_seconds(reranker, sample, batches, count, repeats):
-    """Return the seconds that one frozen layer takes for the sample."""
-    if count < 2:
-        return 0.0
-    times = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        for batch in batches:
-            tree = sample.collate(batch)
-            segments = [
-                Segment(v, n, None if p < 0 else p, None if p < 0 else r).to(reranker.device)
-                for v, n, p, r in zip(tree["values"], tree["lengths"], tree["parents"], tree["rows"], strict=True)
-            ]
-            shared_forward(reranker.model, segments, tree["leaves"], stop=count - 1)
-        _wait(reranker.device)
-        times.append(time.perf_counter() - started)
-    return min(times[1:]) / (count - 1)
+def _wait(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
-def _activations(reranker, sample, batch, layers):
-    """Return the MB that a batch keeps for the backward pass, counted as PyTorch saves them."""
-    model, kept, dtype = reranker.model, {}, reranker.model.dtype
-    with trial(model, layers), _precision(reranker, dtype):
-        weights = {p.data_ptr() for p in model.parameters()}
+def _activations(model, forward):
+    """Return the MB that ``forward()`` keeps for the backward pass, counted as PyTorch saves them."""
+    kept, weights = {}, {p.data_ptr() for p in model.parameters()}
 
-        def keep(tensor):
-            if tensor.data_ptr() not in weights:
-                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
+    def keep(tensor):
+        if tensor.data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            out = GroupScorer(reranker, first=0)(**send_to_device(sample.collate(batch), reranker.device))
-        del out
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = forward()
+    del out
     return sum(kept.values()) / 2**20

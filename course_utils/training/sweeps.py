@@ -12,11 +12,13 @@ from dataclasses import dataclass, fields
 from course_utils.data.groups import check_no_leak, rankable, subset
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
+from course_utils.text import markdown_table
 from course_utils.training.adaptation import adapt
 from course_utils.training.recipe import Recipe, default_batch
 from course_utils.training.trainer import TrainingError
 
-GRID = {"layers": [1, 3], "learning_rate": [5e-4, 1e-3, 2e-3], "epochs": [2, 4], "negatives": [3, 7]}
+_GRID = {"layers": [1, 3], "learning_rate": [5e-4, 1e-3, 2e-3], "epochs": [2, 4], "negatives": [3, 7]}
+_DEV_QUERIES = 200  # scored at most
 
 
 @dataclass
@@ -40,11 +42,7 @@ class Sweep:
 
     def __str__(self):
         """Return a Markdown table, largest rung first, best first."""
-        names = list(self.rows[0]["settings"])
-        lines = [
-            f"| {' | '.join(names)} | queries | dev nDCG@10 | gain | best epoch | seconds |",
-            f"|{'---|' * (len(names) + 5)}",
-        ]
+        names, lines = list(self.rows[0]["settings"]), []
         for r in sorted(self.rows, key=lambda r: (-r["rung"], -_value(r))):
             chosen = r["settings"] == self.best and r["rung"] == max(row["rung"] for row in self.rows)
             shown = [_short(r["settings"][name]) for name in names]
@@ -52,8 +50,9 @@ class Sweep:
             gain = "" if r["gain"] is None else f"{r['gain']:+.3f}"
             epoch = "" if r["best_epoch"] is None else str(r["best_epoch"])
             cells = [*shown, str(r["queries"]), result, gain, epoch, f"{r['seconds']:.1f}"]
-            lines.append("| " + " | ".join(f"**{c}**" if chosen and c else c for c in cells) + " |")
-        return "\n".join([*lines, "", self.why])
+            lines.append([f"**{c}**" if chosen and c else c for c in cells])
+        head = [*names, "queries", "dev nDCG@10", "gain", "best epoch", "seconds"]
+        return f"{markdown_table(head, lines)}\n\n{self.why}"
 
     def _repr_markdown_(self):
         return str(self)
@@ -63,14 +62,13 @@ class Sweep:
         out = {}
         for r in self.rows:
             if r["ndcg@10"] is not None:
-                x, y = out.setdefault(words(r["settings"]), ([0], [self.start]))
+                x, y = out.setdefault(_words(r["settings"]), ([0], [self.start]))
                 x.append(r["queries"])
                 y.append(r["ndcg@10"])
         return out
 
 
-def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), *, queries=240, rungs=3, keep=0.5, dev_queries=200,
-          configurations=None, work_dir=None, quiet=False):  # fmt: skip
+def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, work_dir=None, quiet=False):
     """Try all settings of a grid by successive halving and return the Sweep.
 
     Every run starts from a fresh reranker. Runs of one rung train on the same queries; a smaller rung's queries are part of
@@ -79,60 +77,52 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), *, queries=240,
     Args:
         make_reranker: function without arguments that returns a fresh Reranker.
         train: list of Group.
-        dev: list of Group, none of them in ``train``; keep the test set for the end.
-        grid: {setting: values}: layers, learning_rate, epochs, negatives or another choice of a Recipe. Default: GRID.
-        recipe: the Recipe for all that the grid leaves open; its seed is also for the choice of queries and settings.
-        queries: training queries of the last rung; each rung before it has ``keep`` as many.
-        rungs: number of rounds.
-        keep: share of the settings that go on to the next round.
-        dev_queries: dev queries that are scored.
-        configurations: try so many settings of the grid, drawn at random; default: all.
-        work_dir: see ``adapt``.
+        dev: list of Group, none of them in ``train``, of which 200 are scored; keep the test set for the end.
+        grid: {choice of a Recipe: values}, every combination is tried; or a list of settings, for example some drawn from a
+            large grid. Default: two numbers each of layers, epochs and negatives, three learning rates.
+        recipe: the Recipe for all that the grid leaves open; its seed is also for the choice of queries.
+        sizes: training queries of each rung, smallest first; after each the better half of the settings goes on. Default:
+            a quarter, half, and all of ``train``, but 240 queries at most.
+        work_dir: folder where states of frozen layers are kept from run to run; see ``adapt``.
         quiet: print nothing.
 
     Raises:
-        InputError: an empty grid or a setting that ``adapt`` does not have; queries or rungs too small; nothing trained.
+        InputError: an empty grid or a choice that a Recipe does not have; rungs too small; nothing trained.
     """
-    seed = recipe.seed
-    settings = _settings(grid or GRID, configurations, seed)
-    if not 0 < keep < 1 or rungs < 1 or queries < 1:
-        raise InputError(
-            f"keep is {keep}, rungs {rungs} and queries {queries}; keep is between 0 and 1, the others from 1."
-        )
-    train, dev = rankable(train), subset(rankable(dev), dev_queries, seed)
-    check_no_leak(train, dev, ("train", "dev"))
-    order = random.Random(seed).sample(range(len(train)), len(train))
-    sizes = [round(min(queries, len(train)) * keep ** (rungs - 1 - i)) for i in range(rungs)]
+    train, dev = rankable(train), subset(rankable(dev), _DEV_QUERIES, recipe.seed)
+    most = min(240, len(train))
+    sizes = list(dict.fromkeys(min(n, len(train)) for n in (sizes or (round(most / 4), round(most / 2), most))))
+    settings = _settings(_GRID if grid is None else grid, recipe)
+    if sizes != sorted(sizes):
+        raise InputError(f"sizes is {tuple(sizes)}; give the queries of each rung, smallest first.")
     if sizes[0] < 4:
-        raise InputError(
-            f"The first rung would have {sizes[0]} queries; give more queries, fewer rungs or a larger keep."
-        )
+        raise InputError(f"The first rung would have {sizes[0]} queries; give it at least 4.")
+    check_no_leak(train, dev, ("train", "dev"))
+    order = random.Random(recipe.seed).sample(range(len(train)), len(train))
     fresh = make_reranker()
     batch = recipe.batch_queries or default_batch(fresh.model, len(train))
     recipe = recipe.replace(batch_queries=batch)  # the rate of a rung must suit the full run
     before = evaluate(fresh, dev)
     start, rows, last = before.summary["ndcg@10"], [], []
     for rung, size in enumerate(sizes):
-        last = []
+        chosen, last = [train[i] for i in sorted(order[:size])], []
         for own in settings:
-            chosen = [train[i] for i in sorted(order[:size])]
             row, values = _run(make_reranker(), chosen, dev, own, recipe.replace(**own), work_dir)
             gain = None if row["ndcg@10"] is None else row["ndcg@10"] - start
             rows.append({**row, "rung": rung, "queries": size, "gain": gain})
             last.append((rows[-1], values))
             if not quiet:
                 result = row["note"] if gain is None else f"dev nDCG@10 {row['ndcg@10']:.3f} ({gain:+.3f})"
-                print(f"rung {rung + 1}/{rungs}, {size} queries, {words(own)}: {result}, {row['seconds']:.1f} s")
+                print(f"rung {rung + 1}/{len(sizes)}, {size} queries, {_words(own)}: {result}, {row['seconds']:.1f} s")
         last = sorted((r for r in last if r[1] is not None), key=lambda r: -_value(r[0]))
         if not last:
             raise InputError(f"No setting could be trained. The last one said: {rows[-1]['note']}")
-        settings = [row["settings"] for row, _ in last[: max(1, round(len(last) * keep))]]
+        settings = [row["settings"] for row, _ in last[: max(1, round(len(last) / 2))]]
     best = last[0][0]["settings"]
-    why = _why(last, before.per_query(), len(train), rows, sizes, rungs)
-    return Sweep(rows, best, why, start, recipe.replace(**best))
+    return Sweep(rows, best, _why(last, before.per_query(), len(train), rows, sizes), start, recipe.replace(**best))
 
 
-def words(settings):
+def _words(settings):
     """Return settings as a short text, for example "layers 3, learning rate 0.0005, epochs 4, 7 negatives"."""
     return ", ".join(
         f"{_short(v)} negatives" if k == "negatives" else f"{k.replace('_', ' ')} {_short(v)}"
@@ -140,17 +130,23 @@ def words(settings):
     )
 
 
-def _settings(grid, configurations, seed):
+def _settings(grid, recipe):
     known = [f.name for f in fields(Recipe)]
-    for name, values in grid.items():
-        if name not in known:
-            raise InputError(f'The grid has a setting "{name}" that adapt does not know; it knows {", ".join(known)}.')
-        if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
-            raise InputError(f'The grid gives no list of values for "{name}".')
-    every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    if configurations is not None and configurations < len(every):
-        every = random.Random(seed).sample(every, configurations)
-    return every
+    unknown = [name for own in ([grid] if isinstance(grid, dict) else grid) for name in own if name not in known]
+    if unknown:
+        raise InputError(
+            f'The grid has a setting "{unknown[0]}" that adapt does not know; it knows {", ".join(known)}.'
+        )
+    if isinstance(grid, dict):
+        for name, values in grid.items():
+            if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
+                raise InputError(f'The grid gives no list of values for "{name}".')
+        grid = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    if not grid:
+        raise InputError("The grid holds no settings; give at least one.")
+    for own in grid:
+        recipe.replace(**own)  # refuses a wrong value
+    return list(grid)
 
 
 def _run(reranker, train, dev, settings, recipe, work_dir):
@@ -171,11 +167,11 @@ def _run(reranker, train, dev, settings, recipe, work_dir):
     return row, result.per_query()
 
 
-def _why(last, before, available, rows, sizes, rungs):
+def _why(last, before, available, rows, sizes):
     (best, values), size = last[0], sizes[-1]
     gain = paired_bootstrap(before, values)
     text = [
-        f"Chosen: {words(best['settings'])}. On {size} training queries it reaches dev nDCG@10 {best['ndcg@10']:.3f}, "
+        f"Chosen: {_words(best['settings'])}. On {size} training queries it reaches dev nDCG@10 {best['ndcg@10']:.3f}, "
         f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] against the start."
     ]
     if gain.low <= 0:
@@ -184,11 +180,13 @@ def _why(last, before, available, rows, sizes, rungs):
         second, others = last[1]
         lead = paired_bootstrap(others, values)
         clear = "more than chance on these dev queries, with this seed" if lead.low > 0 else "which may be chance"
-        text.append(f"It is {lead.mean:.3f} ahead of {words(second['settings'])} ({second['seconds']:.0f} s), {clear}.")
+        text.append(
+            f"It is {lead.mean:.3f} ahead of {_words(second['settings'])} ({second['seconds']:.0f} s), {clear}."
+        )
     spent = sum(r["queries"] * r["epochs"] for r in rows)
     whole = sum(available * r["epochs"] for r in rows if r["rung"] == 0)
     text.append(
-        f"{len(rows)} runs in {rungs} rounds went over {spent:,} queries; the whole grid on all {available:,} would be "
+        f"{len(rows)} runs in {len(sizes)} rounds went over {spent:,} queries; the whole grid on all {available:,} would be "
         f"{whole:,}. One full run takes about {best['seconds'] * available / size:.0f} s."
     )
     return " ".join(text)

@@ -11,20 +11,25 @@ from course_utils.updates.forgetting import (
     losses,
     own_gain,
 )
-from course_utils.updates.gate import update
-from course_utils.updates.stream import STRATEGIES, Stage, l2_sp, learn_stream
-from course_utils.updates.versions import current_version, publish, rollback, version_table
+from course_utils.updates.gate import Gate, Update, decide, update
+from course_utils.updates.stream import STRATEGIES, Stage, l2_sp, learn, learn_stream
+from course_utils.updates.versions import current_version, load_version, publish, rollback, version_table
 
 __all__ = [
     "STRATEGIES",
     "Forgetting",
+    "Gate",
     "Stage",
+    "Update",
     "average_forgetting",
     "backward_transfer",
     "current_version",
+    "decide",
     "forward_transfer",
     "l2_sp",
+    "learn",
     "learn_stream",
+    "load_version",
     "losses",
     "own_gain",
     "publish",

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from course_utils.text import markdown_table
+
 
 @dataclass
 class Forgetting:
@@ -31,14 +33,15 @@ class Forgetting:
 
     def __str__(self):
         """Return a Markdown table, a stage's own set in bold, and a line of figures."""
-        lines = [f"| after | {' | '.join(self.columns)} |", f"|---|{'---|' * len(self.columns)}"]
-        for row, values in zip(self.rows, self.values, strict=True):
-            cells = [f"**{v:.3f}**" if row == c else f"{v:.3f}" for c, v in zip(self.columns, values, strict=True)]
-            lines.append(f"| {row} | {' | '.join(cells)} |")
+        rows = [
+            [row, *(f"**{v:.3f}**" if row == c else f"{v:.3f}" for c, v in zip(self.columns, values, strict=True))]
+            for row, values in zip(self.rows, self.values, strict=True)
+        ]
+        table = markdown_table(["after", *self.columns], rows)
         forward = f", forward transfer {forward_transfer(self):+.3f}" if len(self.rows) > 2 else ""
         backward = f", backward transfer {backward_transfer(self):+.3f}" if len(self.rows) > 2 else ""
         facts = f"average forgetting {average_forgetting(self):.3f}{backward}{forward}, gain {own_gain(self):+.3f}"
-        return "\n".join([*lines, "", f"{self.strategy + ': ' if self.strategy else ''}{facts}"])
+        return "\n".join([table, "", f"{self.strategy + ': ' if self.strategy else ''}{facts}"])
 
     def _repr_markdown_(self):
         return str(self)

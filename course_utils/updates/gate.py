@@ -6,15 +6,57 @@ from pathlib import Path
 import numpy as np
 
 from course_utils.data.groups import check_no_leak, rankable, subset
-from course_utils.domains.delta import groups_fingerprint
+from course_utils.domains.delta import _attached, _groups_hash
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
+from course_utils.files import lock
 from course_utils.model.checkpoint import read_json
-from course_utils.training.freezing import train_only
+from course_utils.text import markdown_table
+from course_utils.training.freezing import borrowed, train_only
 from course_utils.training.recipe import Recipe
-from course_utils.training.weights import trained_tensors
-from course_utils.updates.stream import Stage, check_strategy, learn, parts
-from course_utils.updates.versions import RECORD, begin, load_version, publish
+from course_utils.training.weights import load_tensors, trained_tensors
+from course_utils.updates.stream import Stage, _check_strategy, _parts, learn
+from course_utils.updates.versions import _RECORD, _begin, _publish, load_version
+
+_MARGIN, _LEAST = 0.02, 30
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a new version has to pass. A gate that cannot decide is refused when it is made.
+
+    The gain on ``target`` must be real: its 95 % paired bootstrap interval lies above 0. No guarded set may fall by more
+    than ``margin``. The interval of every guard is reported; where it reaches below the margin, the reason says so.
+
+    Attributes:
+        target: test groups of the new data's domain whose labels somebody checked. Part of the new data itself will not
+            do: if its labels are wrong, learning them looks like a gain.
+        guards: {name: list of Group}, sets that must not fall.
+        margin: nDCG@10 that a guarded set may fall, from 0 to 1.
+        least: queries that the target and every guard must have, those without a right or a wrong document not counted.
+            30 is a usual least number for an interval of a mean; with few queries chance decides.
+        strict: let no guard's interval reach below the margin either. That takes hundreds of queries a guard.
+
+    Raises:
+        InputError: no guard, one called "target", too few queries, or a margin that is not a number from 0 to 1.
+    """
+
+    target: list
+    guards: dict
+    margin: float = _MARGIN
+    least: int = _LEAST
+    strict: bool = False
+
+    def __post_init__(self):
+        if "target" in self.guards or not self.guards:
+            raise InputError(
+                'guards needs at least one set that must not fall, and none of them may be called "target".'
+            )
+        _check_limits(self.margin, self.least, {name: len(groups) for name, groups in self.sets().items()})
+
+    def sets(self):
+        """Return {name: groups} of all sets, the target first, without queries that cannot be ranked."""
+        return {name: rankable(groups) for name, groups in {"target": self.target, **self.guards}.items()}
 
 
 @dataclass
@@ -36,56 +78,90 @@ class Update:
     figures: dict
 
     def __str__(self):
-        rows = [f"| {name} | {d} |" for name, d in self.figures.items()]
         head = f"{self.version} {'accepted' if self.accepted else 'refused, kept aside'}: {self.reason}"
-        return "\n".join([head, "", "| set | nDCG@10, after - before |", "|---|---|", *rows])
+        return f"{head}\n\n{markdown_table(['set', 'nDCG@10, after - before'], self.figures.items())}"
 
     def _repr_markdown_(self):
         return str(self)
 
 
-def update(folder, reranker, new, target, guards, earlier=(), strategy="default", recipe=Recipe(), *, margin=0.02,
-           allowed=0.01, quiet=False):  # fmt: skip
+def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=Recipe(), *, quiet=False):
     """Learn new data from the current version on; put the result in use only if it passes the gate.
 
-    The gate: the gain on ``target`` is real (its 95 % paired bootstrap interval lies above 0) and no guarded set falls by
-    more than ``margin``. A version that fails is kept aside with the reason, and the reranker is as before.
+    A version that fails is kept aside with the reason, and the reranker is as before. All that can be refused is refused
+    before the folder is touched; one process at a time works in it.
 
     Args:
         folder: the folder of versions; made when it is not there, with the reranker as it is as the first version.
         reranker: a Reranker on the base of these versions; it holds the current version at the end.
-        new: the Stage that arrived.
-        target: test groups of the new data's domain whose labels somebody checked. Part of the new data itself will not
-            do: if its labels are wrong, learning them looks like a gain.
-        guards: {name: list of Group}, sets that must not fall.
+        new: the Stage that arrived. Its dev groups choose the epoch, so none of them may be in the gate's sets.
+        gate: the Gate.
         earlier: Stages for replay and interpolation, see ``learn``.
         strategy: see ``learn``.
-        recipe: see ``learn``; its layers are the same for all versions of a folder.
-        margin: nDCG@10 that a guarded set may fall.
-        allowed: nDCG@10 that an earlier dev set may lose in the choice of the interpolation, see ``learn``.
+        recipe: see ``learn``; ``layers`` are the same for all versions of a folder.
         quiet: print nothing.
 
     Returns:
         Update.
 
     Raises:
-        InputError: the folder belongs to another base or other layers; a leak into target or guards; as ``learn``.
+        InputError: the folder belongs to another base or other layers, or another process works in it; a leak into the
+            gate's sets; as ``learn``.
     """
-    folder, model, sets = Path(folder), reranker.model, {"target": target, **guards}
-    check_strategy(strategy)
-    if "target" in guards or not guards:
-        raise InputError('guards needs at least one set that must not fall, and none of them may be called "target".')
-    new = Stage(new.name, *parts(new, recipe.seed))
+    folder, model, sets = Path(folder), reranker.model, gate.sets()
+    new = Stage(new.name, *_parts(new, recipe.seed))
+    _check(reranker, new, sets, earlier, strategy, recipe)
+    train_only(model, recipe.layers)
+    with lock(folder):
+        previous = _begin(folder, reranker)
+        _check_folder(folder, previous, reranker, recipe.layers)
+        load_version(folder, reranker, previous)
+        with borrowed(model, recipe.layers):
+            agreed = _agreement(reranker, new.train)
+            before = {name: evaluate(reranker, groups).per_query() for name, groups in sets.items()}
+            done = learn(reranker, new, earlier, strategy, recipe, quiet=quiet)
+            after = {name: evaluate(reranker, groups).per_query() for name, groups in sets.items()}
+            accepted, reason, figures = decide(before, after, gate.margin, agreed, gate.least, gate.strict)
+            record = {
+                "accepted": accepted,
+                "reason": reason,
+                "previous": previous,
+                "stage": new.name,
+                "queries": len(new.train),
+                "data": _groups_hash(new.train),
+                "strategy": _check_strategy(strategy, earlier),
+                "recipe": recipe.asdict(),
+                "learned": {k: v for k, v in done.items() if k != "stage"},
+                "agreement": agreed,
+                "gate": {"margin": gate.margin, "least": gate.least, "strict": gate.strict},
+                "figures": {
+                    name: {"queries": len(sets[name]), "before": before[name].mean(), "after": after[name].mean(), **asdict(d)}
+                    for name, d in figures.items()
+                },
+            }  # fmt: skip
+            path = _publish(folder, reranker, record)
+            learned = trained_tensors(model) if accepted else {}
+        load_tensors(model, learned)
+    return Update(accepted, path.name, path, reason, figures)
+
+
+def _check(reranker, new, sets, earlier, strategy, recipe):
+    """Raise InputError for whatever can be known to be wrong before the folder is touched."""
+    if _attached(reranker) is not None:
+        raise InputError("A delta is attached to this reranker; detach it before a version is loaded.")
+    _check_strategy(strategy, earlier)
     for stage in (*earlier, new):
         for name, groups in sets.items():
             check_no_leak(list(stage.train) + list(stage.dev or []), groups, (f"stage {stage.name}", name))
-    train_only(model, recipe.layers)
-    previous = begin(folder, reranker)
-    begun = read_json(folder / previous / RECORD)
-    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    recipe.resolved(reranker.model, len(new.train))
+
+
+def _check_folder(folder, previous, reranker, layers):
+    begun = read_json(folder / previous / _RECORD)
+    names = {name for name, p in reranker.model.named_parameters() if p.requires_grad}
     if names != set(begun["tensors"]):
         raise InputError(
-            f"The versions in {folder} hold {len(begun['tensors'])} tensors and layers={recipe.layers} trains {len(names)}; "
+            f"The versions in {folder} hold {len(begun['tensors'])} tensors and layers={layers} trains {len(names)}; "
             "use the layers that the folder was begun with, or another folder."
         )
     if begun["instruction"] != reranker.instruction:
@@ -93,48 +169,40 @@ def update(folder, reranker, new, target, guards, earlier=(), strategy="default"
             f'The versions in {folder} were made with the instruction "{begun["instruction"]}"; '
             "set reranker.instruction to it, or use another folder."
         )
-    load_version(folder, reranker, previous)
-    held = trained_tensors(model)
-    try:
-        agreed = agreement(reranker, new.train)
-        before = {name: evaluate(reranker, groups).per_query() for name, groups in sets.items()}
-        done = learn(reranker, new, earlier, strategy, recipe, allowed=allowed, quiet=quiet)
-        after = {name: evaluate(reranker, groups).per_query() for name, groups in sets.items()}
-        accepted, reason, figures = decide(before, after, margin, agreed)
-        record = {
-            "accepted": accepted,
-            "reason": reason,
-            "previous": previous,
-            "stage": new.name,
-            "queries": len(new.train),
-            "data": groups_fingerprint(new.train),
-            "strategy": check_strategy(strategy),
-            "learned": {k: v for k, v in done.items() if k != "stage"},
-            "agreement": agreed,
-            "margin": margin,
-            "figures": {
-                name: {"before": before[name].mean(), "after": after[name].mean(), **asdict(d)}
-                for name, d in figures.items()
-            },
-        }
-        path = publish(folder, reranker, record)
-    except BaseException:
-        put_back(model, held)
-        raise
-    if not accepted:
-        put_back(model, held)
-    return Update(accepted, path.name, path, reason, figures)
 
 
-def decide(before, after, margin=0.02, agreed=None):
+def _check_limits(margin, least, queries):
+    if isinstance(margin, bool) or not (isinstance(margin, (int, float)) and 0 <= margin <= 1):
+        raise InputError(f"The margin is {margin!r}; it is nDCG@10 that a guarded set may fall, a number from 0 to 1.")
+    if isinstance(least, bool) or not (isinstance(least, int) and least >= 2):
+        raise InputError(f"least is {least!r}; it is the number of queries that a set must have, a whole one from 2.")
+    for name, count in queries.items():
+        if count < least:
+            raise InputError(
+                f"{'The target' if name == 'target' else f'The guard {name}'} has {count} queries that can be ranked, and "
+                f"the gate decides on at least {least}: with few, chance decides. Give more, or lower least and say so."
+            )
+
+
+def decide(before, after, margin=_MARGIN, agreed=None, least=_LEAST, strict=False):
     """Return (accepted, reason, {set: Difference}) of a new version.
 
     Args:
         before: {set: nDCG@10 of each query} of the version in use, "target" among the sets; all others are guarded.
         after: the same of the new version.
         margin: nDCG@10 that a guarded set may fall.
-        agreed: see ``agreement``; below 0.5 it is part of a refusal's reason.
+        agreed: share of pairs of the new data that the version in use ranks as labelled; below 0.5 it is part of a
+            refusal's reason.
+        least: queries that every set must have.
+        strict: refuse where a guard's interval reaches below the margin, too.
+
+    Raises:
+        InputError: too few queries, a margin that is not a number from 0 to 1, values that are not finite.
     """
+    _check_limits(margin, least, {name: len(values) for name, values in before.items()})
+    for name in before:
+        if not (np.isfinite(before[name]).all() and np.isfinite(after[name]).all()):
+            raise InputError(f"The nDCG@10 of {name} is not a number for some query: the scores are broken.")
     figures = {name: paired_bootstrap(before[name], after[name]) for name in before}
     gain, guards = figures["target"], {n: d for n, d in figures.items() if n != "target"}
     interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nDCG@10"
@@ -145,13 +213,18 @@ def decide(before, after, margin=0.02, agreed=None):
         wrong.append(f"it is worse in its own domain: {interval}")
     elif gain.low <= 0:
         wrong.append(f"its gain in the domain may be chance: {interval}, and the interval must lie above 0")
-    fell = {n: d for n, d in guards.items() if d.mean < -margin}
-    wrong += [f"{n} fell by {-d.mean:.3f}, more than the margin of {margin:g}" for n, d in fell.items()]
+    fell = [n for n, d in guards.items() if d.mean < -margin]
+    wrong += [f"{n} fell by {-guards[n].mean:.3f}, more than the margin of {margin:g}" for n in fell]
+    unsure = [n for n, d in guards.items() if d.low < -margin and n not in fell]
+    doubts = [f"{n} by up to {-guards[n].low:.3f} on {len(before[n])} queries" for n in unsure]
+    doubt = f"a fall beyond the margin of {margin:g} is not excluded: {', '.join(doubts)}" if doubts else ""
+    if doubt and strict:
+        wrong.append(doubt)
     if not wrong:
         worst = min(guards, key=lambda n: guards[n].mean)
         return True, (
             f"The gain in the domain is real: {interval}. No guarded set fell by more than {margin:g} "
-            f"(worst: {worst} {guards[worst].mean:+.3f})."
+            f"(worst: {worst} {guards[worst].mean:+.3f})." + (f" But {doubt}." if doubt else "")
         ), figures  # fmt: skip
     reason = "; ".join(wrong) + "."
     if agreed is not None and agreed < 0.5:
@@ -162,7 +235,7 @@ def decide(before, after, margin=0.02, agreed=None):
     return False, reason[0].upper() + reason[1:], figures
 
 
-def agreement(reranker, groups, queries=200, seed=0):
+def _agreement(reranker, groups, queries=200, seed=0):
     """Return the share of (relevant, other) document pairs of a query that the reranker orders as labelled.
 
     0.5 is chance; far below it, the labels are more likely wrong than the reranker. Ties count half.
@@ -174,12 +247,3 @@ def agreement(reranker, groups, queries=200, seed=0):
         gaps = scores[right][:, None] - scores[~right][None]
         shares.append(((gaps > 0) + 0.5 * (gaps == 0)).mean())
     return float(np.mean(shares))
-
-
-def put_back(model, tensors):
-    """Restore trainable parameters, their dtype included: training that stopped midway leaves them in float32."""
-    for name, p in model.named_parameters():
-        if name in tensors:
-            p.data = tensors[name].to(p.device)
-            p.grad = None
-    model.eval()

@@ -15,10 +15,8 @@ from course_utils.data.groups import check_no_leak, rankable, subset
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate
 from course_utils.training.adaptation import adapt, hold_out
-from course_utils.training.batch import Source
 from course_utils.training.freezing import train_only
 from course_utils.training.recipe import Recipe
-from course_utils.training.trainer import GroupScorer
 from course_utils.training.weights import load_tensors, trained_tensors
 from course_utils.updates.forgetting import Forgetting
 
@@ -31,8 +29,9 @@ class Stage(NamedTuple):
     dev: list = None
 
 
-# rate: factor on the learning rate. replay: old queries for each new one. pull: strength of L2-SP. ewc: strength of EWC.
-# interpolate: mix the weights before and after, the share chosen on dev. keep: "best" epoch on dev, or the "last" one.
+# rate: factor on the learning rate. replay: old queries for each new one. pull: strength of L2-SP.
+# interpolate: mix the weights before and after, the share chosen on dev. allowed: nDCG@10 that an earlier dev set may lose
+# in that choice. keep: "best" epoch on dev, or the "last" one.
 # "plain" is the usual bare loop: the new data only, the last epoch whatever it did. All others look at dev.
 STRATEGIES = {
     "plain": {"keep": "last"},
@@ -40,26 +39,23 @@ STRATEGIES = {
     "lower rate": {"rate": 0.2},
     "replay": {"replay": 1.0},
     "l2-sp": {"pull": 1.0},
-    "ewc": {"ewc": 1000.0},
     "interpolation": {"interpolate": True},
     "default": {"replay": 1.0, "interpolate": True},
 }
+_SETTINGS = {"rate": 1.0, "replay": 0.0, "pull": 0.0, "interpolate": False, "allowed": 0.01, "keep": "best"}
+_SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)  # of the new weights, tried in an interpolation
 
 
-def learn(
-    reranker, stage, earlier=(), strategy="default", recipe=Recipe(), *, allowed=0.01, work_dir=None, quiet=False
-):  # fmt: skip
+def learn(reranker, stage, earlier=(), strategy="default", recipe=Recipe(), *, quiet=False):
     """Train on one Stage with a strategy, in place.
 
     Args:
         reranker: the Reranker; its model is changed.
         stage: the Stage to learn.
         earlier: Stages learned before; what the base already knew (general data) belongs here too.
-        strategy: a key of STRATEGIES, or a dict with some of rate, replay, pull, ewc, interpolate, keep.
-        recipe: the Recipe; its seed is also for the dev split and the replayed queries. The strategy sets replay_share,
-            keep, penalty and a factor on the rate.
-        allowed: nDCG@10 that an earlier dev set may lose in the choice of the interpolation.
-        work_dir: see ``adapt``.
+        strategy: a key of STRATEGIES, or a dict with some of rate, replay, pull, interpolate, allowed, keep. "default"
+            replays where there is something earlier.
+        recipe: the Recipe; what its ``replay_share``, ``keep`` and ``penalty`` say is up to the strategy.
         quiet: print nothing.
 
     Returns:
@@ -69,31 +65,24 @@ def learn(
     Raises:
         InputError: unknown strategy; a strategy that needs earlier data and gets none; as ``adapt``.
     """
-    started, settings, earlier = time.perf_counter(), check_strategy(strategy), list(earlier)
-    needs = [key for key in ("replay", "ewc") if settings[key]]
-    if needs and not earlier:
-        raise InputError(f"The strategy uses {needs[0]}, which needs earlier data: give at least one earlier Stage.")
-    seed, model = recipe.seed, reranker.model
-    train, dev = parts(stage, seed)
+    started, earlier, seed, model = time.perf_counter(), list(earlier), recipe.seed, reranker.model
+    settings = _check_strategy(strategy, earlier)
+    train, dev = _parts(stage, seed)
     train_only(model, recipe.layers)
     before = trained_tensors(model)
-    penalties = [l2_sp(before, settings["pull"])] if settings["pull"] else []
-    if settings["ewc"]:
-        penalties.append(ewc(before, fisher(reranker, [s.train for s in earlier], seed=seed), settings["ewc"]))
-    old = [parts(s, seed) for s in earlier]
-    replayed = draw([groups for groups, _ in old], round(settings["replay"] * len(train)), seed)
+    old = [_parts(s, seed) for s in earlier]
+    replayed = _draw([groups for groups, _ in old], round(settings["replay"] * len(train)), seed)
     # The epoch is chosen on the same mixture that is trained on, else the new data alone would choose it.
-    mixed_dev = dev + draw([groups for _, groups in old], round(settings["replay"] * len(dev)), seed)
-    recipe = recipe.replace(
-        learning_rate=settings["rate"] * recipe.resolved(model, len(train) + len(replayed)).learning_rate,
-        replay_share=len(replayed) / len(train),
-        keep=settings["keep"],
-        penalty=(lambda m: sum(p(m) for p in penalties)) if penalties else None,
-    )
-    done = adapt(reranker, train, mixed_dev, recipe, replay=replayed, work_dir=work_dir, quiet=quiet)
+    mixed_dev = dev + _draw([groups for _, groups in old], round(settings["replay"] * len(dev)), seed)
+    full = recipe.resolved(model, len(train) + len(replayed))
+    full = full.replace(
+        learning_rate=settings["rate"] * full.learning_rate, replay_share=len(replayed) / len(train),
+        keep=settings["keep"], penalty=l2_sp(before, settings["pull"]) if settings["pull"] else None,
+    )  # fmt: skip
+    done = adapt(reranker, train, mixed_dev, full, replay=replayed, quiet=quiet)
     alpha = 1.0 if done.best_epoch else 0.0  # no epoch was better than the start: adapt kept the start
     if settings["interpolate"] and done.best_epoch:
-        alpha = interpolate(reranker, before, dev, [groups for _, groups in old], allowed=allowed, seed=seed)
+        alpha = _choose_share(reranker, before, dev, [groups for _, groups in old], settings["allowed"], seed)
     seconds = time.perf_counter() - started
     return {
         "stage": stage.name,
@@ -104,27 +93,31 @@ def learn(
     }
 
 
-def check_strategy(strategy):
+def _check_strategy(strategy, earlier=()):
     """Return the full settings of a strategy, given by name or as a dict; raise InputError when it is not one."""
     if isinstance(strategy, str) and strategy not in STRATEGIES:
         raise InputError(f'There is no strategy "{strategy}"; choose one of {", ".join(STRATEGIES)}, or give a dict.')
     given = STRATEGIES[strategy] if isinstance(strategy, str) else dict(strategy)
-    settings = {"rate": 1.0, "replay": 0.0, "pull": 0.0, "ewc": 0.0, "interpolate": False, "keep": "best"}
     for key, value in given.items():
-        if key not in settings:
-            raise InputError(f'A strategy has no setting "{key}"; it has {", ".join(settings)}.')
+        if key not in _SETTINGS:
+            raise InputError(f'A strategy has no setting "{key}"; it has {", ".join(_SETTINGS)}.')
         if key == "keep" and value not in ("best", "last"):
             raise InputError(f'The setting keep of the strategy is {value!r}; choose "best" or "last".')
-        if key not in ("interpolate", "keep") and not (isinstance(value, (int, float)) and value >= 0):
+        if key not in ("interpolate", "keep") and not (isinstance(value, (int, float)) and 0 <= value < np.inf):
             raise InputError(f'The setting "{key}" of the strategy is {value!r}, not a number from 0.')
     if given.get("rate") == 0:
         raise InputError(
             "The setting rate of the strategy is 0, so nothing would be learned; 1 leaves the rate as it is."
         )
-    return settings | given
+    settings = _SETTINGS | given
+    if strategy == "default" and not earlier:
+        settings["replay"] = 0.0
+    if settings["replay"] and not earlier:
+        raise InputError("The strategy uses replay, which needs earlier data: give at least one earlier Stage.")
+    return settings
 
 
-def parts(stage, seed=0):
+def _parts(stage, seed=0):
     """Return (train, dev) of a Stage; a missing dev is split off by query, always the same with the same seed."""
     if stage.dev is not None:
         return rankable(stage.train), rankable(stage.dev)
@@ -134,7 +127,7 @@ def parts(stage, seed=0):
     return hold_out(train, seed)
 
 
-def draw(pools, count, seed=0):
+def _draw(pools, count, seed=0):
     """Return about ``count`` groups drawn evenly from several lists, so that a large one does not crowd out the others."""
     random_, out = random.Random(seed), []
     left = [random_.sample(pool, len(pool)) for pool in pools]
@@ -152,76 +145,25 @@ def l2_sp(start, strength):
 
     Source: Li, Grandvalet and Davoine, "Explicit inductive bias for transfer learning", arXiv 1802.01483, section 3.
     """
-    return ewc(start, {name: 1.0 for name in start}, strength)
-
-
-def ewc(start, importance, strength):
-    """Return a penalty that pulls each weight back to ``start`` as strongly as earlier data need it.
-
-    Args:
-        start: {name: tensor}, the weights that know the earlier data.
-        importance: {name: tensor}, the diagonal of the Fisher information, see ``fisher``.
-        strength: lambda of the paper; what is right depends on model and loss, so try powers of ten.
-
-    Source: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", arXiv 1612.00796, equation 3.
-    """
 
     def penalty(model):
         return (strength / 2) * sum(
-            (importance[n] * (p.float() - start[n].to(p.device).float()) ** 2).sum()
-            for n, p in model.named_parameters()
-            if n in start
+            ((p.float() - start[n].to(p.device).float()) ** 2).sum() for n, p in model.named_parameters() if n in start
         )
 
+    penalty.description = f"L2-SP, strength {strength:g}"
     return penalty
 
 
-def fisher(reranker, datasets, queries=100, seed=0):
-    """Return {name: tensor}: the diagonal of the Fisher information of each trainable weight, summed over datasets.
-
-    The answer is yes with probability p = sigmoid(score), so a pair's Fisher information is p (1 - p) (d score / d w)^2;
-    no label enters. It is averaged over one relevant and one other document of each sampled query. EWC itself needs
-    nothing else of the past, so this can be kept where the old data cannot.
-
-    Args:
-        reranker: a Reranker; parameters with requires_grad are measured.
-        datasets: lists of Group.
-        queries: queries sampled from each.
-        seed: for the sample.
-    """
-    model, random_ = reranker.model, random.Random(seed)
-    names, weights = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
-    total = [torch.zeros_like(p, dtype=torch.float32) for p in weights]
-    scorer = GroupScorer(reranker, 0).eval()
-    for groups in datasets:
-        groups = subset(rankable(groups), queries, seed)
-        source = Source(groups, reranker.encode(groups))
-        for i, g in enumerate(groups):
-            right = random_.choice([c for c, r in enumerate(g.relevance) if r > 0])
-            other = random_.choice([c for c, r in enumerate(g.relevance) if r <= 0])
-            batch = source.collate([(i, [right, other])])
-            tree = {k: v for k, v in batch.items() if k not in ("labels", "groups", "index")}
-            scores = scorer.scores(**{k: [_to(x, reranker.device) for x in v] for k, v in tree.items()})
-            for score in scores:
-                p = torch.sigmoid(score.detach())
-                for sum_, grad in zip(total, torch.autograd.grad(score, weights, retain_graph=True), strict=True):
-                    sum_ += p * (1 - p) * grad.float() ** 2 / (2 * len(groups))
-    return dict(zip(names, total, strict=True))
-
-
-def _to(value, device):
-    return value.to(device) if isinstance(value, torch.Tensor) else value
-
-
-def mix(before, after, alpha):
+def _mix(before, after, alpha):
     """Return (1 - alpha) x before + alpha x after, tensor by tensor (WiSE-FT, arXiv 2109.01903)."""
     return {n: torch.lerp(before[n].float(), after[n].float(), alpha).to(before[n].dtype) for n in before}
 
 
-def interpolate(reranker, before, dev, earlier=(), alphas=(0.2, 0.4, 0.6, 0.8, 1.0), allowed=0.01, queries=300, seed=0):
-    """Put the best mix of the weights ``before`` and the present ones into the reranker; return its alpha.
+def _choose_share(reranker, before, dev, earlier=(), allowed=0.01, seed=0, queries=300):
+    """Put the best mix of the weights ``before`` and the present ones into the reranker; return the share of the new ones.
 
-    Taken is the alpha with the best nDCG@10 on ``dev`` among those where no earlier set falls by more than
+    Taken is the share with the best nDCG@10 on ``dev`` among those where no earlier set falls by more than
     ``allowed``; 0 (the weights before) when none is better.
 
     Args:
@@ -229,32 +171,30 @@ def interpolate(reranker, before, dev, earlier=(), alphas=(0.2, 0.4, 0.6, 0.8, 1
         before: {name: tensor} before training.
         dev: dev groups of the new data.
         earlier: dev groups of what must not be forgotten, a list of lists.
-        alphas: shares of the new weights to try.
         allowed: nDCG@10 that an earlier set may lose.
-        queries: queries of each set that are scored for each alpha.
-        seed: for their choice.
+        seed: for the choice of queries.
+        queries: of each set that are scored for each share.
     """
     sets = [subset(groups, queries, seed) for groups in (dev, *earlier)]
     own = dict(reranker.model.named_parameters())
     after = {n: own[n].detach().clone() for n in before}
 
     def measure(alpha):
-        load_tensors(reranker.model, mix(before, after, alpha))
+        load_tensors(reranker.model, _mix(before, after, alpha))
         return [evaluate(reranker, groups).summary["ndcg@10"] for groups in sets]
 
     start = measure(0.0)
     best, chosen = start[0], 0.0
-    for alpha in alphas:
+    for alpha in _SHARES:
         values = measure(alpha)
         kept = all(v >= s - allowed for v, s in zip(values[1:], start[1:], strict=True))
         if kept and values[0] > best:
             best, chosen = values[0], alpha
-    load_tensors(reranker.model, mix(before, after, chosen))
+    load_tensors(reranker.model, _mix(before, after, chosen))
     return chosen
 
 
-def learn_stream(reranker, stages, tests, earlier=(), strategy="default", recipe=Recipe(), *, allowed=0.01,
-                 quiet=False):  # fmt: skip
+def learn_stream(reranker, stages, tests, earlier=(), strategy="default", recipe=Recipe(), *, quiet=False):
     """Learn stages one after the other and measure every test set after each; return the Forgetting matrix.
 
     Args:
@@ -262,9 +202,8 @@ def learn_stream(reranker, stages, tests, earlier=(), strategy="default", recipe
         stages: list of Stage in the order of time.
         tests: {name: list of Group}; each stage needs one of its name, further ones (general) are welcome.
         earlier: Stages that the base knows already, general data for example.
-        strategy: a key of STRATEGIES or a dict, see ``learn``.
-        recipe: the Recipe of every stage, see ``learn``.
-        allowed: nDCG@10 that an earlier dev set may lose in the choice of the interpolation, see ``learn``.
+        strategy: a key of STRATEGIES or a dict, see ``learn``; the first stage does without replay where nothing is earlier.
+        recipe: the Recipe of every stage.
         quiet: print nothing.
 
     Raises:
@@ -279,11 +218,10 @@ def learn_stream(reranker, stages, tests, earlier=(), strategy="default", recipe
     for stage in (*earlier, *stages):
         for name, groups in tests.items():
             check_no_leak(stage.train + (stage.dev or []), groups, (f"stage {stage.name}", f"test {name}"))
-    settings, known, columns, rows = check_strategy(strategy), list(earlier), list(tests), ["base", *names]
-    label = (
-        strategy if isinstance(strategy, str) else ", ".join(f"{k} {v}" for k, v in strategy.items()) or "best epoch"
-    )
-    matrix = Forgetting(rows, columns, np.full((len(rows), len(columns)), np.nan), label)
+    known, columns, rows = list(earlier), list(tests), ["base", *names]
+    settings = _check_strategy(strategy, stages)
+    words = strategy if isinstance(strategy, str) else ", ".join(f"{k} {v}" for k, v in strategy.items())
+    matrix = Forgetting(rows, columns, np.full((len(rows), len(columns)), np.nan), words or "best epoch")
 
     def measure(row):
         for j, name in enumerate(columns):
@@ -295,8 +233,8 @@ def learn_stream(reranker, stages, tests, earlier=(), strategy="default", recipe
     measure("base")
     for stage in stages:
         # The first stage has nothing before it when the caller names nothing.
-        now = settings if known else settings | {"replay": 0.0, "ewc": 0.0}
-        matrix.log.append(learn(reranker, stage, known, now, recipe, allowed=allowed, quiet=True))
+        now = settings if known else settings | {"replay": 0.0}
+        matrix.log.append(learn(reranker, stage, known, now, recipe, quiet=True))
         measure(stage.name)
         known.append(stage)
     return matrix

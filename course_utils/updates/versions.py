@@ -5,33 +5,34 @@
     versions/aside/v0002-20260103-.../    a version that was refused, with the reason
 
 A version is written under a temporary name, forced to disk and renamed; then ``current`` is replaced in one step. A kill
-at any moment leaves ``current`` naming a whole version. One process at a time may update a folder.
+at any moment leaves ``current`` naming a whole version. A lock keeps a second process out of the folder.
 """
 
 import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from course_utils.domains.delta import attached, weights_fingerprint
+from course_utils.domains.delta import _attached, _rounded_hash
 from course_utils.errors import InputError
-from course_utils.files import force_to_disk, sha256
+from course_utils.files import force_to_disk, lock, sha256
 from course_utils.model.checkpoint import read_json
+from course_utils.text import markdown_table
 from course_utils.training.trainer import TENSORS
 from course_utils.training.weights import load_tensors, trained_tensors
 
-RECORD, CURRENT, ASIDE = "version.json", "current", "aside"
+_RECORD, _CURRENT, _ASIDE = "version.json", "current", "aside"
+_NAME = r"v\d{4,}-\d{8}-\d{6}"
 
-NAME = r"v\d{4,}-\d{8}-\d{6}"
 
-
-def begin(folder, reranker):
+def _begin(folder, reranker):
     """Return the name of the current version; in a new folder first write the reranker as it is as that version.
 
     What a kill left half written is removed.
@@ -40,19 +41,21 @@ def begin(folder, reranker):
     folder.mkdir(parents=True, exist_ok=True)
     for left in (*folder.glob(".writing-*"), *folder.glob(".current-*")):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    if not (folder / CURRENT).exists():
-        publish(folder, reranker, {"accepted": True, "reason": "The start: nothing was learned yet.", "previous": None})
+    if not (folder / _CURRENT).exists():
+        _publish(
+            folder, reranker, {"accepted": True, "reason": "The start: nothing was learned yet.", "previous": None}
+        )
     return current_version(folder)
 
 
 def current_version(folder):
     """Return the name of the version in use; raise InputError when there is none."""
-    path = Path(folder) / CURRENT
+    path = Path(folder) / _CURRENT
     if not path.is_file():
         raise InputError(f"{folder} holds no versions: there is no file {path.name} in it.")
     name = path.read_text(encoding="utf-8", errors="replace").strip()
-    if not re.fullmatch(NAME, name) or not (Path(folder) / name / RECORD).is_file():
-        known = ", ".join(p.name for p in version_folders(folder) if p.parent.name != ASIDE) or "none"
+    if not re.fullmatch(_NAME, name) or not (Path(folder) / name / _RECORD).is_file():
+        known = ", ".join(p.name for p in _version_folders(folder) if p.parent.name != _ASIDE) or "none"
         raise InputError(f'{path} says "{name[:60]}", which is no version here; write one of these into it: {known}.')
     return name
 
@@ -64,9 +67,17 @@ def publish(folder, reranker, record):
         folder: the folder of versions.
         reranker: a Reranker; parameters with requires_grad are the version.
         record: accepted, reason and what else should stand in version.json.
+
+    Raises:
+        InputError: another process works in the folder, or it cannot be written to.
     """
+    with lock(folder):
+        return _publish(folder, reranker, record)
+
+
+def _publish(folder, reranker, record):
     folder, tensors = Path(folder), trained_tensors(reranker.model)
-    number = 1 + max((int(p.name[1:].split("-")[0]) for p in version_folders(folder)), default=-1)
+    number = 1 + max((int(p.name[1:].split("-")[0]) for p in _version_folders(folder)), default=-1)
     made = datetime.now(UTC)
     name = f"v{number:04d}-{made:%Y%m%d-%H%M%S}"
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
@@ -76,35 +87,39 @@ def publish(folder, reranker, record):
             "version": name,
             "made": made.isoformat(timespec="seconds"),
             **record,
-            "base": frozen_fingerprint(reranker.model, tensors),
+            "base": _frozen_hash(reranker.model, tensors),
             "instruction": reranker.instruction,
             "sha256": sha256(temporary / TENSORS),
             "tensors": sorted(tensors),
         }
-        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        (temporary / RECORD).write_text(text, encoding="utf-8")
-        temporary.chmod(0o755)
-        for path in (temporary / TENSORS, temporary / RECORD, temporary):
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        (temporary / _RECORD).write_text(text, encoding="utf-8")
+        mode = stat.S_IMODE((temporary / _RECORD).stat().st_mode)  # what the umask asks for
+        (temporary / TENSORS).chmod(mode)
+        temporary.chmod(mode | (mode & 0o444) >> 2)
+        for path in (temporary / TENSORS, temporary / _RECORD, temporary):
             force_to_disk(path)
-        place = folder / name if record["accepted"] else folder / ASIDE / name
+        place = folder / name if record["accepted"] else folder / _ASIDE / name
         place.parent.mkdir(exist_ok=True)
         temporary.rename(place)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, (OSError, SafetensorError)):
+            raise InputError(f"{folder} cannot be written to: {error}. The version in use is as before.") from None
         raise
     for path in {place.parent, folder}:
         force_to_disk(path)
     if record["accepted"]:
-        set_current(folder, name)
+        _set_current(folder, name)
     return place
 
 
-def set_current(folder, name):
+def _set_current(folder, name):
     """Make ``current`` name another version, in one step."""
     temporary = Path(folder) / f".current-{os.getpid()}"
     temporary.write_text(name + "\n", encoding="utf-8")
     force_to_disk(temporary)
-    temporary.replace(Path(folder) / CURRENT)
+    temporary.replace(Path(folder) / _CURRENT)
     force_to_disk(folder)
 
 
@@ -119,11 +134,11 @@ def load_version(folder, reranker, name=None):
     Raises:
         InputError: no such version, a damaged one, another base. The reranker is unchanged then.
     """
-    if attached(reranker) is not None:
+    if _attached(reranker) is not None:
         raise InputError("A delta is attached to this reranker; detach it before a version is loaded.")
-    record, path = check_version(folder, name or current_version(folder))
+    record, path = _check_version(folder, name or current_version(folder))
     tensors = load_file(path)
-    if frozen_fingerprint(reranker.model, tensors) != record.get("base"):
+    if _frozen_hash(reranker.model, tensors) != record.get("base"):
         raise InputError(
             f"{path} was made for another base than {reranker.name or 'this reranker'}; load that base first."
         )
@@ -132,14 +147,14 @@ def load_version(folder, reranker, name=None):
     return record
 
 
-def check_version(folder, name):
+def _check_version(folder, name):
     """Return (record, path of the tensors) of a version; raise InputError when it is missing or damaged."""
     place = Path(folder) / str(name)
-    if not re.fullmatch(rf"({ASIDE}/)?{NAME}", str(name)) or not (place / RECORD).is_file():
+    if not re.fullmatch(rf"({_ASIDE}/)?{_NAME}", str(name)) or not (place / _RECORD).is_file():
         raise InputError(f'{folder} has no version "{str(name)[:60]}".')
-    record, path = read_json(place / RECORD), place / TENSORS
+    record, path = read_json(place / _RECORD), place / TENSORS
     if not path.is_file() or sha256(path) != record.get("sha256"):
-        raise InputError(f"{path} is damaged: its content is not what {RECORD} says. Use another version.")
+        raise InputError(f"{path} is damaged: its content is not what {_RECORD} says. Use another version.")
     return record, path
 
 
@@ -147,38 +162,40 @@ def rollback(folder, reranker=None):
     """Put the version before the current one in use again and return its name; ``reranker``, if given, gets it loaded.
 
     Raises:
-        InputError: nothing comes before the current version, or what does is damaged; nothing is changed then.
+        InputError: nothing comes before the current version, what does is damaged, or another process works in the folder;
+            nothing is changed then.
     """
-    now = current_version(folder)
-    previous = read_json(Path(folder) / now / RECORD).get("previous")
-    if not previous:
-        raise InputError(f"{now} is the first version in {folder}: there is nothing to go back to.")
-    check_version(folder, previous)
-    if reranker is not None:
-        load_version(folder, reranker, previous)
-    set_current(folder, previous)
+    current_version(folder)  # a folder without versions is not made by the lock
+    with lock(folder):
+        now = current_version(folder)
+        previous = read_json(Path(folder) / now / _RECORD).get("previous")
+        if not previous:
+            raise InputError(f"{now} is the first version in {folder}: there is nothing to go back to.")
+        _check_version(folder, previous)
+        if reranker is not None:
+            load_version(folder, reranker, previous)
+        _set_current(folder, previous)
     return previous
 
 
-def version_folders(folder):
+def _version_folders(folder):
     """Return the folders of all versions, the refused ones too, oldest first."""
-    found = [*Path(folder).glob("v*"), *(Path(folder) / ASIDE).glob("v*")]
-    return sorted((p for p in found if re.fullmatch(NAME, p.name)), key=lambda p: p.name)
+    found = [*Path(folder).glob("v*"), *(Path(folder) / _ASIDE).glob("v*")]
+    return sorted((p for p in found if re.fullmatch(_NAME, p.name)), key=lambda p: p.name)
 
 
 def version_table(folder):
     """Return a Markdown table of all versions: name, whether it is in use, gain on its target, reason."""
-    now = current_version(folder)
-    lines = ["| version | state | learned | target | reason |", "|---|---|---|---|---|"]
-    for path in version_folders(folder):
-        r = read_json(path / RECORD)
-        state = "**in use**" if path.name == now else "aside" if path.parent.name == ASIDE else "kept"
+    now, rows = current_version(folder), []
+    for path in _version_folders(folder):
+        r = read_json(path / _RECORD)
+        state = "**in use**" if path.name == now else "aside" if path.parent.name == _ASIDE else "kept"
         gain = r.get("figures", {}).get("target")
         shown = f"{gain['before']:.3f} to {gain['after']:.3f}" if gain else ""
-        lines.append(f"| {path.name} | {state} | {r.get('stage', '')} | {shown} | {r.get('reason', '')} |")
-    return "\n".join(lines)
+        rows.append([path.name, state, r.get("stage", ""), shown, r.get("reason", "")])
+    return markdown_table(["version", "state", "learned", "target", "reason"], rows)
 
 
-def frozen_fingerprint(model, names):
-    """Return a short hash of all parameters that are not in ``names``: a version fits only where these are the same."""
-    return weights_fingerprint(model, {name: torch.zeros(()) for name in names})
+def _frozen_hash(model, trained):
+    """Return the hash of all parameters that are not in ``trained``: a version fits only where these are the same."""
+    return _rounded_hash((n, p) for n, p in model.named_parameters() if n not in trained)
