@@ -30,6 +30,7 @@ from course_utils.data.lengths import token_lengths
 from course_utils.data.near import near_duplicates
 from course_utils.data.negatives import Bm25, bm25_scores, bm25_tokens, mine, random_scores
 from course_utils.data.read import DataError, check_row, read_groups, read_pairs
+from course_utils.data.reading import Reading, convert, read_data, write_groups
 from course_utils.data.records import iter_rows, read_lines
 from course_utils.data.remarks import Report
 from course_utils.data.report import check_file, check_groups
@@ -43,6 +44,7 @@ __all__ = [
     "Grid",
     "Group",
     "Leaks",
+    "Reading",
     "Report",
     "bm25_scores",
     "bm25_tokens",
@@ -50,6 +52,7 @@ __all__ = [
     "check_groups",
     "check_no_leak",
     "check_row",
+    "convert",
     "grid_groups",
     "iter_rows",
     "leaks",
@@ -60,6 +63,7 @@ __all__ = [
     "random_scores",
     "rankable",
     "read_cells",
+    "read_data",
     "read_grid",
     "read_groups",
     "read_lines",
@@ -71,4 +75,5 @@ __all__ = [
     "token_lengths",
     "usable",
     "without_answers",
+    "write_groups",
 ]

@@ -1,0 +1,153 @@
+"""Which column means what, and which label means right: guessed only where it is certain, and said."""
+
+import re
+from numbers import Real
+
+from course_utils.errors import InputError
+
+# Role -> names it goes by, without case, spaces and underscores. Sources: the README files of FlagEmbedding, ms-swift,
+# sentence-transformers, MTEB, Tevatron and MS MARCO, and what spreadsheets say in English and Chinese.
+NAMES = {
+    "query": "query question anchor searchquery userquery sentence1 问题 查询 提问 问句 检索词 用户问题",
+    "document": "document doc passage paragraph text answer context content sentence2 positive response "
+    "文档 段落 文本 内容 答案 回答 正文 文章",
+    "relevance": "relevance label grade rating relevant isrelevant isselected rel score similarity "
+    "相关性 相关度 标签 是否相关 分数 得分",
+    "score": "score scores teacherscore similarity logit 分数 得分",
+    "instruction": "instruction task 指令",
+    "topic": "topic category subject 主题 类别 分类",
+    "positive": "positive pos positives positivepassages positivectxs answer response",
+    "negative": "negative neg negatives negativepassages negativectxs hardnegative hardnegatives hardnegativectxs "
+    "rejectedresponse",
+    "positive_scores": "posscores positivescores",
+    "negative_scores": "negscores negativescores",
+    "documents": "docs documents passages candidates texts",
+    "labels": "labels relevances grades",
+}
+NAMES = {role: names.split() for role, names in NAMES.items()}
+GIVEN = ("query", "document", "relevance", "score", "instruction", "topic", "positive", "negative")
+
+YES = set(["yes", "y", "true", "relevant", "positive", "pos", "right", "correct", "是", "相关", "对", "正确", "有关"])
+NO = {"not relevant", "no", "n", "false", "irrelevant", "nonrelevant", "negative", "neg", "wrong", "incorrect"}
+NO |= set(["否", "不相关", "错", "错误", "无关", "不是"])
+
+
+def _key(name):
+    return re.sub(r"[\s_\-]", "", str(name)).casefold()
+
+
+def _choices(names):
+    return ", ".join(str(n)[:40] for n in list(names)[:8])
+
+
+def _check_given(columns, names):
+    """Raise InputError unless ``columns`` names roles that exist and columns that stand in ``names``."""
+    for role, column in columns.items():
+        if role not in GIVEN:
+            raise InputError(f'"{role}" is no role of a column; the roles are: {", ".join(GIVEN)}.')
+        if column not in names:
+            raise InputError(f'No column is named "{column}"; the columns are: {_choices(names)}.')
+
+
+def _one_of(role, names, given, needed=False):
+    """Return the column with a role: the one given, the one of that very name, the only one that fits, or None.
+
+    Raises:
+        InputError: several fit, or ``needed`` and none does; the choices are listed.
+    """
+    if role in given:
+        return given[role]
+    taken = set(given.values())
+    fit = [n for n in names if _key(n) in NAMES[role] and n not in taken]
+    exact = [n for n in fit if n == role]
+    if len(exact or fit) == 1:
+        return (exact or fit)[0]
+    example = f'columns={{"{role}": "{(fit or [*names, "..."])[0]}"}} (--columns {role}=...)'
+    if fit:
+        raise InputError(f"Several columns may be the {role}: {_choices(fit)}. Name one: {example}.")
+    if needed:
+        raise InputError(
+            f"No column is the {role} for certain; the columns are: {_choices(names)}. Name one: {example}."
+        )
+    return None
+
+
+def _numbered(role, names, given):
+    """Return all columns of a role that may stand in several: negative, negative_1, negative_2, ..."""
+    if role in given:
+        return [given[role]]
+    return [n for n in names if re.sub(r"\d+$", "", _key(n)) in NAMES[role] and n not in given.values()]
+
+
+def _text_of(value):
+    """Return the text of a cell, a message or a passage: numbers as they are written, {"title", "text"} joined.
+
+    Returns "" for an empty one and None for what is no text at all.
+    """
+    if value is None or value != value:  # None or NaN, an empty cell
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Real):
+        return str(int(value)) if value == int(value) else str(value)
+    if isinstance(value, dict):
+        parts = [value.get(k) for k in ("title", "text")] if "text" in value else []
+        parts = parts or [
+            value[k] for k in ("passage_text", "content", "contents", "document", "passage") if k in value
+        ]
+        return " ".join(p.strip() for p in parts if isinstance(p, str)).strip() if parts else None
+    if isinstance(value, list) and value and all(isinstance(m, dict) and "role" in m for m in value):
+        return _text_of(value[-1].get("content"))  # a chat of one message
+    return None
+
+
+def _number_of(label):
+    """Return the number that a label means, or None: 1, "1.0", True, "yes", "不相关"."""
+    if isinstance(label, str):
+        word = label.strip().casefold()
+        if word in YES or word in NO:
+            return float(word in YES)
+        try:
+            label = float(word) if len(word) < 30 else None
+        except ValueError:
+            return None
+    if not isinstance(label, Real) or label != label or abs(label) > 1e9:
+        return None
+    return float(label)
+
+
+def _labels_of(numbers, threshold=None):
+    """Return (labels from 0, True when the numbers are scores of a teacher, a sentence on what was taken for what).
+
+    Args:
+        numbers: list of float, all labels of the data.
+        threshold: the least number that means relevant; None decides where it is certain.
+
+    Raises:
+        InputError: when the numbers do not say which of them mean "not relevant".
+    """
+    kinds, whole = sorted(set(numbers)), all(n == int(n) for n in numbers)
+    shown = ", ".join(f"{n:g}" for n in kinds[:6])
+    if threshold is not None:
+        said = f"labels of at least {threshold:g} count as relevant"
+        if whole:
+            return [max(0, int(n - threshold) + 1) if n >= threshold else 0 for n in numbers], False, said
+        return [int(n >= threshold) for n in numbers], True, said
+    if not whole and kinds[0] >= 0 and kinds[-1] <= 1:
+        return [int(n >= 0.5) for n in numbers], True, "labels are scores from 0 to 1; 0.5 and more counts as relevant"
+    if not whole:
+        raise InputError(
+            f"The labels are scores from {kinds[0]:g} to {kinds[-1]:g}; from which one on is a document relevant? "
+            "Give threshold=... (--threshold)."
+        )
+    if kinds == [-1, 1] or kinds == [-1, 0, 1]:
+        return [int(n > 0) for n in numbers], False, "-1 is read as not relevant"
+    if kinds[0] < 0 or (kinds[0] >= 1 and len(kinds) > 1) or kinds[-1] > 255:
+        raise InputError(
+            f"The labels are {shown}, and none of them is 0; from which one on is a document relevant? "
+            "Give threshold=... (--threshold)."
+        )
+    said = f"grades 0 to {kinds[-1]:g}; 1 and more counts as relevant" if kinds[-1] > 1 else ""
+    return [int(n) for n in numbers], False, said

@@ -1,0 +1,174 @@
+"""One reader for files as people have them, and the plain form that everything else reads."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from course_utils.data.columns import _check_given
+from course_utils.data.groups import Group
+from course_utils.data.qrels import _is_collection, _read_collection
+from course_utils.data.read import DataError
+from course_utils.data.shapes import _items
+from course_utils.data.tables import _open_table
+from course_utils.errors import InputError
+from course_utils.files import check_outputs, whole
+
+
+@dataclass
+class Reading:
+    """What was read; ``str(reading)`` says it in one paragraph.
+
+    Attributes:
+        source: name of the data.
+        groups: list of Group; ``relevance`` may be a grade above 1, ``scores`` and ``instruction`` are set where known.
+        shape: what the records turned out to be, for example "pairs (Question, Paragraph)".
+        notes: sentences on what was detected or taken for granted.
+        dropped: Counter of what was left out.
+        ignored: columns that were not used.
+    """
+
+    source: str
+    groups: list
+    shape: str
+    notes: list = field(default_factory=list)
+    dropped: Counter = field(default_factory=Counter)
+    ignored: list = field(default_factory=list)
+
+    def __str__(self):
+        right = sum(len(g.positives) for g in self.groups)
+        total = sum(len(g.documents) for g in self.groups)
+        parts = [
+            f"{self.source}: read as {'; '.join([self.shape, *self.notes])}.",
+            f"{len(self.groups):,} queries, {total:,} documents, {right:,} right and {total - right:,} not.",
+        ]
+        if any(g.scores for g in self.groups):
+            parts.append("Scores of a teacher are kept.")
+        if any(g.instruction for g in self.groups):
+            parts.append(
+                f"{len({g.instruction for g in self.groups if g.instruction})} instructions stand in the rows."
+            )
+        dropped = [f"{n:,} {what}" for what, n in self.dropped.items() if n]
+        if dropped:
+            parts.append(f"Dropped: {', '.join(dropped)}.")
+        if self.ignored:
+            parts.append(f"Not used: {', '.join(map(str, self.ignored[:8]))}.")
+        if right == total:
+            parts.append("No document is wrong: add negatives before training, for example with prepare or mine.")
+        return " ".join(parts)
+
+
+def read_data(
+    source, columns=None, *, sheet=None, encoding=None, separator=None, part=None, threshold=None, drop_repeated=False
+):
+    """Read labelled data of any usual shape, and say what was read, dropped and taken for what.
+
+    Knows pairs under any sensible column names, right answers alone, triplets and n-tuples, lists with labels, chats,
+    passages with marks, grades, a teacher's scores, an instruction a row (see ``shapes``), and folders with a corpus,
+    queries and judgements (see ``qrels``); as JSON, JSON lines, CSV, Excel, Parquet or a saved dataset. What is not
+    certain is an error that lists the choices; the arguments decide it.
+
+    Args:
+        source: a file, a folder, a ``datasets.Dataset`` or a list of dicts.
+        columns: {role: column}, for example {"query": "Question", "document": "Paragraph"}; further roles are relevance,
+            score, instruction, topic, positive and negative.
+        sheet: of an Excel file.
+        encoding: of a text file.
+        separator: of a CSV file.
+        part: which split or which judgements, where there are several.
+        threshold: the least label that means relevant.
+        drop_repeated: keep the first of pairs that stand twice instead of refusing them.
+
+    Returns:
+        Reading.
+
+    Raises:
+        InputError: no such file, an unknown format or shape, anything uncertain.
+        DataError: rows that cannot be used, each named.
+    """
+    name = str(source) if isinstance(source, (str, Path)) else "the data"
+    if isinstance(source, (str, Path)) and Path(source).is_dir() and _is_collection(source):
+        groups, notes, dropped = _read_collection(source, part)
+        return Reading(name, groups, "a collection of corpus, queries and judgements", notes, dropped)
+    records, notes = _open_table(source, sheet, encoding, separator, part)
+    if not records:
+        raise InputError(f"{name} holds no pairs.")
+    names = list(dict.fromkeys(key for _, row in records for key in row))
+    columns = dict(columns or {})
+    _check_given(columns, names)
+    found = _items(records, columns, name, threshold)
+    groups = _groups(found, name, drop_repeated)
+    ignored = [n for n in names if n not in found.used]
+    return Reading(name, groups, found.shape, notes + found.said, found.dropped, ignored)
+
+
+def _groups(found, name, drop_repeated):
+    """Return the Groups of all items: one a query and instruction, in order of first appearance."""
+    rows, topics, problems, pairs = {}, {}, [], found.shape.startswith("pairs")
+    for item in found.items:
+        own = rows.setdefault((item.query, item.instruction), {})
+        topics.setdefault((item.query, item.instruction), item.topic)
+        for i, (document, label) in enumerate(zip(item.documents, item.labels, strict=True)):
+            if re.search(r"[\ud800-\udfff]", item.query + document):
+                problems.append((item.where, "not UTF-8", "a text holds half a character"))
+                continue
+            where, known, _ = own.get(document, (None, None, None))
+            if where is None:
+                own[document] = item.where, label, item.scores[i] if item.scores else None
+            elif known == label and (drop_repeated or not pairs):
+                found.dropped["pairs that stand twice"] += 1
+            elif pairs and not drop_repeated:
+                kind = "duplicate pair" if known == label else "contradictory pair"
+                text = f"same query and document as {where}" + ("" if known == label else ", other relevance")
+                problems.append((item.where, kind, f'{text} (query "{item.query[:40]}")'))
+            else:  # in a list: what is right once is right
+                found.dropped["documents both right and wrong for a query, kept as right"] += 1
+                own[document] = where, max(known, label), None
+    if problems:
+        raise DataError(name, problems)
+    groups = []
+    for (query, instruction), own in rows.items():
+        labels, scores = [label for _, label, _ in own.values()], [score for _, _, score in own.values()]
+        scores = () if None in scores else scores
+        groups.append(Group(query, list(own), labels, topics[query, instruction], scores, instruction))
+    if not any(g.documents for g in groups):
+        raise InputError(f"{name} holds no pairs.")
+    return groups
+
+
+def _as_rows(groups):
+    """Yield the plain records of groups: query, document, relevance, and score, instruction and topic where known."""
+    for g in groups:
+        for i, (document, label) in enumerate(zip(g.documents, g.relevance, strict=True)):
+            row = {"query": g.query, "document": document, "relevance": label}
+            if g.scores:
+                row["score"] = g.scores[i]
+            row |= {k: v for k, v in (("instruction", g.instruction), ("topic", g.topic)) if v}
+            yield row
+
+
+def write_groups(path, groups):
+    """Write groups as plain JSON lines, one pair a line; the file is whole or not there."""
+    with whole(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _as_rows(groups))
+
+
+def convert(source, out, columns=None, **options):
+    """Read ``source`` as ``read_data`` does and write it to ``out`` as plain JSON lines; return the Reading.
+
+    Args:
+        source: as for ``read_data``.
+        out: a file name; one that ends in .jsonl.
+        columns: as for ``read_data``.
+        options: the further arguments of ``read_data``.
+
+    Raises:
+        InputError: as for ``read_data``; an output that is the input or cannot be written.
+    """
+    if Path(out).suffix.lower() not in (".jsonl", ".ndjson"):
+        raise InputError(f"{out}: the plain form is JSON lines; name the file .jsonl.")
+    check_outputs([out], [source] if isinstance(source, (str, Path)) else [])
+    found = read_data(source, columns, **options)
+    write_groups(out, found.groups)
+    return found

@@ -1,0 +1,224 @@
+"""Open a file or a folder of records as people have them: any usual encoding and separator, Excel, Parquet, ``datasets``.
+
+What was detected is said; what is not certain is an error that lists the choices.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+from course_utils.data.columns import NAMES, _choices, _key
+from course_utils.data.records import _Problem, iter_rows
+from course_utils.errors import InputError
+
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+# What spreadsheets of the last decades write.
+ENCODINGS = ["cp1252", "cp1250", "cp1251", "gb18030", "big5", "shift_jis", "euc_kr"]
+SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".json", ".jsonl", ".ndjson", ".parquet")
+
+
+def _decode(raw, name, encoding=None):
+    """Return (text, name of the encoding) of the bytes of a file.
+
+    Args:
+        raw: bytes.
+        name: of the file, for messages.
+        encoding: what a person says it is; None finds out: UTF-8, UTF-16 by its mark, else what ``charset-normalizer``
+            is sure of.
+
+    Raises:
+        InputError: the bytes are not in that encoding, or several encodings fit.
+    """
+    if encoding or raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        try:
+            return raw.decode(encoding or "utf-16").removeprefix("\ufeff"), encoding or "utf-16"
+        except (UnicodeDecodeError, LookupError) as error:
+            raise InputError(f"{name} is not in {encoding or 'utf-16'}: {error}.") from None
+    try:
+        return raw.decode("utf-8-sig"), "utf-8"
+    except UnicodeDecodeError as error:
+        where = error.start + 1
+    try:
+        from charset_normalizer import from_bytes
+    except ImportError:
+        raise InputError(
+            f"{name}: byte {where} is not UTF-8. Save it as UTF-8, name its encoding (encoding=...), or let it be found "
+            'out: pip install "reranker-course[files]".'
+        ) from None
+    matches = list(from_bytes(raw, cp_isolation=ENCODINGS))
+    if not matches:
+        raise InputError(f"{name}: byte {where} is not UTF-8, and no usual encoding fits. Save it as UTF-8.")
+    best = matches[0]
+    rivals = [
+        m for m in matches[1:] if str(m) != str(best) and (m.chaos, -m.coherence) <= (best.chaos, -best.coherence)
+    ]
+    if rivals:
+        fits = "; ".join(f'{m.encoding}: "{_foreign(str(m))}"' for m in [best, *rivals])
+        raise InputError(f"{name} is not UTF-8, and several encodings fit: {fits}. Name the right one: encoding=...")
+    return str(best), best.encoding
+
+
+def _foreign(text):
+    # The first stretch that differs between encodings, for a person to read.
+    start = next((i for i, c in enumerate(text) if ord(c) > 127), 0)
+    return " ".join(text[max(0, start - 10) : start + 20].split())
+
+
+def _split_cells(text, name, separator=None):
+    """Return (header, list of (where, row of cells), separator) of the text of a CSV file.
+
+    Raises:
+        InputError: no separator or several give an even table; broken quotes.
+    """
+    tables = {}
+    for mark in [separator] if separator else SEPARATORS:
+        try:
+            table, reader = [], csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+            table = [(f"line {reader.line_num}", row) for row in reader if any(c.strip() for c in row)]
+        except csv.Error as error:
+            if separator:
+                raise InputError(f"{name}: {error} near line {reader.line_num}.") from None
+            continue
+        if table and (separator or (len(table[0][1]) > 1 and all(len(r) == len(table[0][1]) for _, r in table))):
+            tables[mark] = table
+    if len(tables) > 1:  # the one whose header has names that are known
+        known = {n for names in NAMES.values() for n in names}
+        named = {m: sum(_key(c) in known for c in t[0][1]) for m, t in tables.items()}
+        tables = {m: t for m, t in tables.items() if named[m] == max(named.values())}
+    if len(tables) != 1:
+        which = ", ".join(SEPARATORS[m] for m in tables) or "none of comma, semicolon, tab and bar"
+        raise InputError(
+            f"{name}: as separator {which} would give an even table of two or more columns. Name it: separator=..., "
+            "and quote texts that hold it."
+        )
+    mark, table = next(iter(tables.items()))
+    return [c.strip() for c in table[0][1]], table[1:], mark
+
+
+def _excel_cells(path, sheet=None):
+    """Return (header, list of (where, row of cells), name of the sheet) of an Excel file.
+
+    Raises:
+        InputError: broken file, several sheets with data and none named, no such sheet.
+    """
+    try:
+        import openpyxl
+    except ImportError:
+        raise InputError(
+            f'{path} is an Excel file; pip install "reranker-course[files]", or save it as CSV UTF-8.'
+        ) from None
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        tables = {
+            s.title: [
+                (f"row {i}", row) for i, row in enumerate(s.iter_rows(values_only=True), 1) if any(map(_full, row))
+            ]
+            for s in book.worksheets
+        }
+    except Exception as error:  # a broken zip, XML or style: openpyxl has no exception of its own for them
+        raise InputError(f"{path} cannot be read as Excel: {str(error).splitlines()[0][:100]}") from None
+    filled = [name for name, table in tables.items() if table]
+    if sheet is not None and sheet not in tables:
+        raise InputError(f'{path} has no sheet "{sheet}"; its sheets are: {_choices(tables)}.')
+    if sheet is None and len(filled) != 1:
+        raise InputError(f"{path} has {len(filled)} sheets with data: {_choices(filled)}. Name one: sheet=...")
+    table = tables[sheet or filled[0]]
+    if not table:
+        raise InputError(f'{path}: the sheet "{sheet}" is empty.')
+    return [str(c).strip() if _full(c) else "" for c in table[0][1]], table[1:], sheet or filled[0]
+
+
+def _full(cell):
+    return cell is not None and bool(str(cell).strip())
+
+
+def _open_table(source, sheet=None, encoding=None, separator=None, part=None):
+    """Return (records, notes): a list of (where, dict) and sentences on what was detected.
+
+    Args:
+        source: a file, a folder of a saved dataset, a ``datasets.Dataset`` or a list of dicts.
+        sheet: of an Excel file.
+        encoding: of a text file; None finds out.
+        separator: of a CSV file; None finds out.
+        part: of a dataset with several splits.
+
+    Raises:
+        InputError: no such file, an unknown format, anything uncertain, rows that are no records.
+    """
+    if not isinstance(source, (str, Path)):
+        return _checked(iter_rows(source, ()), "the data"), []
+    path = Path(source)
+    if path.is_dir():
+        return _dataset(path, part)
+    if not path.is_file():
+        raise InputError(f"There is no file or folder {path}.")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: unknown format {path.suffix or '(no suffix)'}; use {', '.join(SUFFIXES)}.")
+    if suffix == ".xlsx":
+        header, table, sheet = _excel_cells(path, sheet)
+        return _named(path, header, table), [f'Excel, sheet "{sheet}"']
+    if suffix in (".csv", ".tsv", ".txt"):
+        text, encoding = _decode(path.read_bytes(), path, encoding)
+        header, table, mark = _split_cells(text, path, separator or ("\t" if suffix == ".tsv" else None))
+        return _named(path, header, table), [f"{encoding.replace('_', '-')}, separated by {SEPARATORS.get(mark, mark)}"]
+    return _checked(iter_rows(path, ()), path), []
+
+
+def _named(path, header, table):
+    while header and not header[-1]:
+        header = header[:-1]
+    twice = next((h for h in header if header.count(h) > 1), None)
+    if twice is not None:
+        raise InputError(f'{path}: the column "{twice}" stands twice; give every column its own name.')
+    long = next((where for where, row in table if any(map(_full, row[len(header) :]))), None)
+    if long:
+        raise InputError(f"{path}, {long}: more cells than the header names; quote text with separators in it.")
+    return [(where, dict(zip(header, row, strict=False))) for where, row in table]
+
+
+def _checked(rows, name):
+    from course_utils.data.read import DataError
+
+    rows = list(rows)
+    broken = [(where, *row) for where, row in rows if isinstance(row, _Problem)]
+    broken += [
+        (where, "not a record", f"a {type(row).__name__}, not a record of named fields")
+        for where, row in rows
+        if not isinstance(row, (dict, _Problem))
+    ]
+    if broken:
+        raise DataError(name, broken)
+    return rows
+
+
+def _dataset(path, part):
+    """Return (records, notes) of a folder that ``datasets`` saved, or of one that holds one data file a split."""
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        import datasets
+
+        found = datasets.load_from_disk(str(path))
+        parts = dict(found) if isinstance(found, datasets.DatasetDict) else {part or "all": found}
+        name = _choose_part(path, parts, part)
+        return _checked(iter_rows(parts[name], ()), path), [f"a saved dataset, {name}"]
+    files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.suffix != ".txt"]
+    if not files:
+        raise InputError(f"{path} holds no file that can be read; known are {', '.join(SUFFIXES)}.")
+    parts = {str(p.relative_to(path)): p for p in files}
+    matching = [name for name in parts if part and Path(name).stem.split("-")[0] == part]
+    chosen = matching or [_choose_part(path, parts, part)]
+    records, notes = [], [", ".join(chosen)]
+    for name in chosen:
+        own, more = _open_table(parts[name])
+        records += [(f"{name} {where}", row) for where, row in own]
+        notes += more
+    return records, notes
+
+
+def _choose_part(path, parts, part):
+    if part in parts:
+        return part
+    if part is None and len(parts) == 1:
+        return next(iter(parts))
+    said = "has several parts" if part is None else f'has no part "{part}"'
+    raise InputError(f"{path} {said}: {_choices(parts)}. Name one: part=... (--part).")
