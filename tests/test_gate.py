@@ -156,7 +156,15 @@ def test_too_few_guard_queries_guard_nothing_and_unrankable_ones_do_not_count():
     right = Group("q", ("a",), (1,))
     with pytest.raises(InputError, match="The guard general has 29 queries that can be ranked"):
         Gate(trade("legal", "test", 30), {"general": [*trade("general", "test", 29), right]})
-    assert len(Gate([*trade("legal", "test", 30), right], {"g": trade("general", "test", 30)}).sets()["target"]) == 30
+    kept, counts = Gate([*trade("legal", "test", 30), right], {"g": trade("general", "test", 30)}).usable()["target"]
+    assert len(kept) == counts.kept == 30 and counts.only_right == 1
+
+
+def test_queries_that_are_too_long_for_the_model_do_not_count(small, tmp_path):
+    long = [dataclasses.replace(g, query=f"{g.query} " + "word " * 300) for g in TARGET[:5]]
+    with pytest.raises(InputError, match="The target has 19 queries that can be ranked"):
+        update(tmp_path / "v", small, stage("legal"), Gate([*TARGET[5:], *long], GUARDS, least=20))
+    assert not (tmp_path / "v").exists()
 
 
 @pytest.mark.parametrize("margin", [float("nan"), float("inf"), -0.01, 1.5, "0.02", None, True])
@@ -207,7 +215,7 @@ def test_an_update_with_defaults_works(small, tmp_path):
     record = json.loads((done.path / _RECORD).read_text(encoding="utf-8"))
     assert record["strategy"]["replay"] == 0 and record["learned"]["replayed"] == 0
     assert record["gate"] == {"margin": 0.02, "least": 30, "strict": False}
-    assert record["figures"]["general"]["queries"] == 30
+    assert record["counts"]["general"]["queries_kept"] == 30
     assert record["figures"]["general"]["low"] <= record["figures"]["general"]["mean"]
     assert record["recipe"] == Recipe(layers=2, epochs=1).asdict()
 

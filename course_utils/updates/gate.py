@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from course_utils.data.counts import usable
 from course_utils.data.groups import check_no_leak, rankable, subset
 from course_utils.domains.delta import _attached, _groups_hash
 from course_utils.errors import InputError
@@ -52,11 +53,17 @@ class Gate:
             raise InputError(
                 'guards needs at least one set that must not fall, and none of them may be called "target".'
             )
-        _check_limits(self.margin, self.least, {name: len(groups) for name, groups in self.sets().items()})
+        self.usable()
 
-    def sets(self):
-        """Return {name: groups} of all sets, the target first, without queries that cannot be ranked."""
-        return {name: rankable(groups) for name, groups in {"target": self.target, **self.guards}.items()}
+    def usable(self, reranker=None):
+        """Return {set: (groups that can be ranked, Counts of the others)}, the target first; see ``data.usable``.
+
+        Raises:
+            InputError: too few are left, with a ``reranker`` also because they do not fit into its prompt.
+        """
+        found = {name: usable(groups, reranker) for name, groups in {"target": self.target, **self.guards}.items()}
+        _check_limits(self.margin, self.least, {name: counts.kept for name, (_, counts) in found.items()})
+        return found
 
 
 @dataclass
@@ -108,7 +115,7 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
         InputError: the folder belongs to another base or other layers, or another process works in it; a leak into the
             gate's sets; as ``learn``.
     """
-    folder, model, sets = Path(folder), reranker.model, gate.sets()
+    folder, model, sets = Path(folder), reranker.model, gate.usable(reranker)
     new = Stage(new.name, *_parts(new, recipe.seed))
     _check(reranker, new, sets, earlier, strategy, recipe)
     train_only(model, recipe.layers)
@@ -118,9 +125,9 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
         load_version(folder, reranker, previous)
         with borrowed(model, recipe.layers):
             agreed = _agreement(reranker, new.train)
-            before = {name: evaluate(reranker, groups).per_query() for name, groups in sets.items()}
+            before = {name: evaluate(reranker, groups).per_query() for name, (groups, _) in sets.items()}
             done = learn(reranker, new, earlier, strategy, recipe, quiet=quiet)
-            after = {name: evaluate(reranker, groups).per_query() for name, groups in sets.items()}
+            after = {name: evaluate(reranker, groups).per_query() for name, (groups, _) in sets.items()}
             accepted, reason, figures = decide(before, after, gate.margin, agreed, gate.least, gate.strict)
             record = {
                 "accepted": accepted,
@@ -134,8 +141,9 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
                 "learned": {k: v for k, v in done.items() if k != "stage"},
                 "agreement": agreed,
                 "gate": {"margin": gate.margin, "least": gate.least, "strict": gate.strict},
+                "counts": {name: counts.as_dict() for name, (_, counts) in sets.items()},
                 "figures": {
-                    name: {"queries": len(sets[name]), "before": before[name].mean(), "after": after[name].mean(), **asdict(d)}
+                    name: {"before": before[name].mean(), "after": after[name].mean(), **asdict(d)}
                     for name, d in figures.items()
                 },
             }  # fmt: skip
@@ -151,7 +159,7 @@ def _check(reranker, new, sets, earlier, strategy, recipe):
         raise InputError("A delta is attached to this reranker; detach it before a version is loaded.")
     _check_strategy(strategy, earlier)
     for stage in (*earlier, new):
-        for name, groups in sets.items():
+        for name, (groups, _) in sets.items():
             check_no_leak(list(stage.train) + list(stage.dev or []), groups, (f"stage {stage.name}", name))
     recipe.resolved(reranker.model, len(new.train))
 
