@@ -4,7 +4,7 @@ Begin with ``adapt(reranker, train)``.
 """
 
 from course_utils.training.adaptation import Adaptation, adapt, hold_out, training_data
-from course_utils.training.batch import Source
+from course_utils.training.batch import Batch, Source
 from course_utils.training.cost import forecast
 from course_utils.training.freezing import (
     borrowed,
@@ -17,8 +17,9 @@ from course_utils.training.freezing import (
 )
 from course_utils.training.losses import LOSSES
 from course_utils.training.recipe import EMA_DECAY, Recipe, default_batch, default_learning_rate, is_large
+from course_utils.training.scorer import GroupScorer
 from course_utils.training.sweeps import sweep
-from course_utils.training.trainer import TENSORS, GroupScorer, TrainingError
+from course_utils.training.trainer import TENSORS, TrainingError
 from course_utils.training.trunk import build_trunk, row_offsets, trunk_megabytes
 from course_utils.training.weights import load_tensors, trained_tensors
 
@@ -27,6 +28,7 @@ __all__ = [
     "LOSSES",
     "TENSORS",
     "Adaptation",
+    "Batch",
     "GroupScorer",
     "Recipe",
     "Source",

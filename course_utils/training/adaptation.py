@@ -21,7 +21,8 @@ from course_utils.training import checkpoints
 from course_utils.training.batch import Source
 from course_utils.training.freezing import first_trainable_layer, train_only
 from course_utils.training.recipe import Recipe
-from course_utils.training.trainer import HISTORY, GroupScorer, make_trainer
+from course_utils.training.scorer import GroupScorer
+from course_utils.training.trainer import HISTORY, make_trainer
 from course_utils.training.trunk import build_trunk, can_cache, fingerprint, remove_stale, trunk_name
 from course_utils.training.weights import load_tensors
 

@@ -1,4 +1,4 @@
-"""Query groups with their token ids or cached states, drawn and collated to tensors."""
+"""Query groups with their token ids or cached states, drawn and arranged as the tensors of one step."""
 
 import random
 from dataclasses import dataclass
@@ -6,7 +6,31 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from course_utils.model.forward import build_segments, pad_rows
+from course_utils.model.forward import Segment, build_segments, pad_rows
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The pairs of some queries as tensors.
+
+    Attributes:
+        segments: list of Segment: a tree of shared tokens, or one Segment of whole prompts.
+        leaves: indices of the segments whose last tokens are scored.
+        labels: relevance of each pair [pairs], in the order of the leaves' rows.
+        groups: for each pair the place of its query in the batch [pairs].
+        index: for each pair (query, candidate) in its Source.
+    """
+
+    segments: list
+    leaves: list
+    labels: torch.Tensor
+    groups: torch.Tensor
+    index: list
+
+    def to(self, device):
+        """Return the same batch on ``device``."""
+        segments = [s.to(device) for s in self.segments]
+        return Batch(segments, self.leaves, self.labels.to(device), self.groups.to(device), self.index)
 
 
 @dataclass
@@ -32,7 +56,7 @@ class Source:
         return out
 
     def collate(self, batch, sharing=True, bucket_tokens=512):
-        """Return the tensors of a batch.
+        """Return the Batch of some queries.
 
         Args:
             batch: list of query indices, or of (query index, [candidate index, ...]).
@@ -40,35 +64,24 @@ class Source:
             bucket_tokens: see ``build_segments``.
         """
         chosen = [(b, range(len(self.encoded.candidates[b]))) if isinstance(b, int) else b for b in batch]
-        if not sharing:
-            order = [(row, c) for row, (_, own) in enumerate(chosen) for c in range(len(own))]
-            ids = [np.array(self.encoded.full_ids(chosen[row][0], chosen[row][1][c])) for row, c in order]
-            values, lengths = pad_rows(ids)
-            tree = {"values": [values], "lengths": [lengths], "parents": [-1], "rows": [lengths], "leaves": [0]}
-        else:
-            if self.trunk is None:
-                constant = self.encoded.constant
-                parts = [(self.encoded.prefixes[g], [self.encoded.candidates[g][c] for c in own]) for g, own in chosen]
-            else:
-                constant, parts = self.trunk.constant, []
-                for g, own in chosen:
-                    prefix, candidates = self.trunk.group(g)
-                    parts.append((prefix, [candidates[c] for c in own]))
-            segments, leaves, order = build_segments(
-                constant, [p for p, _ in parts], [c for _, c in parts], bucket_tokens
-            )
-            tree = {
-                "values": [s.values for s in segments],
-                "lengths": [s.lengths for s in segments],
-                "parents": [-1 if s.parent is None else s.parent for s in segments],
-                "rows": [s.lengths if s.rows is None else s.rows for s in segments],
-                "leaves": leaves,
-            }
-        labels = [self.groups[chosen[row][0]].relevance[chosen[row][1][c]] for row, c in order]
+        arrange = self._tree if sharing else self._rows
+        segments, leaves, order = arrange(chosen, bucket_tokens)
         index = [(chosen[row][0], chosen[row][1][c]) for row, c in order]
-        return {
-            **tree,
-            "labels": torch.tensor(labels, dtype=torch.float32),
-            "groups": torch.tensor([row for row, _ in order]),
-            "index": index,
-        }
+        labels = torch.tensor([self.groups[g].relevance[c] for g, c in index], dtype=torch.float32)
+        return Batch(segments, leaves, labels, torch.tensor([row for row, _ in order]), index)
+
+    def _rows(self, chosen, _):
+        """Return (segments, leaves, order) of whole prompts, a row each."""
+        order = [(row, c) for row, (_, own) in enumerate(chosen) for c in range(len(own))]
+        ids = [np.array(self.encoded.full_ids(chosen[row][0], chosen[row][1][c])) for row, c in order]
+        return [Segment(*pad_rows(ids))], [0], order
+
+    def _tree(self, chosen, bucket_tokens):
+        """Return (segments, leaves, order) of a tree of shared tokens: ids, or states where a trunk holds them."""
+        constant, parts = (self.encoded if self.trunk is None else self.trunk).constant, []
+        for g, own in chosen:
+            prefix, candidates = (
+                (self.encoded.prefixes[g], self.encoded.candidates[g]) if self.trunk is None else self.trunk.group(g)
+            )
+            parts.append((prefix, [candidates[c] for c in own]))
+        return build_segments(constant, [p for p, _ in parts], [c for _, c in parts], bucket_tokens)

@@ -11,7 +11,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
-from accelerate.utils import send_to_device
 
 from course_utils.data.groups import rankable, subset
 from course_utils.errors import InputError
@@ -20,7 +19,7 @@ from course_utils.model.forward import supports_sharing
 from course_utils.training.batch import Source
 from course_utils.training.freezing import borrowed, decoder_layers
 from course_utils.training.recipe import Recipe, is_large
-from course_utils.training.trainer import GroupScorer
+from course_utils.training.scorer import GroupScorer
 from course_utils.training.trunk import build_trunk, row_offsets, trunk_megabytes
 
 _BYTES = 16  # an fp32 weight, its gradient and two running means of AdamW
@@ -237,7 +236,7 @@ def _run(reranker, sample, batches, layers, below, repeats):
         scorer = GroupScorer(reranker, below)
         with _trial(model, layers, reranker.device) as table:
             optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
-            kept = _activations(model, lambda: scorer(**send_to_device(source.collate(batches[0]), reranker.device)))
+            kept = _activations(model, lambda: scorer(source.collate(batches[0]).to(reranker.device)))
             warm_up = 0 if is_large(model) else 1
             runs = [_steps(reranker, scorer, source, batches, optimizer) for _ in range(repeats + warm_up)]
     seconds, adamw = min(runs[warm_up:])
@@ -247,7 +246,7 @@ def _run(reranker, sample, batches, layers, below, repeats):
 def _steps(reranker, scorer, source, batches, optimizer):
     device, in_optimizer, started = reranker.device, 0.0, time.perf_counter()
     for batch in batches:
-        scorer(**send_to_device(source.collate(batch), device))["loss"].backward()
+        scorer(source.collate(batch).to(device))["loss"].backward()
         _wait(device)
         before = time.perf_counter()
         optimizer.step()

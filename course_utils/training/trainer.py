@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from course_utils import machine
@@ -15,8 +14,7 @@ from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate_scores
 from course_utils.machine import trim
 from course_utils.model.batches import gather_scores, own_batches
-from course_utils.model.forward import Segment, bucket_size, decoder_of, shared_forward, supports_sharing, yes_minus_no
-from course_utils.training.losses import LOSSES
+from course_utils.model.forward import bucket_size, supports_sharing
 from course_utils.training.recipe import is_large
 from course_utils.training.weights import MovingAverage, load_tensors
 
@@ -31,45 +29,6 @@ class TrainingError(InputError):
     """Training had to stop; the message names the cause."""
 
 
-class GroupScorer(nn.Module):
-    """Scores batches of query groups and returns the loss, as the Trainer wants it.
-
-    Args:
-        reranker: the Reranker in training.
-        first: layers below this one were run before (see ``trunk``); 0 starts from token ids.
-        loss: a key of LOSSES.
-        recompute: compute activations again in the backward pass to save memory.
-        penalty: optional function of the model that returns a tensor added to the loss.
-    """
-
-    def __init__(self, reranker, first, loss="both", recompute=False, penalty=None):
-        super().__init__()
-        self.model, self.yes_no = reranker.model, (reranker.yes_id, reranker.no_id)
-        self.first, self.loss, self.recompute, self.penalty = first, LOSSES[loss], recompute, penalty
-
-    def scores(self, values, lengths, parents, rows, leaves):
-        """Return logits [pairs] of one collated batch, in the order of its labels."""
-        if not supports_sharing(self.model):
-            mask = torch.arange(values[0].shape[1], device=lengths[0].device)[None] < lengths[0][:, None]
-            states = decoder_of(self.model)(input_ids=values[0], attention_mask=mask, use_cache=False).last_hidden_state
-            last = states[torch.arange(len(states), device=states.device), lengths[0] - 1]
-        else:
-            segments = [
-                Segment(v, n, None if p < 0 else p, None if p < 0 else r)
-                for v, n, p, r in zip(values, lengths, parents, rows, strict=True)
-            ]
-            last = torch.cat(shared_forward(self.model, segments, leaves, first=self.first, recompute=self.recompute))
-        return yes_minus_no(self.model, last, *self.yes_no)
-
-    def forward(self, labels, groups, index, **batch):
-        """Return {"loss", "scores"}; see ``collate`` for the batch."""
-        scores = self.scores(**batch)
-        loss = self.loss(scores, labels, groups)
-        if self.penalty is not None and self.training:
-            loss = loss + self.penalty(self.model)
-        return {"loss": loss, "scores": scores}
-
-
 class GroupTrainer(Trainer):
     """The Trainer with changes: dev nDCG as evaluation, averaged weights, checkpoints of trained tensors, a named NaN."""
 
@@ -79,13 +38,22 @@ class GroupTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean over queries: divide it by the parts of a step
 
+    def _prepare_inputs(self, inputs):
+        return inputs.to(self.args.device)  # a Batch moves itself; the Trainer's own way is for dicts
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        return None  # counts tokens, and the loss is a mean over queries
+
+    def floating_point_ops(self, inputs):
+        """Return 0: nobody asks for the number of operations."""
+        return 0
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the batch loss; raise TrainingError with the cause when it is not finite."""
-        index = inputs["index"]
-        out = model(**inputs)
+        out = model(inputs)
         mean = float(machine.total(out["loss"].detach().clone())) / self.args.world_size
         if not np.isfinite(mean):
-            raise TrainingError(self._explain(out["scores"], index))
+            raise TrainingError(self._explain(out["scores"], inputs.index))
         if self.model.training:
             self.batch_losses.append(mean)
         return (out["loss"], out) if return_outputs else out["loss"]
@@ -128,10 +96,9 @@ class GroupTrainer(Trainer):
         sharing = supports_sharing(scorer.model)
         for batch in own_batches(source.encoded, self.batch_tokens):
             inputs = self._prepare_inputs(source.collate(batch, sharing, bucket_size(self.args.device)))
-            index = inputs.pop("index")
             with self.compute_loss_context_manager():
-                out = scorer.scores(**{k: v for k, v in inputs.items() if k not in ("labels", "groups")})
-            for (g, c), value in zip(index, out.float().tolist(), strict=True):
+                out = scorer.scores(inputs)
+            for (g, c), value in zip(inputs.index, out.float().tolist(), strict=True):
                 scores[g][c] = value
         scorer.train(training)
         scores = gather_scores(scores, self.args.device)

@@ -1,0 +1,46 @@
+"""The model as the Trainer trains it: a batch of query groups in, loss and scores out."""
+
+import torch
+from torch import nn
+
+from course_utils.model.forward import decoder_of, shared_forward, supports_sharing, yes_minus_no
+from course_utils.training.losses import LOSSES
+
+
+class GroupScorer(nn.Module):
+    """Scores batches of query groups and returns the loss, as the Trainer wants it.
+
+    Args:
+        reranker: the Reranker in training.
+        first: layers below this one were run before (see ``trunk``); 0 starts from token ids.
+        loss: a key of LOSSES.
+        recompute: compute activations again in the backward pass to save memory.
+        penalty: optional function of the model that returns a tensor added to the loss.
+    """
+
+    def __init__(self, reranker, first=0, loss="both", recompute=False, penalty=None):
+        super().__init__()
+        self.model, self.yes_no = reranker.model, (reranker.yes_id, reranker.no_id)
+        self.first, self.loss, self.recompute, self.penalty = first, LOSSES[loss], recompute, penalty
+
+    def scores(self, batch):
+        """Return logits [pairs] of a Batch, in the order of its labels."""
+        if supports_sharing(self.model):
+            # One tensor a leaf [rows, hidden], joined to [pairs, hidden].
+            last = torch.cat(
+                shared_forward(self.model, batch.segments, batch.leaves, first=self.first, recompute=self.recompute)
+            )
+        else:
+            ids, lengths = batch.segments[0].values, batch.segments[0].lengths
+            mask = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
+            states = decoder_of(self.model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            last = states[torch.arange(len(states), device=states.device), lengths - 1]
+        return yes_minus_no(self.model, last, *self.yes_no)
+
+    def forward(self, batch):
+        """Return {"loss", "scores"} of a Batch."""
+        scores = self.scores(batch)
+        loss = self.loss(scores, batch.labels, batch.groups)
+        if self.penalty is not None and self.training:
+            loss = loss + self.penalty(self.model)
+        return {"loss": loss, "scores": scores}
