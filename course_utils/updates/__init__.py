@@ -11,7 +11,7 @@ from course_utils.updates.forgetting import (
     losses,
     own_gain,
 )
-from course_utils.updates.gate import Gate, Update, decide, update
+from course_utils.updates.gate import Gate, decide, update
 from course_utils.updates.stream import STRATEGIES, Stage, l2_sp, learn, learn_stream
 from course_utils.updates.versions import current_version, load_version, publish, rollback, version_table
 
@@ -20,7 +20,6 @@ __all__ = [
     "Forgetting",
     "Gate",
     "Stage",
-    "Update",
     "average_forgetting",
     "backward_transfer",
     "current_version",

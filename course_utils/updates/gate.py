@@ -67,7 +67,7 @@ class Gate:
 
 
 @dataclass
-class Update:
+class _Update:
     """What ``update`` decided.
 
     Attributes:
@@ -109,7 +109,7 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
         quiet: print nothing.
 
     Returns:
-        Update.
+        An object with ``accepted``, ``version``, ``path``, ``reason`` and ``figures`` ({set: Difference}), shown as a table.
 
     Raises:
         InputError: the folder belongs to another base or other layers, or another process works in it; a leak into the
@@ -150,7 +150,7 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
             path = _publish(folder, reranker, record)
             learned = trained_tensors(model) if accepted else {}
         load_tensors(model, learned)
-    return Update(accepted, path.name, path, reason, figures)
+    return _Update(accepted, path.name, path, reason, figures)
 
 
 def _check(reranker, new, sets, earlier, strategy, recipe):
