@@ -208,7 +208,10 @@ def check_outputs(outputs, inputs=(), folders=()):
         if not is_folder and (path.is_dir() or str(name).endswith(("/", os.sep))):
             raise InputError(f"{path} is a folder; give the name of a file in it.")
         for given in inputs:
-            if _same(full, given) or (is_folder and Path(os.path.realpath(given)).is_relative_to(full)):
+            read = Path(os.path.realpath(given))
+            if _same(full, given) or (
+                read.is_relative_to(full) if is_folder else full.exists() and full.is_relative_to(read)
+            ):
                 raise InputError(f"{path} would be written over {given}, which is read; choose another name.")
         if full in seen and (path.is_file() or not path.exists()):
             raise InputError(f"{path} is named for two outputs; give each its own name.")

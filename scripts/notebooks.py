@@ -27,9 +27,10 @@ def settings():
 
 
 def setup_source():
-    """Return the text of the setup cell with the repository's address filled in."""
+    """Return the text of the setup cell with the address and the release of the repository filled in."""
     text = (ROOT / "scripts" / "setup_cell.py").read_text(encoding="utf-8")
-    return text.replace("{url}", f"https://github.com/{settings()['repository']}").rstrip("\n")
+    url, tag = f"https://github.com/{settings()['repository']}", settings()["tag"]
+    return text.replace("{url}", url).replace("{tag}", tag).rstrip("\n")
 
 
 def cell(kind, source, number, tags=()):

@@ -41,8 +41,15 @@ class Trial:
         self.elsewhere.mkdir()
         config = self.folder / "gitconfig"
         address = f"https://github.com/{settings()['repository']}"
+        mirror = (
+            self.folder / "mirror.git"
+        )  # with the release's tag on the last commit, which a checkout may not have yet
+        subprocess.run(["git", "clone", "-q", "--bare", str(ROOT), str(mirror)], check=True)
+        subprocess.run(
+            ["git", "-C", str(mirror), "tag", "-f", settings()["tag"], "HEAD"], check=True, capture_output=True
+        )
         config.write_text(
-            f'[url "{ROOT.as_uri()}"]\n\tinsteadOf = {address}\n[safe]\n\tdirectory = *\n', encoding="utf-8"
+            f'[url "{mirror.as_uri()}"]\n\tinsteadOf = {address}\n[safe]\n\tdirectory = *\n', encoding="utf-8"
         )
         self.env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "JUPYTER_PATH")}
         self.env |= {

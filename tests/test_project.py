@@ -87,3 +87,21 @@ def test_the_architecture_names_files_that_exist():
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     for path in re.findall(r"`((?:tests|training|data|model|evaluation|ship|cli|scripts)/[a-z_]+\.py)`", text):
         assert (ROOT / path).exists() or (ROOT / "course_utils" / path).exists(), path
+
+
+def test_the_setup_cell_takes_the_release_of_this_version():
+    assert PROJECT["tool"]["course"]["tag"] == f"v{PROJECT['project']['version']}"
+    from course_utils import __version__
+
+    assert __version__ == PROJECT["project"]["version"]
+
+
+def test_the_setup_cell_takes_a_folder_for_the_course_only_by_its_marker(tmp_path):
+    code = (ROOT / "scripts" / "setup_cell.py").read_text(encoding="utf-8").partition("\n\n\nif ")[0]
+    names = {}
+    exec(code, names)
+    assert names["is_course"](ROOT)
+    (tmp_path / "course_utils").mkdir()
+    assert not names["is_course"](tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "reranker-course-2"\n')
+    assert not names["is_course"](tmp_path)

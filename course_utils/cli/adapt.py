@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from course_utils.cli import options, record
@@ -12,6 +12,7 @@ from course_utils.files import check_ours, check_outputs, lock
 
 DEFAULT_EPOCHS = 3
 LEAST_TRAIN = 4  # as training asks for
+WORK = {"trunk", "checkpoints"}  # what a run keeps under OUT/work until it is done
 
 
 def layer_count(text):
@@ -58,6 +59,7 @@ def _adapt(args):
     files, read = _read(args)
     reranker = options.load(args)
     parts = _usable(args, reranker, files, read, kept)
+    _recipe(args).resolved(reranker.model, len(parts["train"]))
     replay = [] if args.no_replay else _replay(parts)
     if not _goes_on(args, reranker, parts, replay):
         return 0
@@ -67,23 +69,26 @@ def _adapt(args):
     done = _train(args, reranker, parts, replay)
     after = _measure(reranker, parts)
     reranker.save(Path(args.out) / "model")
-    shutil.rmtree(Path(args.out) / "work", ignore_errors=True)
+    _remove_work(Path(args.out) / "work")
     return _result(args, parts, done, before, after, kept)
 
 
 def _check(args):
     """Refuse what cannot be right before anything is read."""
-    for name in ("epochs", "negatives"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} is {getattr(args, name)}; give a whole number from 1.")
     _recipe(args)
     out = Path(args.out)
     inputs = [args.train, args.dev, args.test, args.general, args.model]
-    check_outputs([args.json], inputs, folders=[out, out / "model", out / "work"])
+    check_outputs([], folders=[out])
+    check_outputs([args.json], inputs, folders=[out / "model", out / "work"])
     check_ours(out / "model")
-    if args.json != "-" and any(
-        Path(args.json).resolve().is_relative_to((out / n).resolve()) for n in ("model", "work")
-    ):
+    foreign = {p.name for p in (out / "work").glob("*")} - WORK if (out / "work").is_dir() else ()
+    if foreign:
+        raise InputError(
+            f"{out / 'work'} holds {min(foreign)}, which was not written by this program, and would be removed; "
+            "choose another --out."
+        )
+    where = Path(args.json).resolve()
+    if args.json != "-" and any(where.is_relative_to((out / name).resolve()) for name in ("model", "work")):
         raise InputError(f"--json {args.json} lies in a folder that this run writes anew; choose another place.")
 
 
@@ -163,6 +168,14 @@ def _train(args, reranker, parts, replay):
     return adapt(reranker, parts["train"], parts.get("dev"), _recipe(args), replay=replay, work_dir=work)
 
 
+def _remove_work(folder):
+    """Remove what only a run that was cut off needs."""
+    for name in WORK:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def _result(args, parts, done, before, after, kept):
     """Print what was measured; return what is written."""
     from course_utils.evaluation import compare
@@ -196,6 +209,7 @@ def _result(args, parts, done, before, after, kept):
         "seed": args.seed,
     }
     print(f"{result['seconds']:.0f} s, peak {result['peak_memory_mb']:.0f} MB; model in {Path(args.out) / 'model'}")
+    kept.content["recipe"] = done.recipe
     return {**result, "run": kept.finish()}
 
 

@@ -18,18 +18,11 @@ SETTLED = 0.02  # nDCG@10 that dev and test may differ by in what they say of a 
 
 
 class Record:
-    """Collects while a command runs; ``finish`` returns it as a dict.
+    """Collects while a command runs; ``finish`` returns it as a dict."""
 
-    Args:
-        args: the parsed arguments.
-        recipe: the choices of a training, as a dict.
-    """
-
-    def __init__(self, args, recipe=None):
+    def __init__(self, args):
         self.started, self.warnings = time.perf_counter(), []
         self.content = {"command": args.command, "version": __version__}
-        if recipe is not None:
-            self.content["recipe"] = recipe
 
     def model(self, reranker):
         """Put down which model is used, and where."""
