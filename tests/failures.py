@@ -140,8 +140,10 @@ def problems(case, found):
         wrong.append(f"{case.says!r} is not said")
     if "Traceback" in found.out + found.err:
         wrong.append("a traceback is shown")
-    errors = [line for line in found.err.splitlines() if not line.startswith("note: ")]
-    if case.code == 2 and not (len(errors) == 1 and errors[0].startswith("error: ")):
+    lines = found.err.splitlines()  # notes and bars stand before it
+    if case.code == 2 and not (
+        [line for line in lines if "error: " in line] == lines[-1:] and lines[-1].startswith("error: ")
+    ):
         wrong.append("it is not one sentence")
     wrong += [f"{name} was changed" for name in found.changed]
     wrong += [f"{name} is left behind" for name in found.litter]

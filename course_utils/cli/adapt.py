@@ -127,7 +127,29 @@ def _usable(args, reranker, files, read, kept):
             f"{files['train']} has {len(parts['train'])} queries that can be ranked, too few to hold some out for dev; "
             f"give {LEAST_TRAIN} at least, or a --dev file."
         )
-    return {**parts, "train": subset(parts["train"], args.max_queries, args.seed)}
+    train = _without_answers(parts, files, kept)
+    return {**parts, "train": subset(train, args.max_queries, args.seed)}
+
+
+def _without_answers(parts, files, kept):
+    """Return the training groups without wrong documents that are right answers of dev or test; say how many there were."""
+    from course_utils.data import without_answers
+
+    train = parts["train"]
+    for part in ("dev", "test"):
+        if part in parts:
+            before, train = train, without_answers(train, parts[part])
+            gone = sum(len(g.documents) for g in before) - sum(len(g.documents) for g in train)
+            if gone:
+                kept.warn(
+                    f"{gone} wrong documents of {files['train']} are right answers of {files[part]} (or stand in lists that "
+                    "hold nothing else): they were taken out, since a model that learns to say no to them looks worse than it is."
+                )
+    if not train:
+        raise InputError(
+            f"{files['train']} holds no wrong document but right answers of dev or test: add other negatives."
+        )
+    return train
 
 
 def _replay(parts):
