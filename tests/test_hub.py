@@ -320,6 +320,25 @@ def test_name_that_is_nothing_is_told_so_without_asking_the_hub(name, fake):
     assert fake.log == []
 
 
+@pytest.mark.parametrize(
+    "name", ["adapted/model", "./model", "adapted/out/model", "/tmp/x/none", "adapted/", "adapted\\model"]
+)
+def test_mistyped_path_is_said_to_be_no_folder_and_the_hub_is_not_asked(name, fake, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adapted").mkdir()
+    monkeypatch.setattr(hub, "download", lambda *_: pytest.fail("the hub is asked"))
+    with pytest.raises(InputError, match=r"no folder|not a folder|no config\.json"):
+        model_folder(name)
+    assert fake.log == []
+
+
+def test_download_is_said_aloud_also_where_quiet(fake, capsys):
+    model_folder(NAME, quiet=True)
+    assert f"{NAME} is no folder here: fetching it from the hub" in capsys.readouterr().err
+    model_folder(NAME, quiet=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_revision_cannot_lead_out_of_the_cache(fake):
     with pytest.raises(InputError, match="leads out of"):
         model_folder(NAME, revision="../../../../etc/passwd")

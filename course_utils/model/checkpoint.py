@@ -56,7 +56,7 @@ def check_folder(path):
     if (path / "adapter_config.json").exists():
         raise InputError(f"{path} holds a LoRA adapter, which names another model; merge it first (merge_and_unload).")
     config = check_config(path / "config.json")
-    check_complete(path)
+    check_complete(path, *roots)
     shapes = {}
     for file in weight_files(path, *roots):
         shapes |= {name: entry["shape"] for name, entry in read_header(file).items()}
@@ -71,14 +71,14 @@ def check_folder(path):
     return path
 
 
-def check_complete(folder):
+def check_complete(folder, *roots):
     """Raise InputError when the tokenizer's settings, or a file that we wrote into ``folder`` once, are missing.
 
     Without its settings another tokenizer class is guessed, which cuts text otherwise: the scores would be wrong.
     """
     written = read_json(folder / MARKER).get("files") if (folder / MARKER).is_file() else []
     for name in ["tokenizer_config.json", *(written if isinstance(written, list) else [])]:
-        if not inside(folder, name).is_file() and not str(name).endswith(".md"):
+        if not inside(folder, name, *roots).is_file() and not str(name).endswith(".md"):
             raise InputError(f"{folder} lacks {name}, without which the scores would be wrong; copy the folder again.")
 
 
@@ -182,52 +182,6 @@ def read_settings(folder):
             f'with, so the scores would be wrong; put it back, or give an instruction and delete the line "prompt".'
         )
     return {"instruction": text, "max_length": length}
-
-
-def load_parts(folder, dtype):
-    """Return (tokenizer, model) of a folder that ``check_folder`` let pass; nothing is repaired in silence.
-
-    Args:
-        folder: folder of the model.
-        dtype: torch dtype of the weights.
-
-    Raises:
-        InputError: not a causal language model, weights that are missing or left over, or that hold NaN.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{folder} cannot be read as a model: {str(error).splitlines()[0]}") from None
-    kinds = config.architectures or ["?"]
-    if not kinds[0].endswith("ForCausalLM"):
-        raise InputError(
-            f"{folder} holds a {kinds[0]}; the course scores with a causal language model (yes/no logits), "
-            "not with a classification head."
-        )
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False,
-            local_files_only=True,
-        )  # fmt: skip
-    except (ValueError, OSError, RuntimeError) as error:
-        raise InputError(f"The weights in {folder} cannot be loaded: {str(error).splitlines()[0]}") from None
-    for key, what in (("missing_keys", "lack"), ("mismatched_keys", "have another shape for"),
-                      ("unexpected_keys", "hold more than this kind of model has:")):  # fmt: skip
-        if names := sorted(map(str, info.get(key) or ())):
-            raise InputError(
-                f"The weights in {folder} {what} {names[0]} ({len(names)} such), so they are not of the {config.model_type} "
-                "that config.json describes; one of the two belongs to another model."
-            )
-    if type(model).__name__ != kinds[0]:
-        raise InputError(f"{folder / 'config.json'}: {kinds[0]} is not a {config.model_type}; copy the folder again.")
-    sums = {name: p.detach().sum(dtype=torch.float32) for name, p in model.named_parameters()}
-    broken = [name for name, value in sums.items() if not torch.isfinite(value)]
-    if broken:
-        raise InputError(f"The weights in {folder} hold NaN or infinity ({broken[0]}); copy or train them again.")
-    return tokenizer, model
 
 
 def weights_hash(weights):

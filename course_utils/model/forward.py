@@ -61,49 +61,62 @@ def supports_sharing(model):
 
 
 def _layout(segments, leaves, dtype):
+    """Return the _Layout of a tree of segments: where each token stands in its prompt, and what it may look at."""
+    # valid: for each segment, which of the keys [rows, past + length] are real tokens and no padding.
+    # starts: for each segment, the position of its first token in the whole prompt [rows].
     layout, valid, starts = _Layout(), [], []
     for i, segment in enumerate(segments):
         length = segment.values.shape[1]
         device = segment.values.device
         steps = torch.arange(length, device=device)
-        own = steps[None] < segment.lengths[:, None]
-        causal = steps[:, None] >= steps[None]
+        own = steps[None] < segment.lengths[:, None]  # [rows, length]; rows are padded on the right
+        causal = steps[:, None] >= steps[None]  # [length, length]; a token sees itself and what stands before it
         if segment.parent is None:
+            # A root starts at position 0. Padding comes after all real tokens, so the causal mask hides it already.
             start = torch.zeros_like(segment.lengths)
             layout.masks.append(_additive(causal[None, None], dtype))
             valid.append(own)
         else:
             parent = segments[segment.parent]
+            # A child goes on where the real tokens of its row of the parent end, whatever padding stands there.
             start = (starts[segment.parent] + parent.lengths)[segment.rows]
-            past = valid[segment.parent][segment.rows]
+            past = valid[segment.parent][segment.rows]  # [rows, past]: the parent's keys, padding marked
             valid.append(torch.cat([past, own], dim=1))
+            # Each of its tokens sees all of the past and, causally, its own segment: [rows, length, past + length].
             allowed = torch.cat([past[:, None].expand(-1, length, -1), causal.expand(len(own), -1, -1)], dim=2)
             if i in leaves:
+                # On the last layer only the last real token asks: one line of the mask a row, [rows, 1, 1, past + length].
                 ends = segment.lengths - 1
                 last = allowed[torch.arange(len(ends), device=device), ends]
                 layout.ends.append((i, _additive(last[:, None, None], dtype)))
             layout.masks.append(_additive(allowed[:, None], dtype))
+        # Positions are those of the unshared prompt, so that the rotary angles are the same.
         starts.append(start)
         layout.positions.append(start[:, None] + steps[None])
     return layout
 
 
 def _additive(allowed, dtype):
+    """Return 0 where a look is allowed and minus infinity where not, to be added to attention scores."""
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, float("-inf"))
 
 
 def _rotate(x, cos, sin):
+    """Turn x [rows, heads, length, size] by the angles of its positions; cos and sin: [rows, length, size]."""
     half = x.shape[-1] // 2
     return x * cos[:, None] + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin[:, None]
 
 
 def _heads(x, projection, norm, head_dim):
+    """Project states [rows, length, hidden] to heads [rows, heads, length, head_dim]; Qwen3 also normalises them."""
     x = projection(x)
     x = x.view(*x.shape[:-1], -1, head_dim)
     return (norm(x) if norm is not None else x).transpose(1, 2)
 
 
 def _attend(attention, queries, keys, values, mask):
+    """Return the output of attention [rows, length, hidden]: queries [rows, heads, length, size] over keys and values
+    [rows, key heads, past + length, size]; several query heads may share one key head."""
     rows, heads, length, size = queries.shape
     groups, repeats = keys.shape[1], heads // keys.shape[1]
     mask, on_cpu = mask.to(queries.dtype), queries.device.type == "cpu"
@@ -126,6 +139,7 @@ def _attend(attention, queries, keys, values, mask):
 
 
 def _finish(layer, states, attended):
+    """Return the states after the two residual steps of a layer: attention, then the feed-forward part."""
     states = states + attended
     return states + layer.mlp(layer.post_attention_layernorm(states))
 
@@ -135,23 +149,26 @@ def _run_layer(layer, segments, states, angles, layout, leaves, last):
     attention = layer.self_attn
     size = attention.head_dim
     q_norm, k_norm = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
-    past, out = [], []
+    past, out = [], []  # past: keys and values of each segment with all that stands before it
     ends = dict(layout.ends)
     for i, (segment, x) in enumerate(zip(segments, states, strict=True)):
         cos, sin = angles[i]
-        normed = layer.input_layernorm(x)
+        normed = layer.input_layernorm(x)  # [rows, length, hidden]
+        # Keys and values of the segment's own tokens [rows, key heads, length, size]; keys know their positions.
         keys = _rotate(_heads(normed, attention.k_proj, k_norm, size), cos, sin)
         values = _heads(normed, attention.v_proj, None, size)
         if segment.parent is not None:
+            # The sharing: the parent's keys and values were computed once; each row takes those of the row it continues.
             past_keys, past_values = past[segment.parent]
             keys = torch.cat([past_keys.index_select(0, segment.rows), keys], dim=2)
             values = torch.cat([past_values.index_select(0, segment.rows), values], dim=2)
         past.append((keys, values))
         if last and i not in leaves:
-            out.append(None)
+            out.append(None)  # on the last layer nobody looks at the states of inner segments, only at their keys
             continue
         mask = layout.masks[i]
         if last:
+            # Of each row only the last real token is scored: x shrinks to [rows, 1, hidden].
             rows = torch.arange(len(x), device=x.device)
             at = segment.lengths - 1
             x, normed = x[rows, at][:, None], normed[rows, at][:, None]
@@ -181,7 +198,9 @@ def shared_forward(model, segments, leaves, first=0, stop=None, recompute=False)
     layers = decoder.layers
     to_end = stop is None
     stop = len(layers) if to_end else stop
+    # Token ids [rows, length] become states [rows, length, hidden]; states of frozen layers come in as they are.
     states = [decoder.embed_tokens(s.values) if s.values.dim() == 2 else s.values for s in segments]
+    # Masks and rotary angles are the same for every layer, so they are made once.
     layout = _layout(segments, set(leaves), states[0].dtype)
     angles = [decoder.rotary_emb(x, p) for x, p in zip(states, layout.positions, strict=True)]
     for i in range(first, stop):
@@ -194,7 +213,7 @@ def shared_forward(model, segments, leaves, first=0, stop=None, recompute=False)
         return states
     if first >= stop:
         raise ValueError("at least one layer must run to score a prompt")
-    return [decoder.norm(states[i][:, 0]) for i in leaves]
+    return [decoder.norm(states[i][:, 0]) for i in leaves]  # [rows, hidden] a leaf
 
 
 def yes_minus_no(model, states, yes_id, no_id):
@@ -241,6 +260,7 @@ def build_segments(constant, prefixes, candidates, bucket_tokens=512):
     Returns:
         (segments, leaves, order): ``order`` lists (query, candidate) in the order of the leaves' rows.
     """
+    # Segment 0: one row, the constant. Segment 1: one row a query, all children of that one row.
     values, lengths = pad_rows([constant])
     segments = [Segment(values, lengths)]
     values, lengths = pad_rows(prefixes)
@@ -249,6 +269,7 @@ def build_segments(constant, prefixes, candidates, bucket_tokens=512):
         ((g, c) for g, own in enumerate(candidates) for c in range(len(own))),
         key=lambda gc: (len(candidates[gc[0]][gc[1]]), gc),
     )
+    # Then buckets of documents, short ones first; a row's parent is the row of its query in segment 1.
     leaves, start = [], 0
     while start < len(order):
         stop, tokens = start, 0
@@ -256,6 +277,7 @@ def build_segments(constant, prefixes, candidates, bucket_tokens=512):
             g, c = order[stop]
             tokens = (stop - start + 1) * len(candidates[g][c])
             stop += 1
+        # A small rest is not worth matrix products of its own.
         if sum(len(candidates[g][c]) for g, c in order[stop:]) < bucket_tokens // 2:
             stop = len(order)
         part = order[start:stop]

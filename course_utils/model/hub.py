@@ -1,15 +1,17 @@
 """Where a model comes from: bundled, a local folder, or the hub at a pinned revision.
 
 Downloads go into the hub's own cache, so other tools find them (layout: https://huggingface.co/docs/hub/local-cache).
-They are done here and not by ``snapshot_download``, which (huggingface_hub 2.4, file_download.py) deletes a file that
-was cut off, does not compare checksums, and waits as long as a busy hub asks, five times over.
+They are done here and not by ``snapshot_download``, for what benchmarks/hub_failures.md measures with huggingface_hub
+2.4.0: a download that is cut off starts again from nothing (2,170 KB sent again where 868 KB were missing; of the 1.2 GB
+of the 0.6B model, all), changed weights are not noticed, and a hub that is broken or cannot be reached is waited for
+23 to 25 s instead of 0.3 to 4.3 s, a busy one as long as it asks, five times over.
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -19,27 +21,21 @@ from tqdm.auto import tqdm
 from course_utils.errors import InputError
 from course_utils.files import data_folder
 from course_utils.model.checkpoint import INDEX, WEIGHTS, check_folder, inside, no_weights
+from course_utils.model.hub_errors import asked_wait, explain, offline_way, status_of
 from course_utils.profile import HUB_MODEL
 
 BUNDLED = {"nano": data_folder() / "models" / "nano"}
 
 # A name can be moved to other weights at any time; a commit cannot. The checksum also covers a mirror.
 REVISIONS = {HUB_MODEL: "e61197ed45024b0ed8a2d74b80b4d909f1255473"}
-
 CHECKSUMS = {HUB_MODEL: {"model.safetensors": "27cd75a405b9c1b46b59abfd88aaa209e6fed2a1972cde9b70e7659537c5e65b"}}
-
 SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}")
-
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 NEEDED_MB = 1500  # assumed where the hub does not tell sizes
-
 SPARE_MB = 100  # left free after a download
-
 PAUSES = (1, 3)  # seconds before the second and the third try; counted anew after each new byte
-
 PATIENCE = 10  # seconds that a busy hub may ask for; with more to wait, the reader decides
 
 
@@ -78,12 +74,18 @@ def model_folder(name, revision=None, quiet=False):
         path = Path(name).expanduser()
         here = path.exists()
     except (OSError, RuntimeError, ValueError, TypeError):  # a name that is no path on this system
-        here = False
+        here = None
     if here:
         return check_folder(path)
+    owner, slash, _ = str(name).replace("\\", "/").partition("/")
+    if slash and here is not None and (not HUB_NAME.fullmatch(str(name)) or Path(owner).exists()):
+        raise InputError(
+            f'There is no folder "{str(name)[:200]}"; check the path, or give a hub name as "{HUB_MODEL}".'
+        )
     if not HUB_NAME.fullmatch(str(name)) or ".." in str(name) or "--" in str(name):
         raise InputError(
-            f'No model "{name}": it is neither "nano", nor a folder that exists, nor a hub name such as "{HUB_MODEL}".'
+            f'No model "{str(name)[:200]}": it is neither "nano", nor a folder that exists, nor a hub name such as '
+            f'"{HUB_MODEL}".'
         )
     return hub_folder(str(name), revision or REVISIONS.get(str(name)), quiet)
 
@@ -108,21 +110,13 @@ def hub_folder(name, revision, quiet):
     if reason and constants.HF_HUB_OFFLINE:
         way = offline_way(name, revision)
         raise InputError(f"{name} is not ready in the local cache ({reason}) and HF_HUB_OFFLINE is set. {way}")
-    if reason:
+    if reason:  # aloud, also where quiet: nobody should run a stranger's model because of a slip in a path
+        print(f"{name} is no folder here: fetching it from the hub, {constants.ENDPOINT}", file=sys.stderr)
         folder, source = check_folder(download(name, revision, store, quiet)), "from the hub"
     if folder.name != revision and not quiet:
         asked = f'revision "{revision}"' if revision else "no revision given"
         print(f'{name}: {asked}, commit {folder.name} taken {source}; revision="{folder.name}" gets the same again')
     return folder
-
-
-def offline_way(name, revision=None):
-    """Return the sentence that tells how to get model ``name`` onto a machine without network."""
-    pin = f" --revision {revision}" if revision else ""
-    return (
-        f"Without network: on another machine run `hf download {name}{pin} --local-dir FOLDER`, copy FOLDER here and "
-        'give its path as the model; or use the bundled "nano".'
-    )
 
 
 def download(name, revision, store, quiet=False):
@@ -296,21 +290,6 @@ def is_whole(path, file):
     return digest.hexdigest() == file.digest
 
 
-def status_of(error):
-    """Return the HTTP status of an error, or None when there was no answer."""
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def asked_wait(error):
-    """Return the seconds that a busy hub asks to wait (Retry-After or RateLimit header), or None."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    text = headers.get("Retry-After", "")
-    if not text.isdigit():
-        found = re.search(r"\br=0\b.*?\bt=(\d+)", headers.get("RateLimit", ""))
-        text = found.group(1) if found else ""
-    return int(text) if text else None
-
-
 def pause(error, tries):
     """Return the seconds to wait before the next try, or None when another try does not help."""
     status = status_of(error)
@@ -318,58 +297,3 @@ def pause(error, tries):
         return None
     asked = asked_wait(error)
     return PAUSES[tries] if asked is None else (asked if asked <= PATIENCE else None)
-
-
-def explain(error, name, revision, kept=""):
-    """Return what went wrong between here and the hub, in words, with what to do.
-
-    Args:
-        error: of huggingface_hub or of its HTTP library.
-        name: hub name.
-        revision: what was asked for, or None.
-        kept: what of the file is already here.
-    """
-    status, way = status_of(error), offline_way(name, revision)
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    code, text = headers.get("X-Error-Code", ""), headers.get("X-Error-Message", "")
-    if code == "GatedRepo":
-        return (
-            f"{name} is gated: accept its terms on its page on the hub, then run `hf auth login`. The course's own "
-            f"models ({HUB_MODEL} and nano) need neither."
-        )
-    if status == 401 and "credentials" in text.lower():
-        return (
-            "The hub refuses the access token of this machine (HF_TOKEN or `hf auth login`): unset it or log in again; "
-            "public models need none."
-        )
-    if code == "RevisionNotFound":
-        return f'{name} has no revision "{revision}" on the hub; leave it out, or look up the commits on its page.'
-    if code == "RepoNotFound" or status in (401, 404):
-        return (
-            f"The hub has no public repository {name}; check the spelling. If you meant a folder, "
-            "there is none of that name here."
-        )
-    if status == 403:
-        return f"The hub, or a proxy on the way, refuses {name} (403). {way}"
-    if status == 429:
-        wait = asked_wait(error)
-        when = f"in {wait} s" if wait else "in some minutes"
-        return " ".join(
-            filter(None, [f"The hub is asked too often from this network (429): try again {when}.", kept, way])
-        )
-    if status:
-        return " ".join(filter(None, [f"The hub answers {status} for {name}: try again later.", kept, way]))
-    kind = type(error).__name__
-    if "Timeout" in kind:
-        what = f"The hub did not answer in time for {name}: the network is slow or blocked."
-    elif isinstance(error, json.JSONDecodeError):
-        what = (
-            f"Something else answers in the place of the hub (a login page of this network?), so {name} is not fetched."
-        )
-    elif isinstance(error, (TypeError, KeyError, AttributeError)):
-        what = f"The answer for {name} is not that of a hub: check HF_ENDPOINT."
-    elif kept:
-        what = f"The download of {name} was cut off ({kind}): check the network, then try again."
-    else:
-        what = f"The hub cannot be reached for {name} ({kind}): no network, or a firewall."
-    return " ".join(filter(None, [what, kept, way]))

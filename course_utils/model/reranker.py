@@ -17,7 +17,7 @@ from course_utils.files import whole_folder, write_json
 from course_utils.machine import check_device, check_dtype, pick_dtype
 from course_utils.model import prompt
 from course_utils.model.batches import gather_scores, own_batches
-from course_utils.model.checkpoint import SETTINGS, load_parts, read_settings
+from course_utils.model.checkpoint import SETTINGS, read_settings
 from course_utils.model.forward import (
     bucket_size,
     build_segments,
@@ -28,6 +28,7 @@ from course_utils.model.forward import (
     yes_minus_no,
 )
 from course_utils.model.hub import model_folder
+from course_utils.model.loading import load_parts
 
 
 @dataclass(frozen=True)

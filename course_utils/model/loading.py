@@ -1,0 +1,51 @@
+"""A folder that passed its checks becomes a tokenizer and a model; what does not fit is refused, never repaired."""
+
+import torch
+
+from course_utils.errors import InputError
+
+
+def load_parts(folder, dtype):
+    """Return (tokenizer, model) of a folder that ``check_folder`` let pass; nothing is repaired in silence.
+
+    Args:
+        folder: folder of the model.
+        dtype: torch dtype of the weights.
+
+    Raises:
+        InputError: not a causal language model, weights that are missing or left over, or that hold NaN.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} cannot be read as a model: {str(error).splitlines()[0]}") from None
+    kinds = config.architectures or ["?"]
+    if not kinds[0].endswith("ForCausalLM"):
+        raise InputError(
+            f"{folder} holds a {kinds[0]}; the course scores with a causal language model (yes/no logits), "
+            "not with a classification head."
+        )
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False,
+            local_files_only=True,
+        )  # fmt: skip
+    except (ValueError, OSError, RuntimeError) as error:
+        raise InputError(f"The weights in {folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+    for key, what in (("missing_keys", "lack"), ("mismatched_keys", "have another shape for"),
+                      ("unexpected_keys", "hold more than this kind of model has:")):  # fmt: skip
+        if names := sorted(map(str, info.get(key) or ())):
+            raise InputError(
+                f"The weights in {folder} {what} {names[0]} ({len(names)} such), so they are not of the {config.model_type} "
+                "that config.json describes; one of the two belongs to another model."
+            )
+    if type(model).__name__ != kinds[0]:
+        raise InputError(f"{folder / 'config.json'}: {kinds[0]} is not a {config.model_type}; copy the folder again.")
+    sums = {name: p.detach().sum(dtype=torch.float32) for name, p in model.named_parameters()}
+    broken = [name for name, value in sums.items() if not torch.isfinite(value)]
+    if broken:
+        raise InputError(f"The weights in {folder} hold NaN or infinity ({broken[0]}); copy or train them again.")
+    return tokenizer, model
