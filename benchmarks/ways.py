@@ -4,12 +4,6 @@ Everything that is not the point is made equal: weights, pairs, layers that trai
 rate, warm-up, evaluation and checkpoint each epoch, best epoch kept by dev nDCG@10.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import jobs
 import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -22,6 +16,12 @@ from course_utils.training.adaptation import adapt
 from course_utils.training.freezing import freeze_all_but_last
 from course_utils.training.recipe import Recipe
 
+OFFICIAL, ENCODER, HERE = "official snippet", "CrossEncoder.predict", "this package"
+RECIPE, KEEP = "transformers Trainer, the article's recipe", "the same, logits of the last position only"
+TRAINER = "sentence-transformers CrossEncoderTrainer"
+LEAN = "this package, least memory (recompute, one query at a time)"
+WAYS = (RECIPE, KEEP, TRAINER, HERE, LEAN)
+EPOCHS, LAYERS, QUERIES_A_STEP = 3, 3, 2
 WARM_UP = 0.1
 
 
@@ -223,9 +223,9 @@ def adapt_here(folder, train, dev, work, settings, lean=False):
 
 
 ADAPT = {
-    jobs.RECIPE: adapt_recipe,
-    jobs.KEEP: lambda *arguments: adapt_recipe(*arguments, keep=True),
-    jobs.TRAINER: adapt_cross_encoder,
-    jobs.HERE: adapt_here,
-    jobs.LEAN: lambda *arguments: adapt_here(*arguments, lean=True),
+    RECIPE: adapt_recipe,
+    KEEP: lambda *arguments: adapt_recipe(*arguments, keep=True),
+    TRAINER: adapt_cross_encoder,
+    HERE: adapt_here,
+    LEAN: lambda *arguments: adapt_here(*arguments, lean=True),
 }

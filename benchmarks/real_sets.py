@@ -1,0 +1,225 @@
+"""Ranking sets side by side: random order, the document alone, BM25, rerankers as they are and adapted, an encoder.
+
+    python -m benchmarks.real_sets --real FOLDER                                  (nano and, where installed, the encoder)
+    python -m benchmarks.real_sets --real FOLDER --models nano,e5,smollm2 --ways last3,lora --seeds 3 --json OUT.json
+
+FOLDER holds NAME/test.jsonl and NAME/train.jsonl with rows of query, document, relevance; --course adds the course's own sets.
+Every figure is nDCG@10 on test lists and is kept in OUT.json as it comes: a second run of the same command goes on, and
+figures of other lists, weights or settings are measured anew. The page OUT.md is written beside it.
+
+"Document alone" is a rule that never sees the query (course_utils.evaluation.document_alone): a gain from training that
+is no larger than what this rule has over random order is no evidence that queries are read.
+"""
+
+import argparse
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import encoder
+from benchmarks.common import (
+    BUILD,
+    HERE,
+    Cells,
+    in_own_process,
+    machine_line,
+    model_folder,
+    model_key,
+    packed,
+    quiet,
+    write_page,
+)
+from benchmarks.lists import course_sets, fingerprint, real_sets
+from benchmarks.real_sets_page import BASELINES, ENCODER, WAYS, page
+from course_utils.data.grid import LANGUAGES, load_domain
+from course_utils.data.groups import subset
+from course_utils.data.negatives import bm25_scores
+from course_utils.domains.delta import attach
+from course_utils.domains.train import adapt_lora
+from course_utils.errors import InputError
+from course_utils.evaluation.measure import evaluate, evaluate_scores
+from course_utils.evaluation.rules import document_alone
+from course_utils.machine import peak_memory_mb
+from course_utils.model.reranker import Reranker
+from course_utils.training.adaptation import adapt
+from course_utils.training.recipe import Recipe
+
+
+def figures(found, test):
+    """Return an Evaluation as a cell: the mean and one value a query.
+
+    Raises:
+        InputError: a query was left out, because its text fills the prompt alone: means would not compare.
+    """
+    if len(found.scores) != len(test):
+        raise InputError(
+            f"{len(test) - len(found.scores)} queries are too long for the model; leave them out of the set."
+        )
+    return {"ndcg@10": found.summary["ndcg@10"], "values": packed(found.per_query())}
+
+
+def baseline(name, lists):
+    """Return the Evaluation of a way that needs no model."""
+    scores = {
+        "random": lambda: [
+            np.zeros(len(g.documents)) for g in lists.test
+        ],  # nDCG of ties is the mean over their orders
+        "document alone": lambda: document_alone(lists.train, lists.test),
+        "BM25": lambda: bm25_scores(lists.test),
+    }[name]()
+    return evaluate_scores(scores, lists.test)
+
+
+def as_it_is(folder, test):
+    """Return the cell of a reranker that never saw the set."""
+    started = time.perf_counter()
+    return figures(evaluate(Reranker.load(folder, quiet=True), test), test) | {"seconds": time.perf_counter() - started}
+
+
+def learned(folder, lists, way, recipe, replay):
+    """Adapt a reranker to one set; return its cell, with seconds, peak memory and what it lost on general lists."""
+    reranker = Reranker.load(folder, quiet=True)
+    general = [g for language in LANGUAGES for g in load_domain("general", language, "test")] if replay else []
+    before = evaluate(reranker, general).summary["ndcg@10"] if general else None
+    if way == "lora":
+        delta, run = adapt_lora(reranker, lists.train, lists.dev, recipe, quiet=True)
+        attach(reranker, delta)
+    else:
+        run = adapt(reranker, lists.train, lists.dev, recipe, replay=replay, quiet=True)
+    return figures(evaluate(reranker, lists.test), lists.test) | {
+        "seconds": run.seconds, "peak_mb": peak_memory_mb(), "trainable": run.trainable, "best_epoch": run.best_epoch,
+        "general": evaluate(reranker, general).summary["ndcg@10"] - before if general else None,
+    }  # fmt: skip
+
+
+def recipes(args):
+    """Return {(way, seed): Recipe} of what is asked for, seed by seed: a run that is stopped has whole seeds."""
+    rates = dict(pair.split("=") for pair in args.rates.split(",") if pair)
+    ways = [w for w in args.ways.split(",") if w and w != "none"]
+    if args.replay and "lora" in ways:
+        raise InputError("LoRA is trained without replay here: leave --replay out, or lora.")
+    for way in (*ways, *rates):
+        if way not in WAYS:
+            raise InputError(f'"{way}" is no way to train; choose from none, {", ".join(WAYS)}.')
+    return {
+        (way, seed): Recipe(
+            layers=WAYS[way], epochs=args.epochs, seed=seed, learning_rate=float(rates[way]) if way in rates else None
+        )
+        for seed in range(args.seeds)
+        for way in ways
+    }
+
+
+def measure(cells, sets, args):
+    """Fill every cell that is asked for: what needs no model first, then models as they are, then adaptations."""
+    chosen = recipes(args)
+    asked = [m for m in args.models.split(",") if m and m != ENCODER]
+    folders = {Path(m).name: model_folder(m) for m in asked}
+    if len(folders) != len(asked):
+        raise InputError(f"Two of the models {args.models} have the same name; rename a folder.")
+    keys = {m: model_key(folder) for m, folder in folders.items()}
+    cells.data["facts"] = facts(args)
+    cells.data.setdefault("sets", {}).update({name: len(lists.test) for name, lists in sets.items()})
+    for name, lists in sets.items():
+        for rule in BASELINES:
+            if lists.train or rule != "document alone":
+                of = fingerprint(lists.train, lists.test)
+                cells.of((name, rule), of, lambda rule=rule, lists=lists: figures(baseline(rule, lists), lists.test))
+    for name, lists in sets.items():
+        for model, folder in folders.items():
+            cells.of(
+                (name, model, "as it is"), fingerprint(lists.test, keys[model]), partial(as_it_is, folder, lists.test)
+            )
+    if ENCODER in args.models.split(","):
+        vectors = encoder.Vectors(BUILD / "e5.sqlite")
+        for name, lists in sets.items():
+            test = subset(lists.test, args.encoder_queries)
+            of = fingerprint(test)
+            cells.of((name, ENCODER), of, lambda t=test: figures(evaluate_scores(vectors.scores(t), t), t))
+    replay = [g for language in LANGUAGES for g in load_domain("general", language, "train")] if args.replay else []
+    for (way, seed), recipe in chosen.items():
+        for name, lists in sets.items():
+            for model, folder in folders.items():
+                mixed = [] if name.startswith("course general") else replay
+                of = fingerprint(lists.train, lists.dev, lists.test, mixed, [keys[model], recipe.asdict()])
+                work = partial(in_own_process, learned, args.threads, folder, lists, way, recipe, mixed)
+                if lists.train:
+                    cells.of((name, model, way, str(seed)), of, work)
+
+
+def facts(args):
+    """Return what stands above the tables."""
+    return (
+        f"nDCG@10 on test lists, higher is better. {machine_line(args.threads)}. Adapted: {args.epochs} epochs, "
+        f"{'with' if args.replay else 'no'} general replay, else the defaults of `Recipe`"
+        f"{f', learning rates {args.rates}' if args.rates else ''}. Intervals: 95 %, paired bootstrap over queries "
+        '(of means over seeds). "Document alone" never sees the query.'
+    )
+
+
+def parser(alone=True):
+    """Return the options; own_base has the same and some of its own (``alone`` False)."""
+    form = argparse.RawDescriptionHelpFormatter
+    out = argparse.ArgumentParser(description=__doc__, formatter_class=form, add_help=alone)
+    out.add_argument("--real", default=os.environ.get("COURSE_REAL_DATA"), metavar="FOLDER", help="folder of sets")
+    out.add_argument("--course", action="store_true", help="the course's own eight sets too")
+    out.add_argument("--sets", default="", metavar="NAMES", help="only these, for example medical-en,legal-zh")
+    default = f"nano,{ENCODER}" if encoder.installed() else "nano"
+    out.add_argument(
+        "--models", default=default, help=f"nano, {ENCODER}, smollm2, folders of rerankers; default: {default}"
+    )
+    out.add_argument("--ways", default="none", help=f"none, or of {','.join(WAYS)}; default: none")
+    out.add_argument("--seeds", type=int, default=3)
+    out.add_argument("--epochs", type=int, default=Recipe().epochs)
+    out.add_argument("--rates", default="", metavar="WAY=RATE", help="learning rates other than a model's default")
+    out.add_argument(
+        "--replay", action="store_true", help="mix in the course's general lists, measure what is lost there"
+    )
+    out.add_argument("--queries", type=int, help="test queries a set; default: all")
+    out.add_argument("--train-queries", type=int, help="training queries a set; default: all")
+    out.add_argument("--encoder-queries", type=int, help="test queries for the encoder alone, which is slow")
+    out.add_argument("--threads", type=int, default=torch.get_num_threads())
+    out.add_argument("--json", type=Path, default=HERE / "real_sets.json", metavar="OUT")
+    return out
+
+
+def chosen_sets(args):
+    """Return {name: Lists} of what is asked for, cut to the sizes asked for."""
+    if not args.real and not args.course:
+        raise InputError("No sets: give --real FOLDER (or COURSE_REAL_DATA), or --course.")
+    sets = (course_sets() if args.course else {}) | (real_sets(args.real) if args.real else {})
+    names = [n for n in args.sets.split(",") if n] or list(sets)
+    for name in names:
+        if name not in sets:
+            raise InputError(f'There is no set "{name}"; there are {", ".join(sets)}.')
+    return {
+        n: sets[n]._replace(
+            train=sets[n].train and subset(sets[n].train, args.train_queries), test=subset(sets[n].test, args.queries)
+        )
+        for n in names
+    }
+
+
+def main(argv=None):
+    """Measure and write the page; return 0, or 2 with one sentence on standard error."""
+    args = parser().parse_args(argv)
+    quiet()
+    torch.set_num_threads(args.threads)
+    try:
+        cells = Cells(args.json, lambda c: write_page(args.json.with_suffix(".md"), page(c)))
+        measure(cells, chosen_sets(args), args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    cells.keep()
+    print(f"written to {args.json} and {args.json.with_suffix('.md')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

