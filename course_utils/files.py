@@ -270,11 +270,6 @@ def lock(folder):
                     folder.rmdir()  # only when nothing was written
 
 
-def check_writable(path):
-    """Raise InputError when ``path`` cannot be written, before an hour of training finds out."""
-    check_outputs([path])
-
-
 def force_to_disk(path):
     """Wait until a file or a folder's list of names is on the disk, so that a power cut cannot undo the order of steps."""
     if os.name == "nt" and Path(path).is_dir():

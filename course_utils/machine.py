@@ -7,6 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
+import psutil
 import torch
 from torch import distributed
 
@@ -52,11 +53,11 @@ def has_fast_bf16(device=None):
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability()[0] >= 8
     if device == "cpu":
-        return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+        return bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
     return False
 
 
-def cpu_flags():
+def _cpu_flags():
     """Return the processor's feature flags that matter here, as far as the system tells them."""
     path = Path("/proc/cpuinfo")
     if path.exists():
@@ -81,11 +82,8 @@ def pick_dtype(device, parameters=None):
 
 
 def total_memory_mb():
-    """Return the machine's memory in MB, or None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
-    except (ValueError, OSError, AttributeError):
-        return None
+    """Return the machine's memory in MB."""
+    return psutil.virtual_memory().total / 2**20
 
 
 def peak_memory_mb():
@@ -95,8 +93,6 @@ def peak_memory_mb():
     try:
         import resource
     except ImportError:  # Windows
-        import psutil
-
         return psutil.Process().memory_info().peak_wset / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if platform.system() == "Darwin" else 2**10)
@@ -145,7 +141,7 @@ def from_main(value):
 PAGE_OUT = 21  # MADV_PAGEOUT of madvise(2): changed pages are never lost
 
 
-def file_ranges():
+def _file_ranges():
     """Return [(start, end)] of this process's memory that is mapped from files, in bytes; empty where unknown."""
     ranges = []
     try:
@@ -174,7 +170,7 @@ def page_out(tensors):
     """
     if not sys.platform.startswith("linux"):
         return 0.0
-    ranges, libc, done = file_ranges(), ctypes.CDLL(None), 0
+    ranges, libc, done = _file_ranges(), ctypes.CDLL(None), 0
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     for tensor in tensors:
         if tensor.device.type != "cpu" or not tensor.numel():

@@ -55,10 +55,10 @@ def check_folder(path):
         inside(path, file.name, *roots)
     if (path / "adapter_config.json").exists():
         raise InputError(f"{path} holds a LoRA adapter, which names another model; merge it first (merge_and_unload).")
-    config = check_config(path / "config.json")
-    check_complete(path, *roots)
+    config = _check_config(path / "config.json")
+    _check_complete(path, *roots)
     shapes = {}
-    for file in weight_files(path, *roots):
+    for file in _weight_files(path, *roots):
         shapes |= {name: entry["shape"] for name, entry in read_header(file).items()}
     layers = {i for name in shapes for i in re.findall(r"\.(?:layers|h)\.(\d+)\.", name)}
     if layers and config.get("num_hidden_layers", len(layers)) != len(layers):
@@ -66,12 +66,12 @@ def check_folder(path):
             f"{path / 'config.json'} tells of {config['num_hidden_layers']} layers and the weights hold {len(layers)}; "
             "one of the two belongs to another model."
         )
-    check_settings(path)
-    check_filled(path, config, shapes)
+    _check_settings(path)
+    _check_filled(path, config, shapes)
     return path
 
 
-def check_complete(folder, *roots):
+def _check_complete(folder, *roots):
     """Raise InputError when the tokenizer's settings, or a file that we wrote into ``folder`` once, are missing.
 
     Without its settings another tokenizer class is guessed, which cuts text otherwise: the scores would be wrong.
@@ -82,7 +82,7 @@ def check_complete(folder, *roots):
             raise InputError(f"{folder} lacks {name}, without which the scores would be wrong; copy the folder again.")
 
 
-def check_config(path):
+def _check_config(path):
     """Return config.json as a dict; raise InputError when a value is of the wrong kind or asks for code."""
     config = read_json(path)
     sizes = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads")
@@ -112,7 +112,7 @@ def check_config(path):
     return config
 
 
-def check_filled(path, config, shapes):
+def _check_filled(path, config, shapes):
     """Raise InputError unless config.json describes a causal language model that the weights can fill.
 
     What is missing from the weights would be made up at random, and a hostile size would take all memory; so the
@@ -132,7 +132,7 @@ def check_filled(path, config, shapes):
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(described, trust_remote_code=False)
     except Exception as error:  # whatever a wrong value leads to, in any of the model classes
-        raise InputError(f"{path / 'config.json'} does not describe a model: {one_line(error)}") from None
+        raise InputError(f"{path / 'config.json'} does not describe a model: {_one_line(error)}") from None
     parameters = dict(model.named_parameters())
     needed = sum(parameter.numel() for parameter in parameters.values())
     stored = sum(math.prod(shape) for shape in shapes.values())
@@ -148,12 +148,12 @@ def check_filled(path, config, shapes):
         )
 
 
-def one_line(error):
+def _one_line(error):
     """Return the type and the text of an error on one line, at most 200 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def check_settings(folder):
+def _check_settings(folder):
     """Raise InputError unless the settings of the tokenizer and of ``Reranker.save`` hold plain values, where they exist."""
     path = folder / "tokenizer_config.json"
     if path.exists() and not isinstance(read_json(path).get("tokenizer_class") or "", str):
@@ -201,7 +201,7 @@ def weights_hash(weights):
         return hashlib.sha256(b"".join(pool.map(one, named))).hexdigest()
 
 
-def weight_files(folder, *roots):
+def _weight_files(folder, *roots):
     """Return the safetensors files of ``folder`` as paths: one, or those that its index names.
 
     Raises InputError when there is none, only a pickle, a shard is missing, or the index leads out of the folder.
@@ -265,7 +265,7 @@ def read_json(path, limit_mb=64):
     if path.stat().st_size > limit_mb * 2**20:
         raise InputError(f"{path} is larger than {limit_mb} MB, too large for a settings file.")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise InputError(f"{path} is not valid JSON; copy or download it again.") from None
     if not isinstance(value, dict):
@@ -273,6 +273,6 @@ def read_json(path, limit_mb=64):
     return value
 
 
-def no_number(text):
+def _no_number(text):
     """Refuse NaN and Infinity, which Python's reader takes although JSON has neither: they would make scores NaN."""
     raise ValueError(f"{text} is no number of JSON")

@@ -87,10 +87,10 @@ def model_folder(name, revision=None, quiet=False):
             f'No model "{str(name)[:200]}": it is neither "nano", nor a folder that exists, nor a hub name such as '
             f'"{HUB_MODEL}".'
         )
-    return hub_folder(str(name), revision or REVISIONS.get(str(name)), quiet)
+    return _hub_folder(str(name), revision or REVISIONS.get(str(name)), quiet)
 
 
-def hub_folder(name, revision, quiet):
+def _hub_folder(name, revision, quiet):
     """Return the folder of ``name`` in the hub's cache, fetched first if need be; print which commit was taken."""
     from huggingface_hub import constants
 
@@ -128,15 +128,15 @@ def download(name, revision, store, quiet=False):
     from huggingface_hub.utils import WeakFileLock
 
     try:
-        commit, files = list_files(name, revision)
+        commit, files = _list_files(name, revision)
         folder, parts = store / "snapshots" / commit, store / "blobs"
         for place in (parts, store.parent / ".locks" / store.name):
             place.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(store.parent / ".locks" / store.name / "course.lock"):  # two notebooks at once
-            missing = [file for file in files if not is_whole(folder / file.name, file)]
+            missing = [file for file in files if not _is_whole(folder / file.name, file)]
             part = {file: parts / f"{file.digest or f'{commit}-{file.name}'}.incomplete" for file in missing}
             done = {file: part[file].stat().st_size if part[file].exists() else 0 for file in missing}
-            check_disk(name, parts, missing, done)
+            _check_disk(name, parts, missing, done)
             total = sum(file.size or 0 for file in missing)
             look = {"unit": "B", "unit_scale": True, "desc": name, "disable": quiet}
             with tqdm(total=total or None, initial=sum(done.values()), **look) as bar:
@@ -158,7 +158,7 @@ def download(name, revision, store, quiet=False):
     return folder
 
 
-def list_files(name, revision):
+def _list_files(name, revision):
     """Ask the hub for the commit of ``revision`` and for the files that a reranker needs.
 
     Returns:
@@ -199,7 +199,7 @@ def list_files(name, revision):
     return commit, [files[n] for n in order if n in files]
 
 
-def check_disk(name, place, files, done):
+def _check_disk(name, place, files, done):
     """Raise InputError when ``files`` (RemoteFile, of which ``done`` bytes are here) do not fit on the disk."""
     sizes = [None if file.size is None else max(0, file.size - done[file]) for file in files]
     need = (NEEDED_MB if None in sizes else 0) + sum(size or 0 for size in sizes) / 2**20
@@ -225,7 +225,7 @@ def fetch(name, commit, file, part, bar):
     url, tries, most = hf_hub_url(name, file.name, revision=commit), 0, part.stat().st_size
     while file.size is None or part.stat().st_size < file.size:
         try:
-            receive(url, part, file.size, bar)
+            _receive(url, part, file.size, bar)
             break
         except (HTTPError, ConnectionError) as error:
             have = part.stat().st_size
@@ -236,7 +236,7 @@ def fetch(name, commit, file, part, bar):
                 kept = f"{sizes} of {file.name} are kept and the next call goes on from there." if have else ""
                 raise InputError(explain(error, name, commit, kept)) from None
             time.sleep(wait)
-    if not is_whole(part, file):
+    if not _is_whole(part, file):
         part.unlink()
         raise InputError(
             f"{file.name} of {name} arrived with a wrong checksum and was thrown away; try again, and if that does not "
@@ -244,7 +244,7 @@ def fetch(name, commit, file, part, bar):
         )
 
 
-def receive(url, part, size, bar):
+def _receive(url, part, size, bar):
     """Append to ``part`` what the hub sends of ``url`` after the bytes that are there; one try.
 
     Raises ConnectionError when fewer than ``size`` bytes (None: not known) have come at the end of the answer.
@@ -274,7 +274,7 @@ def receive(url, part, size, bar):
         raise ConnectionError(f"the answer ended after {have} of {size} bytes")
 
 
-def is_whole(path, file):
+def _is_whole(path, file):
     """Return whether ``path`` has the size and checksum of a RemoteFile, as far as the hub told them."""
     if not path.is_file() or (file.size is not None and path.stat().st_size != file.size):
         return False
