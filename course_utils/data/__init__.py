@@ -29,6 +29,9 @@ from course_utils.data.groups import (
 from course_utils.data.lengths import token_lengths
 from course_utils.data.near import near_duplicates
 from course_utils.data.negatives import Bm25, bm25_scores, bm25_tokens, mine, random_scores
+from course_utils.data.passages import Passage, read_passages
+from course_utils.data.plan import Plan, Prepared
+from course_utils.data.prepare import prepare
 from course_utils.data.read import DataError, check_row, read_groups, read_pairs
 from course_utils.data.reading import Reading, convert, read_data, write_groups
 from course_utils.data.records import iter_rows, read_lines
@@ -44,6 +47,9 @@ __all__ = [
     "Grid",
     "Group",
     "Leaks",
+    "Passage",
+    "Plan",
+    "Prepared",
     "Reading",
     "Report",
     "bm25_scores",
@@ -60,6 +66,7 @@ __all__ = [
     "make_splits",
     "mine",
     "near_duplicates",
+    "prepare",
     "random_scores",
     "rankable",
     "read_cells",
@@ -68,6 +75,7 @@ __all__ = [
     "read_groups",
     "read_lines",
     "read_pairs",
+    "read_passages",
     "shuffle_labels",
     "split",
     "subset",

@@ -112,6 +112,8 @@ def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
         raise InputError(f"The fractions {fractions} do not sum to 1.")
     if by not in ("query", "topic"):
         raise InputError(f'by is "{by}"; choose "query" or "topic".')
+    if by == "topic" and not any(g.topic for g in groups):
+        raise InputError('No query has a topic to split by; split by="query", or give topics.')
     parent = {}
 
     def root(x):

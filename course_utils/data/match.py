@@ -1,0 +1,94 @@
+"""Find the right documents of questions among the passages of a handbook."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import PurePath
+
+from course_utils.data.near import DOCUMENTS, _near_index
+from course_utils.data.negatives import Bm25
+from course_utils.text import normalise
+
+
+def _match(groups, pieces):
+    """Return (groups whose right documents are passages, {query: texts that must not be its negatives}, sentences).
+
+    A right document may be the name of a passage or of its document, the same text, a part of a passage, a text that was
+    cut into several, or nearly the same as one. Of several pieces the one that BM25 likes best stands for the right one;
+    the others, and the neighbours that share its sentences, are no negatives. Source for the last: a piece beside the
+    answer often answers too.
+
+    Args:
+        groups: list of Group with right documents.
+        pieces: list of Passage.
+    """
+    index, counts, around, out = _Index(pieces), Counter(), {}, []
+    for g in groups:
+        right, near, labels = [], {}, dict(zip(g.documents, g.relevance, strict=True))
+        for document in g.positives:
+            kind, found = index.find(document)
+            counts[kind] += 1
+            best = index.best(g.query, found) if len(found) > 1 and kind != "inside" else found
+            texts = [p.text for p in best] if kind not in ("nearly", "unknown") else [document]
+            right += [(t, labels[document]) for t in texts if t not in dict(right)]
+            near |= {p.text: None for piece in found for p in index.beside(piece)}
+        wrong = [(d, r) for d, r in zip(g.documents, g.relevance, strict=True) if r <= 0 and d not in dict(right)]
+        own = [*right, *wrong]
+        out.append(replace(g, documents=[d for d, _ in own], relevance=[r for _, r in own], scores=()))
+        around[g.query] = [t for t in near if t not in dict(own)]
+    said = {
+        "named": "by the name of a passage",
+        "same": "are a passage as it stands",
+        "inside": "are part of a passage, which is taken whole",
+        "cut": "were cut into several passages, of which the best match is taken",
+        "nearly": "are nearly the same as a passage and are kept as they are",
+        "unknown": "are not among the passages and are added to them",
+    }
+    parts = [f"{counts[kind]:,} {words}" for kind, words in said.items() if counts[kind]]
+    return out, around, [f"Of {sum(counts.values()):,} right documents {'; '.join(parts)}."]
+
+
+class _Index:
+    # Ways to find a passage: by name, by text, by a part of it, by likeness.
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+        self.names, self.texts, self.documents = defaultdict(list), defaultdict(list), defaultdict(list)
+        for p in pieces:
+            for name in {p.id, p.document, PurePath(p.document).name, PurePath(p.document).stem}:
+                self.names[name.casefold()].append(p)
+            self.texts[normalise(p.text)].append(p)
+            self.documents[p.document].append(p)
+        self.all = {key: normalise(" ".join(p.text for p in own)) for key, own in self.documents.items()}
+        self.near = _near_index([p.text for p in pieces], **DOCUMENTS)
+        self.bm25 = None
+
+    def find(self, document):
+        """Return (how it was found, list of Passage)."""
+        plain = normalise(document)
+        if plain in self.texts:
+            return "same", self.texts[plain][:1]
+        if document.strip().casefold() in self.names:
+            own = self.names[document.strip().casefold()]
+            if len({p.document for p in own}) == 1:
+                return "named", own
+        if len(plain) >= 20:
+            inside = [p for text, own in self.texts.items() if plain in text for p in own[:1]]
+            if inside:
+                return "inside", inside[:1]
+            pieces = [p for text, own in self.texts.items() if len(text) >= 20 and text in plain for p in own]
+            if pieces:
+                return "cut", pieces
+            home = next((key for key, text in self.all.items() if plain in text), None)
+            if home is not None:  # it runs over the seam of two pieces
+                return "cut", self.documents[home]
+        alike = sorted(self.near(document), key=lambda m: -m[1])
+        return ("nearly", [self.pieces[i] for i, _ in alike]) if alike else ("unknown", [])
+
+    def best(self, query, pieces):
+        """Return the one of several passages that BM25 likes best for a query, as a list."""
+        scores = Bm25([p.text for p in pieces]).scores(query) if len({p.text for p in pieces}) == len(pieces) else []
+        return [pieces[int(scores.argmax())] if len(scores) else pieces[0]]
+
+    def beside(self, piece):
+        """Return a passage and its neighbours in the document, which share sentences with it."""
+        return [p for p in self.documents[piece.document] if abs(p.place - piece.place) <= 1]

@@ -1,0 +1,225 @@
+"""Passages of a handbook: from a folder or a file of texts to pieces of a length that a model reads whole."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+from course_utils.data.columns import _one_of, _text_of
+from course_utils.data.tables import SUFFIXES, _decode, _open_table
+from course_utils.errors import InputError
+from course_utils.text import CJK
+
+_TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
+_TABLES = tuple(s for s in SUFFIXES if s != ".txt")
+# A sentence ends at a full stop with a space behind it, at a Chinese one, or at a line's end.
+_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？；])[”’」』）]*|\n+")
+# Links and pictures, marks of lines, rules, emphasis: their words stay. Not the underscores inside names.
+_MARKDOWN = (
+    (r"!?\[([^\]\n]*)\]\([^)\n]*\)", r"\1"),
+    (r"(?m)^ {0,3}(?:#{1,6}|>|[-*+]|\d+\.) +", ""),
+    (r"(?m)^ *(?:[-*_] *){3,}$", ""),
+    (r"(\*{1,3}|`+)(\S(?:[^*`\n]*\S)?)\1", r"\2"),
+    (r"(?<!\w)(_{1,2})(\S(?:[^_\n]*\S)?)\1(?!\w)", r"\2"),
+)
+_UNIT = re.compile(rf"[{CJK}]|[^\s{CJK}]+")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One piece of a document.
+
+    Attributes:
+        id: name of the document (a file's path in its folder, or an id of a row) and, where it was cut, "#1", "#2", ...
+        text: the text.
+        document: name of the document without the number of the piece.
+        place: number of the piece in its document, from 0.
+    """
+
+    id: str
+    text: str
+    document: str
+    place: int = 0
+
+
+def read_passages(source, size=200, overlap=1):
+    """Return (list of Passage, sentences on what was read) of a folder or a file.
+
+    In a folder each text, Markdown, HTML or PDF file is a document, and each row of a table. A single text file holds one
+    document a paragraph where blank lines stand in it, else one a line. Documents are cut at sentences.
+
+    Args:
+        source: folder or file: .txt, .md, .html, .pdf (needs ``pypdf``), .csv, .xlsx, .jsonl, .json, .parquet.
+        size: words (Chinese: characters) of a piece at most.
+        overlap: sentences that neighbouring pieces share.
+
+    Raises:
+        InputError: no such file, an unknown format, no text; a document that cannot be read is named.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"There is no file or folder {path}.")
+    if size < 10 or overlap < 0:
+        raise InputError(f"size is {size} and overlap {overlap}; give at least 10 words and 0 sentences.")
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    documents, said, other = [], [], Counter()
+    for file in files:
+        name = str(file.relative_to(path)) if path.is_dir() else file.name
+        suffix = file.suffix.lower()
+        if suffix in _TABLES:
+            documents += _rows(file, name)
+        elif suffix in _TEXTS:
+            text = _text(file, suffix)
+            own = [(name, text)] if path.is_dir() or suffix != ".txt" else _parts(name, text)
+            other["files without text"] += not text.strip()
+            documents += [(n, t) for n, t in own if t.strip()]
+        else:
+            other[f"files of the unknown format {suffix or '(no suffix)'}"] += 1
+    passages = [p for name, text in documents for p in _cut(name, text, size, overlap)]
+    if not passages:
+        raise InputError(f"{path} holds no text; known are {', '.join(dict.fromkeys(_TEXTS + _TABLES))}.")
+    twice = [name for name, n in Counter(p.id for p in passages).items() if n > 1]
+    if twice:
+        raise InputError(f'{path}: the passage "{twice[0]}" stands twice; ids must differ.')
+    said.append(f"{len(documents):,} documents in {len(passages):,} passages of at most {size} words")
+    said += [f"{n} {what} left out" for what, n in other.items() if n]
+    return passages, said
+
+
+def _parts(name, text):
+    """Return (id, text) of the documents of one text file: paragraphs between blank lines, else lines."""
+    lines = text.replace("\r\n", "\n")
+    parts = re.split(r"\n\s*\n", lines.strip())
+    parts = parts if len(parts) > 1 else lines.split("\n")
+    return [(f"{name}:{i}", part.strip()) for i, part in enumerate(parts, 1) if part.strip()]
+
+
+def _rows(file, name):
+    """Return (id, text) of the rows of a table."""
+    records, _ = _open_table(file)
+    names = list(dict.fromkeys(key for _, row in records for key in row))
+    column = _one_of("document", [n for n in names if n != "title"], {}, needed=True)
+    key = next((n for n in names if str(n).lower() in ("id", "_id", "docid", "doc_id", "passage_id")), None)
+    out = []
+    for where, row in records:
+        text = _text_of({"title": row.get("title"), "text": row.get(column)}) if "title" in names else None
+        text = text or _text_of(row.get(column))
+        if text:
+            own = _text_of(row.get(key)) if key else ""
+            out.append((own or f"{name}:{where.split()[-1]}", text))
+    return out
+
+
+def _text(file, suffix):
+    if suffix == ".pdf":
+        return _pdf(file)
+    text, _ = _decode(file.read_bytes(), file)
+    if suffix in (".html", ".htm"):
+        page = _Page()
+        page.feed(text)
+        page.close()
+        text = "".join(page.parts)
+    if suffix in (".md", ".markdown"):
+        for pattern, words in _MARKDOWN:
+            text = re.sub(pattern, words, text)
+    return re.sub(r"[ \t\xa0]+", " ", re.sub(r"\s*\n\s*\n\s*", "\n\n", text)).strip()
+
+
+class _Page(HTMLParser):
+    # The words of a page; what belongs to a block stands on lines of its own.
+    BLOCKS = frozenset(
+        [
+            "p",
+            "div",
+            "li",
+            "tr",
+            "br",
+            "h1",
+            "h2",
+            "h3",
+            "h4",
+            "h5",
+            "h6",
+            "section",
+            "article",
+            "table",
+            "ul",
+            "ol",
+            "dt",
+            "dd",
+            "blockquote",
+            "pre",
+            "title",
+        ]
+    )
+    HIDDEN = frozenset(["script", "style", "noscript", "template", "nav"])
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.parts, self.hidden = [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.hidden += tag in self.HIDDEN
+        self.parts += ["\n\n"] if tag in self.BLOCKS else []
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in self.HIDDEN and self.hidden > 0
+        self.parts += ["\n\n"] if tag in self.BLOCKS else []
+
+    def handle_data(self, data):
+        self.parts += [] if self.hidden else [re.sub(r"\s+", " ", data)]
+
+
+def _pdf(file):
+    try:
+        import pypdf
+    except ImportError:
+        raise InputError(f'{file} is a PDF; pip install "reranker-course[files]", or save it as text.') from None
+    try:
+        return "\n".join(page.extract_text() for page in pypdf.PdfReader(file).pages)
+    except Exception as error:  # pypdf lets errors of every kind through from broken files
+        raise InputError(f"{file} cannot be read as a PDF: {str(error)[:100]}") from None
+
+
+def _units(text):
+    return len(_UNIT.findall(text))
+
+
+def _sentences(text, size):
+    """Return the sentences of a text; one that is longer than ``size`` is cut between words."""
+    starts = [0, *(m.end() for m in _END.finditer(text)), len(text)]
+    out = []
+    for a, b in pairwise(starts):
+        ends = [m.end() for m in _UNIT.finditer(text, a, b)]
+        places = [a, *(ends[i] for i in range(size - 1, len(ends) - 1, size)), b]
+        out += [text[i:j] for i, j in pairwise(places) if text[i:j].strip()]
+    return out
+
+
+def _cut(name, text, size=200, overlap=1):
+    """Return the Passages of one document: itself where it is short enough, else pieces of whole sentences.
+
+    Args:
+        name: id of the document.
+        text: its text.
+        size: words (Chinese: characters) of a piece at most.
+        overlap: sentences at the end of a piece that the next one begins with, as far as they fit.
+    """
+    if _units(text) <= size:
+        return [Passage(name, text.strip(), name)]
+    pieces, piece, used = [], [], 0
+    for sentence in _sentences(text, size):
+        n = _units(sentence)
+        if piece and used + n > size:
+            pieces.append("".join(piece).strip())
+            shared = piece[-overlap:] if overlap else []
+            while shared and sum(map(_units, shared)) + n > size:
+                shared = shared[1:]
+            piece, used = list(shared), sum(map(_units, shared))
+        piece.append(sentence)
+        used += n
+    pieces.append("".join(piece).strip())
+    return [Passage(f"{name}#{i}", piece, name, i - 1) for i, piece in enumerate(pieces, 1)]

@@ -1,0 +1,221 @@
+"""From questions with their right passages and a handbook to training, dev and test lists, and what to know about them.
+
+The order matters: split first, give every part its own passages, mine negatives inside each part.
+"""
+
+import json
+import random
+from collections import defaultdict
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+
+from course_utils.data.groups import check_no_leak, leaks, rankable, split, without_answers
+from course_utils.data.match import _match
+from course_utils.data.near import DOCUMENTS, _near_index
+from course_utils.data.negatives import Bm25, mine
+from course_utils.data.passages import read_passages
+from course_utils.data.plan import _CHANGE, _DEPTHS, PARTS, Plan, Prepared
+from course_utils.data.reading import read_data, write_groups
+from course_utils.errors import InputError
+from course_utils.files import check_outputs, whole_folder
+from course_utils.text import normalise
+
+
+def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=None):
+    """Make training, dev and test lists from questions with right passages and a handbook.
+
+    Questions are split first; each passage belongs to one part: right ones to that of their questions, the others at
+    random by the same shares, near-duplicates and pieces of one document together with a right one of them. Negatives of
+    a part come from its own passages, so no right answer of dev or test is learned as wrong, and no wrong passage of the
+    test was seen in training.
+
+    Args:
+        questions: file or data as for ``read_data``, or a list of Group. The right document of a row is a text of the
+            handbook, or the name or id of a passage.
+        passages: folder or file as for ``read_passages``.
+        out: folder for train.jsonl, dev.jsonl, test.jsonl, passages.jsonl, suspects.jsonl, report.txt; None writes none.
+        plan: a Plan.
+        reranker: a Reranker whose margin drops candidates that are likely right answers.
+        columns: of the questions, as for ``read_data``.
+
+    Returns:
+        Prepared.
+
+    Raises:
+        InputError: as for ``read_data`` and ``read_passages``; too few questions for three parts.
+    """
+    plan = plan or Plan()
+    if out is not None:
+        inputs = [p for p in (questions, passages) if isinstance(p, (str, Path))]
+        check_outputs([], inputs, folders=[out])
+    groups, notes = _questions(questions, columns)
+    pieces, said = read_passages(passages, plan.size, plan.overlap)
+    notes += [f"{passages}: {'; '.join(said)}."]
+    groups, around, said = _match(groups, pieces)
+    notes += said
+    split_groups, said = _split(groups, pieces, plan)
+    notes.append(said)
+    pools = _pools(split_groups, pieces, around, plan)
+    parts, dropped = {}, 0
+    for part, own in split_groups.items():
+        parts[part], n = _mined(own, pools[part], around, plan, part, reranker)
+        dropped += n
+    parts = _clean(parts, notes)
+    test = len(parts["test"])
+    done = Prepared(
+        parts, pieces, _recall(groups, pieces), _suspects(groups, pieces, around, reranker, plan), dropped,
+        max(0, ceil((1.96 * _CHANGE / 0.03) ** 2) - test), notes,
+    )  # fmt: skip
+    if out is not None:
+        _write(out, done)
+    return done
+
+
+def _questions(questions, columns):
+    if isinstance(questions, list) and all(hasattr(g, "positives") for g in questions):
+        groups, notes = list(questions), []
+    else:
+        found = read_data(questions, columns)
+        text = str(found).partition(" No document is wrong")[0]  # they are about to be mined
+        groups, notes = found.groups, [text]
+    kept = [g for g in groups if g.positives]
+    if not kept:
+        raise InputError("No question has a right passage; give at least one a question.")
+    if len(kept) < len(groups):
+        notes.append(f"{len(groups) - len(kept)} questions without a right passage are left out.")
+    return kept, notes
+
+
+def _split(groups, pieces, plan):
+    """Return ({part: groups}, a sentence on how they were split)."""
+    of = {normalise(p.text): p for p in pieces}
+    homes = [next((of[normalise(d)].document for d in g.positives if normalise(d) in of), "") for g in groups]
+    several = {p.document for p in pieces if p.place}
+    by = plan.by
+    if by == "auto":
+        by = "query"
+        if all(g.topic for g in groups) and len({g.topic for g in groups}) > 5:
+            by = "topic"
+        elif sum(h in several for h in homes) > len(groups) / 2 and len(set(homes)) > 5:
+            by = "document"
+    # Right passages that are nearly the same stand for one another: their questions stay in one part.
+    right = list(dict.fromkeys(d for g in groups for d in g.positives))
+    find = _near_index(right, **DOCUMENTS)
+    stand_in = {text: right[min(i for i, _ in find(text))] for text in right}
+    proxies = [
+        replace(
+            g, documents=[stand_in[d] for d in g.positives], relevance=[1] * len(g.positives), scores=(),
+            topic=home if by == "document" else g.topic if by == "topic" else "",
+        )
+        for g, home in zip(groups, homes, strict=True)
+    ]  # fmt: skip
+    place = {id(proxy): i for i, proxy in enumerate(proxies)}
+    found = split(proxies, plan.fractions, plan.seed, "query" if by == "query" else "topic")
+    counts = " / ".join(str(len(part)) for part in found)
+    said = f"Split by {by}: {counts} questions for train, dev and test."
+    return {part: [groups[place[id(g)]] for g in own] for part, own in zip(PARTS, found, strict=True)}, said
+
+
+def _pools(parts, pieces, around, plan):
+    """Return {part: texts that its negatives come from}."""
+    home = {}  # document or text -> part
+    of = {normalise(p.text): p.document for p in pieces}
+    for part in reversed(PARTS):  # a document with right passages in two parts goes to train
+        for g in parts[part]:
+            for d in (*g.positives, *around.get(g.query, ())):
+                home[of.get(normalise(d), normalise(d))] = part
+    random_, pools = random.Random(f"pools-{plan.seed}"), defaultdict(list)
+    right = {part: list(dict.fromkeys(d for g in own for d in g.positives)) for part, own in parts.items()}
+    finders = {part: _near_index(texts, **DOCUMENTS) for part, texts in right.items() if texts}
+    free, shown = dict.fromkeys(p.document for p in pieces if p.document not in home), {}
+    for document in free:
+        shown[document] = random_.choices(PARTS, plan.fractions)[0]
+    for p in pieces:
+        near = [part for part, find in finders.items() if find(p.text)]
+        part = home.get(p.document) or shown[p.document]
+        if not near or near == [part]:
+            pools[part].append(p.text)
+        elif len(near) == 1 and p.document in free:
+            pools[near[0]].append(p.text)
+    for part, texts in right.items():
+        pools[part] = list(dict.fromkeys([*pools[part], *texts]))
+    return pools
+
+
+def _mined(groups, pool, around, plan, part, reranker):
+    """Return (groups with negatives, candidates that the margin dropped); pieces around a right one are not taken."""
+    shielded = []
+    for g in groups:
+        extra = [t for t in around.get(g.query, ()) if t not in g.documents]
+        shielded.append(
+            replace(g, documents=[*g.documents, *extra], relevance=[*g.relevance, *[1] * len(extra)], scores=())
+        )
+    hard = plan.hard * (1 if part == "train" else 2)
+    mined, dropped = mine(
+        shielded, pool, hard, plan.random_negatives, plan.ranks, reranker, plan.margin, f"{plan.seed}-{part}"
+    )
+    out = []
+    for g, own in zip(groups, mined, strict=True):
+        extra = set(around.get(g.query, ())) - set(g.documents)
+        out.append(own._pick([i for i, d in enumerate(own.documents) if d not in extra]))
+    return out, dropped
+
+
+def _clean(parts, notes):
+    """Return parts in which nothing of one tells about another; raise InputError where a part is empty."""
+    train, dev, test = (parts[p] for p in PARTS)
+    before = sum(len(g.documents) for g in train)
+    train = without_answers(train, [*dev, *test], near=True)
+    gone = before - sum(len(g.documents) for g in train)
+    if gone:
+        notes.append(f"{gone} right answers of dev or test, or nearly such, left the training lists.")
+    parts = {"train": train, "dev": rankable(without_answers(dev, test, near=True)), "test": rankable(test)}
+    for name, own in parts.items():
+        if not own:
+            raise InputError(f"No question of {name} has a negative; give more passages or more questions.")
+    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        check_no_leak(parts[one], parts[other], (one, other))
+    assert not leaks(parts["train"], [*parts["dev"], *parts["test"]], near=False).answers
+    return parts
+
+
+def _recall(groups, pieces):
+    """Return {k: share of questions with a right passage among the first k of BM25 over all passages}."""
+    index = Bm25([*(p.text for p in pieces), *(d for g in groups for d in g.positives)])
+    ranked = [index.top(g.query, max(_DEPTHS)) for g in groups]
+    return {
+        k: sum(any(t in g.positives for t in own[:k]) for g, own in zip(groups, ranked, strict=True)) / len(groups)
+        for k in _DEPTHS
+    }
+
+
+def _suspects(groups, pieces, around, reranker, plan):
+    """Return (question, passage, right passage) of passages that may be right too: above the right one, by all judges."""
+    index, found = Bm25([*(p.text for p in pieces), *(d for g in groups for d in g.positives)]), []
+    for g in groups:
+        best = index.top(g.query, 10)
+        places = [i for i, t in enumerate(best) if t in g.positives]
+        known = {normalise(t) for t in (*g.documents, *around.get(g.query, ()))}
+        above = [t for t in best[: places[0] if places else 0] if normalise(t) not in known][:3]
+        found += [(g.query, t, g.positives[0]) for t in above]
+    if reranker is not None and found:
+        scores = reranker.score_groups([(q, (t, right)) for q, t, right in found])
+        found = [one for one, (s, right) in zip(found, scores, strict=True) if s >= right]
+    return found
+
+
+def _write(out, done):
+    """Write all files into a folder that is whole or not there."""
+    with whole_folder(out) as folder:
+        for part, groups in done.parts.items():
+            write_groups(folder / f"{part}.jsonl", groups)
+        rows = [{"id": p.id, "document": p.document, "text": p.text} for p in done.passages]
+        _write_rows(folder / "passages.jsonl", rows)
+        rows = [dict(zip(("query", "passage", "right"), s, strict=True)) for s in done.suspects]
+        _write_rows(folder / "suspects.jsonl", rows)
+        (folder / "report.txt").write_text(f"{done}\n", encoding="utf-8")
+
+
+def _write_rows(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -1,0 +1,284 @@
+"""From questions with right passages and a handbook to lists: split first, no leak, passages cut at sentences."""
+
+import json
+import random
+from itertools import pairwise
+
+import numpy as np
+import openpyxl
+import pytest
+
+from course_utils import data
+from course_utils.data import Group, Plan, prepare, read_passages
+from course_utils.data.passages import _cut, _units
+from course_utils.errors import InputError
+
+WARDS = ["surgery", "children", "heart", "eyes", "skin", "lungs", "kidneys", "bones", "nerves", "births"]
+DUTIES = ["admission", "discharge", "visits", "meals", "medicine", "laundry", "parking", "records"]
+
+
+def sentence(random_, ward, duty):
+    """One made-up rule of a hospital."""
+    words = [
+        "the",
+        "nurse",
+        "in",
+        "charge",
+        "signs",
+        "keeps",
+        "calls",
+        "checks",
+        "form",
+        "badge",
+        "list",
+        "door",
+        "early",
+        "late",
+        "never",
+        "always",
+    ]
+    return f"On the {ward} ward {duty} follows rule {random_.randint(100, 999)}: {' '.join(random_.sample(words, 9))}."
+
+
+@pytest.fixture
+def handbook(tmp_path):
+    """A folder of 80 paragraphs, some of them twice with other spaces, and an Excel file of 60 questions."""
+    random_ = random.Random(0)
+    folder = tmp_path / "handbook"
+    folder.mkdir()
+    texts = {(w, d): f"{sentence(random_, w, d)} {sentence(random_, w, d)}" for w in WARDS for d in DUTIES}
+    for (w, d), text in texts.items():
+        (folder / f"{w}-{d}.txt").write_text(text)
+    copied = list(texts)[::8]
+    for w, d in copied:
+        (folder / f"copy-{w}-{d}.txt").write_text(texts[w, d].replace(" ", "  ").replace(":", " -"))
+    book = openpyxl.Workbook()
+    book.active.append(["Question", "Paragraph"])
+    for w, d in random_.sample(list(texts), 60):
+        book.active.append([f"Which rule holds for {d} on the {w} ward?", texts[w, d]])
+    book.save(tmp_path / "questions.xlsx")
+    return tmp_path
+
+
+def test_the_hospital_gets_lists_without_a_leak(handbook):
+    out = handbook / "prepared"
+    done = prepare(handbook / "questions.xlsx", handbook / "handbook", out)
+    assert [len(done.parts[p]) for p in ("train", "dev", "test")] == [42, 6, 12]
+    names = {"train.jsonl", "dev.jsonl", "test.jsonl", "passages.jsonl", "suspects.jsonl", "report.txt"}
+    assert names <= {p.name for p in out.iterdir()}
+    train, dev, test = (data.read_groups(out / f"{p}.jsonl") for p in ("train", "dev", "test"))
+    assert [g.query for g in train] == [g.query for g in done.parts["train"]]
+    for one, other in ((train, dev), (train, test), (dev, test)):
+        assert not data.leaks(one, other)
+    report = data.check_file(out / "train.jsonl", out / "test.jsonl")
+    assert report.ok and "answer among negatives" not in report.counts
+    for g in [*train, *dev, *test]:
+        assert sum(g.relevance) == 1 and g.relevance.count(0) >= 2
+    # A passage serves one part: what the test calls wrong was not seen in training.
+    shown = [{d for g in part for d in g.documents} for part in (train, dev, test)]
+    assert not shown[0] & shown[2] and not shown[0] & shown[1] and not shown[1] & shown[2]
+    text = (out / "report.txt").read_text()
+    assert text == f"{done}\n" and "Split by query: 42 / 6 / 12 questions" in text
+    assert (
+        "60 are a passage as it stands" in text and "among the first 10" in text and "for +-0.03 add about 159" in text
+    )
+    assert done.recall[10] <= done.recall[20] <= done.recall[50] <= 1 and done.as_dict()["queries"]["test"] == 12
+    again = prepare(handbook / "questions.xlsx", handbook / "handbook")
+    assert (
+        again.parts
+        == done.parts
+        != prepare(handbook / "questions.xlsx", handbook / "handbook", plan=Plan(seed=1)).parts
+    )
+
+
+def test_the_obvious_reading_leaks_and_is_refused_with_its_count(handbook):
+    groups = data.read_data(handbook / "questions.xlsx").groups
+    train, test = data.split(groups, (0.7, 0.3))
+    passages, _ = read_passages(handbook / "handbook")
+    mined, _ = data.mine(train, [p.text for p in passages], hard=8)
+    found = data.leaks(mined, test)
+    right = {d for g in test for d in g.positives}
+    assert len({other for _, other, _ in found.answers}) > len(right) / 2
+    report = data.check_groups(mined, test)
+    assert not report.ok and f"of {len(right)}, in" in str(report)
+
+
+def test_an_old_folder_that_is_not_ours_is_refused_before_the_work(handbook):
+    with pytest.raises(InputError):
+        prepare(handbook / "questions.xlsx", handbook / "handbook", handbook / "handbook")
+    assert len(list((handbook / "handbook").iterdir())) == 90
+
+
+def test_questions_with_topics_are_split_by_topic(handbook):
+    passages, _ = read_passages(handbook / "handbook")
+    groups = [
+        Group(f"question {i}", (p.text,), (1,), p.document.split("-")[0])
+        for i, p in enumerate(p for p in passages if not p.document.startswith("copy"))
+    ]
+    done = prepare(groups, handbook / "handbook", plan=Plan(fractions=(0.6, 0.2, 0.2)))
+    assert "Split by topic" in str(done)
+    topics = [{g.topic for g in part} for part in done.parts.values()]
+    assert not topics[0] & topics[1] and not topics[0] & topics[2] and not topics[1] & topics[2]
+
+
+def long_document(n, words=30):
+    return "\n".join(f"Chapter {n} sentence {i} {' '.join(f'w{n}x{i}y{j}' for j in range(words))}." for i in range(20))
+
+
+def test_long_documents_are_cut_and_the_piece_with_the_answer_is_the_right_one(tmp_path):
+    folder = tmp_path / "book"
+    folder.mkdir()
+    for n in range(20):
+        (folder / f"chapter{n}.md").write_text(f"# Chapter {n}\n\n{long_document(n)}")
+    groups = [
+        Group(f"What is w{n}x{i}y3 about?", (f"chapter{n}.md" if i % 2 else long_document(n).split("\n")[i],), (1,))
+        for n in range(20)
+        for i in (3, 12)
+    ]
+    done = prepare(groups, folder, plan=Plan(size=120))
+    assert (
+        "Split by document" in str(done)
+        and "by the name of a passage" in str(done)
+        and "part of a passage" in str(done)
+    )
+    pieces = {p.text: p for p in done.passages}
+    assert len({p.id for p in done.passages}) == len(done.passages) > 100
+    for g in [g for part in done.parts.values() for g in part]:
+        word = g.query.split()[2]
+        right = [pieces[d] for d in g.positives]
+        assert len(right) == 1 and word in right[0].text
+        wrong = [pieces[d] for d, r in zip(g.documents, g.relevance, strict=True) if not r]
+        assert wrong and not any(p.document == right[0].document and abs(p.place - right[0].place) <= 1 for p in wrong)
+        assert not any(word in p.text for p in wrong)
+    homes = [{pieces[d].document for g in part for d in g.documents} for part in done.parts.values()]
+    assert not homes[0] & homes[2] and not homes[0] & homes[1] and not homes[1] & homes[2]
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 2])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_pieces_hold_every_sentence_and_share_the_last_ones(language, overlap):
+    random_ = random.Random(overlap)
+    if language == "en":
+        sentences = [f"Sentence {i} has {' '.join(['word'] * random_.randint(1, 30))} in it." for i in range(60)]
+        text = " ".join(sentences)
+    else:
+        sentences = [f"第{i}句{'话' * random_.randint(1, 30)}。" for i in range(60)]
+        text = "".join(sentences)
+    pieces = _cut("book", text, 80, overlap)
+    assert [p.id for p in pieces] == [f"book#{i}" for i in range(1, len(pieces) + 1)]
+    assert all(_units(p.text) <= 80 for p in pieces) and all(any(s in p.text for p in pieces) for s in sentences)
+    shared = [sum(s in a.text and s in b.text for s in sentences) for a, b in pairwise(pieces)]
+    assert max(shared) <= overlap and (overlap == 0 or np.mean(shared) > 0.8 * overlap)
+    assert _cut("short", " one sentence. ", 80, overlap)[0].text == "one sentence."
+
+
+def test_a_sentence_without_an_end_is_cut_between_words():
+    pieces = _cut("x", " ".join(f"w{i}" for i in range(100)), 30, 1)
+    assert " ".join(p.text for p in pieces).split() == [f"w{i}" for i in range(100)]
+    assert all(_units(p.text) <= 30 for p in pieces)
+
+
+def test_every_kind_of_file_gives_its_text(tmp_path):
+    folder = tmp_path / "mixed"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.txt").write_text("Plain text.\nSecond line.")
+    (folder / "b.md").write_text(
+        "# Title\n\nSome **bold** and _soft_ words, a `my_name_x`, 2 * 3 * 4 and a [link](http://x.y).\n\n- item one\n"
+    )
+    (folder / "deep" / "c.html").write_text(
+        "<html><head><title>Page</title><script>no()</script><style>p {}</style></head>"
+        "<body><p>First &amp; best.</p><div>Second<br>line</div></body></html>"
+    )
+    (folder / "d.csv").write_text("id;title;text\n7;Head;Row one\n8;;Row two\n")
+    (folder / "e.jsonl").write_text(json.dumps({"_id": "x1", "text": "A JSON row"}) + "\n")
+    (folder / "f.docx").write_bytes(b"x")
+    (folder / ".hidden").write_text("no")
+    (folder / "empty.txt").write_text(" ")
+    passages, said = read_passages(folder)
+    texts = {p.id: p.text for p in passages}
+    assert texts["a.txt"] == "Plain text.\nSecond line." and texts["7"] == "Head Row one" and texts["8"] == "Row two"
+    assert (
+        texts["b.md"] == "Title\n\nSome bold and soft words, a my_name_x, 2 * 3 * 4 and a link.\n\nitem one"
+        and texts["x1"] == "A JSON row"
+    )
+    assert (
+        texts["deep/c.html"].split() == ["Page", "First", "&", "best.", "Second", "line"]
+        and "no()" not in texts["deep/c.html"]
+    )
+    assert "1 files of the unknown format .docx left out" in said and "1 files without text left out" in said
+    assert len(passages) == 6
+
+
+def test_one_text_file_holds_paragraphs_or_lines(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("first\nline\n\nsecond\n\n\nthird")
+    assert [p.text for p in read_passages(path)[0]] == ["first\nline", "second", "third"]
+    path.write_text("one\ntwo\nthree\n")
+    passages, _ = read_passages(path)
+    assert [(p.id, p.text) for p in passages] == [("book.txt:1", "one"), ("book.txt:2", "two"), ("book.txt:3", "three")]
+    path.write_text(" ")
+    with pytest.raises(InputError, match="holds no text"):
+        read_passages(path)
+    with pytest.raises(InputError, match="There is no file or folder"):
+        read_passages(tmp_path / "none")
+
+
+def test_a_pdf_is_read_and_a_broken_one_named(tmp_path):
+    stream = b"BT /F1 12 Tf 20 100 Td (The ward opens at nine.) Tj ET"
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    body, places = b"%PDF-1.4\n", []
+    for i, one in enumerate(objects, 1):
+        places.append(len(body))
+        body += b"%d 0 obj%s endobj\n" % (i, one)
+    table = b"".join(b"%010d 00000 n \n" % p for p in places)
+    end = (
+        b"xref\n0 6\n0000000000 65535 f \n"
+        + table
+        + b"trailer<</Root 1 0 R/Size 6>>\nstartxref\n%d\n%%%%EOF" % len(body)
+    )
+    path = tmp_path / "rules.pdf"
+    path.write_bytes(body + end)
+    assert [p.text for p in read_passages(path)[0]] == ["The ward opens at nine."]
+    path.write_bytes(b"%PDF-1.4 broken")
+    with pytest.raises(InputError, match="cannot be read as a PDF"):
+        read_passages(path)
+
+
+class Judge:
+    """A reranker that likes everything that speaks of the heart ward as much as the right answer."""
+
+    def score_groups(self, groups):
+        """Return logits."""
+        return [np.array([3.0 if "heart" in d else -3.0 for d in documents]) for _, documents in groups]
+
+
+def test_the_reranker_keeps_likely_right_answers_out(handbook):
+    done = prepare(handbook / "questions.xlsx", handbook / "handbook", reranker=Judge())
+    assert done.dropped > 0 and "likes as much as a right answer" in str(done)
+    for g in [g for part in done.parts.values() for g in part if "heart" in g.positives[0]]:
+        hard = [d for d, r in zip(g.documents, g.relevance, strict=True) if not r and "heart" in d]
+        assert len(hard) <= 2  # the random ones are not judged
+
+
+def test_wrong_plans_and_too_few_questions_are_refused(handbook):
+    for plan, message in (
+        ({"by": "chance"}, 'by is "chance"'),
+        ({"fractions": (0.5, 0.5)}, "three shares"),
+        ({"hard": 0, "random_negatives": 0}, "ask for one"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Plan(**plan)
+    passages, _ = read_passages(handbook / "handbook")
+    one = [Group("q", (passages[0].text,), (1,))]
+    with pytest.raises(InputError, match="too few for 3 parts"):
+        prepare(one, handbook / "handbook")
+    with pytest.raises(InputError, match="No question has a right passage"):
+        prepare([Group("q", ("x",), (0,))], handbook / "handbook")
+    with pytest.raises(InputError, match="No query has a topic to split by"):
+        data.split(one * 3, by="topic")
