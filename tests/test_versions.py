@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from trades import FAST, small_reranker, stage, trade
 
 from course_utils.errors import InputError
@@ -131,6 +132,18 @@ def test_the_files_of_a_version_have_the_mode_that_the_umask_asks_for(folder, tm
     (tmp_path / "folder").mkdir()
     for path, like in ((place, "folder"), (place / TENSORS, "file"), (place / _RECORD, "file")):
         assert path.stat().st_mode == (tmp_path / like).stat().st_mode
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
+def test_a_full_disk_is_a_sentence_and_leaves_the_version_in_use(folder, small, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    before = sorted(folder.rglob("*"))
+    monkeypatch.setattr("course_utils.updates.versions.save_file", full)
+    with pytest.raises(InputError, match=r"No space left on device.*version in use is as before"):
+        publish(folder, small, {"accepted": True, "reason": "", "previous": None})
+    assert sorted(folder.rglob("*")) == before and current_version(folder).startswith("v0001-")
 
 
 def test_damage_is_refused(folder, small):

@@ -104,7 +104,7 @@ def _publish(folder, reranker, record):
         temporary.rename(place)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, (OSError, SafetensorError)):
+        if isinstance(error, (OSError, SafetensorError, ValueError)):
             raise InputError(f"{folder} cannot be written to: {error}. The version in use is as before.") from None
         raise
     for path in {place.parent, folder}:
