@@ -6,16 +6,18 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safetensors.torch import load_file
 from transformers import set_seed
 
 from course_utils import machine
+from course_utils.data.counts import Counts, usable
 from course_utils.data.groups import check_no_leak, rankable, split, subset, without_answers
 from course_utils.errors import InputError
+from course_utils.files import lock
 from course_utils.model.forward import supports_sharing
 from course_utils.training import checkpoints
 from course_utils.training.batch import Source
@@ -28,6 +30,8 @@ from course_utils.training.weights import load_tensors
 
 # Checkpoints of a short run are seconds apart; the Trainer then sorts them by step, and warns that it does.
 logging.getLogger("transformers.trainer_utils").addFilter(lambda record: "mtime may not" not in record.getMessage())
+
+FEW_DEV = 10  # queries; with fewer, one query more or less decides which epoch is kept
 
 
 @dataclass
@@ -43,6 +47,9 @@ class Adaptation:
         batch_losses: loss of every batch in order.
         names: names of the tensors that trained.
         recipe: the Recipe as it was carried out, every default filled in, as a dict.
+        counts: {"train": ..., "dev": ...}: what was left out and cut, see ``data.Counts.as_dict``; "train" before dev was
+            held out. "replayed": queries mixed in.
+        warnings: sentences on what makes the result say less than it seems to.
     """
 
     history: list
@@ -53,6 +60,8 @@ class Adaptation:
     batch_losses: list = field(default_factory=list)
     names: list = field(default_factory=list)
     recipe: dict = field(default_factory=dict)
+    counts: dict = field(default_factory=dict)
+    warnings: list = field(default_factory=list)
 
 
 def hold_out(train, seed=0):
@@ -103,34 +112,93 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         Adaptation.
 
     Raises:
-        InputError: train and dev share queries or relevant documents; nothing to rank; a recipe that does not fit.
+        InputError: train and dev share queries or relevant documents; nothing to rank; a recipe that does not fit; an
+            instruction or max_length that no prompt can have; another run in ``work_dir``; a disk that is full.
         TrainingError: the loss is not finite; the message names the cause.
     """
     started, model = time.perf_counter(), reranker.model
-    train, dev = training_data(train, dev, replay, recipe.replay_share, recipe.seed)
+    _check_prompt(reranker)
+    train, dev, counts = _counted(reranker, train, dev, replay, recipe)
     recipe = recipe.resolved(model, len(train))
     set_seed(recipe.seed)
     quiet = quiet or machine.join(reranker.device)[0] > 0
-    with _work_folder(work_dir, reranker.device) as (work, temporary), _undone_on_failure(model) as undo:
+    with (
+        _work_folder(work_dir, reranker.device) as (work, temporary),
+        checkpoints.explained(work),
+        _undone_on_failure(model) as undo,
+    ):
         table, dtypes = train_only(model, recipe.layers), _widen(model)
         sources = [Source(groups, reranker.encode(groups)) for groups in (train, dev)]
         first = _cache_states(reranker, sources, recipe, work / "trunk", temporary, quiet)
         scorer = GroupScorer(reranker, first, recipe.loss, recipe.recompute, recipe.penalty)
         folder = work / "checkpoints"
         settings = None if temporary else checkpoints.fingerprint(reranker, recipe, sources)
-        last = checkpoints.begin(folder, model, settings, resume)
+        last = checkpoints.begin(folder, model, settings, resume, quiet)
         undo["start"] = folder / checkpoints.START
         trainer = make_trainer(reranker, scorer, sources, folder, recipe, resumable=not temporary, quiet=quiet)
         _run(trainer, last, quiet)
         model.to(reranker.device)
-        epoch = _keep(trainer, recipe.keep, folder, quiet)
+        epoch = _keep(trainer, recipe.keep, folder)
         model.eval()
         _narrow(model, dtypes)
         machine.wait()  # nobody removes what another still reads
+    warnings = _warnings(len(dev), epoch, trainer, quiet)
     return Adaptation(
         trainer.progress.history, epoch, time.perf_counter() - started, table.trainable, table.total,
-        trainer.batch_losses, sorted(dtypes), recipe.asdict(),
+        trainer.batch_losses, sorted(dtypes), recipe.asdict(), _with_cuts(counts, sources), warnings,
     )  # fmt: skip
+
+
+def _check_prompt(reranker):
+    """Raise InputError for an instruction or a length with which a saved model could not be loaded again."""
+    text, length = reranker.instruction, reranker.max_length
+    if not isinstance(text, str) or not text.strip() or len(text) > 2000 or "<|" in text:
+        raise InputError(
+            f'The instruction is "{str(text)[:60]}"; it is one sentence of at most 2,000 characters, without <| marks.'
+        )
+    if isinstance(length, bool) or not isinstance(length, int) or not 32 <= length <= 2**17:
+        raise InputError(f"max_length is {length!r}; it is a whole number of tokens from 32 to {2**17:,}.")
+
+
+def _counted(reranker, train, dev, replay, recipe):
+    """Return (train, dev, {"train": Counts, "dev": Counts, "replayed": queries}), see ``training_data``."""
+
+    def kept(groups):
+        return usable(groups, reranker) if rankable(groups) else ([], Counts(len(groups)))
+
+    train, of_train = kept(list(train))
+    of_dev = Counts()
+    if dev is not None:
+        dev, of_dev = kept(list(dev))
+    replay = kept(list(replay))[0]
+    mixed, held_out = training_data(train, dev, replay, recipe.replay_share, recipe.seed)
+    if dev is None:
+        of_dev = Counts(len(held_out), documents=sum(len(g.documents) for g in held_out))
+    pool = {id(g) for g in replay}
+    return mixed, held_out, {"train": of_train, "dev": of_dev, "replayed": sum(id(g) in pool for g in mixed)}
+
+
+def _with_cuts(counts, sources):
+    """Return the counts as a dict, with the documents that did not fit into the prompt."""
+    out = {"replayed": counts["replayed"]}
+    for name, source in zip(("train", "dev"), sources, strict=True):
+        out[name] = replace(counts[name], cut=source.encoded.truncated).as_dict()
+    return out
+
+
+def _warnings(dev, epoch, trainer, quiet):
+    """Return, and print, sentences on what makes the result say less than it seems to."""
+    found = []
+    if dev < FEW_DEV:
+        queries = "1 query" if dev == 1 else f"{dev} queries"
+        found.append(f"dev has {queries}: which epoch is best is left to chance; give at least 30.")
+    if epoch == 0:
+        found.append("no epoch beat the start on dev: the weights are unchanged")
+    if trainer.alike:
+        found.append("after the last epoch all documents of a dev query get the same score: the model ranks nothing.")
+    if not quiet:
+        print(*found, sep="\n", end="\n" if found else "")
+    return found
 
 
 @contextmanager
@@ -138,8 +206,8 @@ def _work_folder(work_dir, device):
     """Yield (folder, whether it is a temporary one that is removed at the end)."""
     rank, count = machine.join(device)
     if work_dir is not None:
-        Path(work_dir).mkdir(parents=True, exist_ok=True)
-        yield Path(work_dir), False
+        with lock(work_dir) if rank == 0 else nullcontext():
+            yield Path(work_dir), False
         return
     if int(os.environ.get("LOCAL_WORLD_SIZE", count)) < count:
         raise InputError("On several machines give a work_dir that all of them see: checkpoints and states go there.")
@@ -212,7 +280,7 @@ def _run(trainer, last, quiet):
     trainer.train(resume_from_checkpoint=last)
 
 
-def _keep(trainer, keep, folder, quiet):
+def _keep(trainer, keep, folder):
     """Put the epoch that is kept into the model, which the Trainer has done for the best one; return its number."""
     history, model = trainer.progress.history, trainer.model.model
     if keep == "last":
@@ -222,6 +290,4 @@ def _keep(trainer, keep, folder, quiet):
     kept = max(history, key=lambda row: row["ndcg@10"])["epoch"]
     if kept == 0:
         load_tensors(model, load_file(folder / checkpoints.START))
-        if not quiet:
-            print("no epoch beat the start on dev: the weights are unchanged")
     return kept

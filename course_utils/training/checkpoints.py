@@ -1,14 +1,19 @@
-"""Checkpoints of a run: what they belong to, which one a resumed run goes on from."""
+"""Checkpoints of a run: what they belong to, which of them are whole, which one a resumed run goes on from."""
 
 import hashlib
 import json
 import shutil
+import zipfile
+from contextlib import contextmanager
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers.trainer_utils import get_last_checkpoint
 
 from course_utils import machine
-from course_utils.training.trainer import HISTORY, TENSORS
+from course_utils.errors import InputError
+from course_utils.files import write_json
+from course_utils.training.trainer import HISTORY, RAW, TENSORS
 from course_utils.training.weights import trained_tensors
 
 START, SETTINGS = "start.safetensors", "settings.json"
@@ -38,7 +43,7 @@ def fingerprint(reranker, recipe, sources):
     }
 
 
-def begin(folder, model, settings, resume):
+def begin(folder, model, settings, resume, quiet=True):
     """Return the checkpoint to go on from, or None after a new start has been written; the same in every process.
 
     Args:
@@ -46,24 +51,89 @@ def begin(folder, model, settings, resume):
         model: the model before training, with what trains chosen.
         settings: see ``fingerprint``; None for a run that nobody comes back to.
         resume: whether to look for a checkpoint at all.
+        quiet: do not say that a damaged checkpoint is left out.
     """
     main = machine.join(next(model.parameters()).device)[0] == 0
-    last = machine.from_main(_resumable(folder, settings) if settings and resume and main else None)
-    if last is None and main:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        save_file(trained_tensors(model), folder / START)
-        (folder / SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
+    last = machine.from_main(_resumable(folder, settings, quiet) if settings and resume and main else None)
+    if main:
+        if last is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        if last is None or not _whole_tensors(folder / START):
+            save_file(trained_tensors(model), folder / START)  # the fingerprint says that they are the same weights
+        write_json(folder / SETTINGS, settings)
     machine.wait()
     return last
 
 
-def _resumable(folder, settings):
-    """Return the last whole checkpoint made with these settings, or None."""
-    path = folder / SETTINGS
-    if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != settings:
+@contextmanager
+def explained(folder):
+    """Turn what a full or broken disk makes of a run into one sentence."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            raise
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(
+            f"Training stopped, because {folder} cannot be written or read: {why}. "
+            "Make room or choose another folder; the model is as it was."
+        ) from error
+
+
+def _resumable(folder, settings, quiet):
+    """Return the last whole checkpoint made with these settings, or None; damaged ones are removed."""
+    if not (folder / SETTINGS).exists():
         return None
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not all((checkpoint / name).exists() for name in (TENSORS, "optimizer.pt", "trainer_state.json", HISTORY)):
-            shutil.rmtree(checkpoint)  # the kill came in the middle of this one
-    return get_last_checkpoint(str(folder))
+    if _json(folder / SETTINGS) != json.loads(json.dumps(settings)):
+        if not quiet and _json(folder / SETTINGS) is None:
+            print(f"{folder / SETTINGS} is damaged: training starts anew")
+        return None
+    for checkpoint in sorted(folder.glob("checkpoint-*")):
+        damaged = _damage(checkpoint)
+        if damaged:
+            shutil.rmtree(checkpoint)
+            if not quiet:
+                print(f"{checkpoint} is left out: {damaged} is missing or damaged")
+    last = get_last_checkpoint(str(folder))
+    if last is None and not quiet:
+        print(f"no whole checkpoint in {folder}: training starts anew")
+    return last
+
+
+def _damage(checkpoint):
+    """Return the first file of a checkpoint that is missing or damaged, as after a kill while it was written, or None."""
+    for name in (TENSORS, RAW):
+        if (name == TENSORS or (checkpoint / name).exists()) and not _whole_tensors(checkpoint / name):
+            return name
+    for name in (HISTORY, "trainer_state.json"):
+        if _json(checkpoint / name) is None:
+            return name
+    for path in [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *checkpoint.glob("rng_state*.pth")]:
+        # PyTorch writes zip archives: the list of contents stands at the end, and every part has a checksum.
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip() is not None
+        except (OSError, zipfile.BadZipFile):
+            damaged = True
+        if damaged:
+            return path.name
+    return None
+
+
+def _whole_tensors(path):
+    """Return whether a safetensors file is there and as long as its header says."""
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def _json(path):
+    """Return the object in a JSON file, or None when it is missing, cut short or no object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

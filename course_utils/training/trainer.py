@@ -1,6 +1,5 @@
 """transformers' Trainer for query groups: dev nDCG each epoch, averaged weights, small checkpoints, a named NaN."""
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate_scores
+from course_utils.files import write_json
 from course_utils.machine import trim
 from course_utils.model.batches import gather_scores, own_batches
 from course_utils.model.forward import bucket_size, supports_sharing
@@ -34,7 +34,7 @@ class GroupTrainer(Trainer):
 
     def __init__(self, *args, train_source, dev_source, batch_tokens, ema_decay, **kwargs):
         self.train_source, self.dev_source, self.batch_tokens = train_source, dev_source, batch_tokens
-        self.batch_losses, self.ema_decay, self.average = [], ema_decay, None
+        self.batch_losses, self.ema_decay, self.average, self.alike = [], ema_decay, None, False
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean over queries: divide it by the parts of a step
 
@@ -104,6 +104,7 @@ class GroupTrainer(Trainer):
         scores = gather_scores(scores, self.args.device)
         if not all(np.isfinite(s).all() for s in scores):
             raise TrainingError("The dev scores are not finite: lower the learning rate or leave fp16.")
+        self.alike = all(np.ptp(s) < 1e-6 for s in scores)
         flat = torch.tensor(np.concatenate(scores))
         labels = torch.tensor([r for g in source.groups for r in g.relevance])
         owner = torch.tensor([i for i, g in enumerate(source.groups) for _ in g.relevance])
@@ -140,7 +141,8 @@ class GroupTrainer(Trainer):
             self.average.load(kept)
 
     def _load_best_model(self):
-        load_tensors(self.model.model, load_file(Path(self.state.best_model_checkpoint) / TENSORS))
+        best = Path(self.args.output_dir) / Path(self.state.best_model_checkpoint).name  # the folder may have moved
+        load_tensors(self.model.model, load_file(best / TENSORS))
 
 
 class _Progress(TrainerCallback):
@@ -193,7 +195,7 @@ class _Progress(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            (folder / HISTORY).write_text(json.dumps(self.record()), encoding="utf-8")
+            write_json(folder / HISTORY, self.record())
 
 
 def make_trainer(reranker, scorer, sources, folder, recipe, *, resumable, quiet):

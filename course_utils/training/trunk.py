@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -216,7 +217,11 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
 
 def _done(place):
     """Return the set of queries whose states are in the file."""
-    return {g for path in place.glob("done-*.json") for g in json.loads(path.read_text(encoding="utf-8"))}
+    done = set()
+    for path in place.glob("done-*.json"):
+        with suppress(ValueError):  # a record cut short counts for nothing: its queries are computed again
+            done.update(json.loads(path.read_text(encoding="utf-8")))
+    return done
 
 
 def _next_stop(queries, start, offsets, batch_tokens):
