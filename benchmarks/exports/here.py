@@ -11,7 +11,7 @@ from course_utils.evaluation.metrics import per_query
 from course_utils.model import prompt
 from course_utils.model.forward import decoder_of, pad_rows, yes_minus_no
 from course_utils.model.reranker import Reranker
-from course_utils.ship.export import export_causal_lm, export_sequence_classifier, from_sentence_transformers
+from course_utils.ship.export import export_causal_lm, export_sequence_classifier
 from course_utils.ship.folders import wrap_pair
 from course_utils.ship.onnx import load_onnx
 
@@ -96,7 +96,7 @@ def rows_here(folders, pairs, truth, truth_cut):
     st, ort = f"sentence-transformers {version('sentence-transformers')}", f"onnxruntime {version('onnxruntime')}"
     ours = Reranker.load(folders["causal"], device="cpu", dtype=torch.float32, quiet=True)
     cross, cross_cut, one = (CrossEncoder(str(folders[n]), device="cpu") for n in ("cross", "cross cut", "label"))
-    back = from_sentence_transformers(folders["cross"], device="cpu", dtype=torch.float32, quiet=True)
+    back = Reranker.load(folders["cross"], device="cpu", dtype=torch.float32, quiet=True)
     onnx, int8 = load_onnx(folders["onnx"], threads=1), load_onnx(folders["onnx"], "model_int8.onnx", threads=1)
     label, label_cut = label_scores(folders["label"], pairs), label_scores(folders["label cut"], pairs, cut=True)
     template, wrapped, name = "one label, template", "one label, `wrap_pair`", "sentence-transformers"
@@ -105,7 +105,7 @@ def rows_here(folders, pairs, truth, truth_cut):
         ("AutoModelForCausalLM", "causal, template", own, causal_scores(folders["causal"], pairs), truth),
         ("`CrossEncoder.predict`", name, st, lambda size: cross.predict(pairs, batch_size=size), truth),
         ("`CrossEncoder.predict`, documents cut", name, st, lambda size: cross_cut.predict(pairs, batch_size=size), truth_cut),
-        ("`from_sentence_transformers`", name, here, lambda size: back.score(pairs), truth),
+        ("`Reranker.load`", name, here, lambda size: back.score(pairs), truth),
         ("AutoModelForSequenceClassification", template, own, label, truth),
         ("the same, documents cut", wrapped, own, label_cut, truth_cut),
         ("`CrossEncoder.predict`", template, st, lambda size: one.predict(pairs, batch_size=size, activation_fn=raw), truth),

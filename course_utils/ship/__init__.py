@@ -8,10 +8,10 @@ from course_utils.ship.export import (
     export_causal_lm,
     export_sentence_transformers,
     export_sequence_classifier,
-    from_sentence_transformers,
 )
-from course_utils.ship.folders import chat_template, wrap_pair
+from course_utils.ship.folders import chat_template, markup_of, plain, wrap_pair
 from course_utils.ship.onnx import export_onnx, load_onnx
+from course_utils.ship.scoring import score_file
 from course_utils.ship.serving import serving_lines
 
 __all__ = [
@@ -21,8 +21,10 @@ __all__ = [
     "export_onnx",
     "export_sentence_transformers",
     "export_sequence_classifier",
-    "from_sentence_transformers",
     "load_onnx",
+    "markup_of",
+    "plain",
+    "score_file",
     "serving_lines",
     "wrap_pair",
 ]

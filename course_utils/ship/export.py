@@ -5,34 +5,39 @@ Every export is written to a temporary folder and then renamed. The score is alw
 | function | for |
 |---|---|
 | ``export_causal_lm`` | transformers, vLLM, SGLang, llama.cpp; ``Reranker.load`` |
-| ``export_sentence_transformers`` | ``CrossEncoder`` of sentence-transformers, and ``from_sentence_transformers`` back |
+| ``export_sentence_transformers`` | ``CrossEncoder`` of sentence-transformers; back with ``Reranker.load`` and the instruction |
 | ``export_sequence_classifier`` | servers that want a classifier with one label: vLLM, TEI, Infinity |
 
-ONNX is in ``export_onnx.py``, the lines that start servers in ``serving.py``.
+ONNX is in ``onnx.py``, the lines that start servers in ``serving.py``.
 """
 
 import copy
-import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from course_utils.errors import InputError
+from course_utils.files import whole_folder
 from course_utils.model import prompt
 from course_utils.model.forward import decoder_of
-from course_utils.model.reranker import Reranker
 from course_utils.ship.folders import (
     _causal_files,
     _check_merged,
     _end_pairs,
+    _finish_files,
     _pad_token,
     _write_json,
-    finish_files,
-    new_folder,
-    write_readme,
+    _write_readme,
 )
 
 LLAMA_CPP_FILE = "llama_cpp_prompt.json"
+
+
+@contextmanager
+def _new_folder(folder):
+    with whole_folder(Path(folder).expanduser()) as temporary:
+        yield temporary
 
 
 def export_causal_lm(reranker, folder):
@@ -51,12 +56,12 @@ def export_causal_lm(reranker, folder):
         InputError: for an adapter that is not merged, a tokenizer whose tokens cross the parts of the prompt, or a
             place that holds other files.
     """
-    with new_folder(folder) as temporary:
+    with _new_folder(folder) as temporary:
         _causal_files(reranker, temporary)
         # llama.cpp's converter writes the default instruction into its file; gguf-new-metadata puts this in its place.
         rerank = prompt.prompt_text("{query}", "{document}", reranker.instruction)
         _write_json(temporary / LLAMA_CPP_FILE, {"chat_template": [{"name": "rerank", "template": rerank}]})
-        write_readme(reranker, temporary, "transformers", CAUSAL_README)
+        _write_readme(reranker, temporary, "transformers", _CAUSAL_README)
     return Path(folder)
 
 
@@ -66,7 +71,10 @@ def export_sentence_transformers(reranker, folder):
     The instruction is its default prompt; ``predict(pairs, prompt="...")`` takes another. Arguments, returns and raises:
     see ``export_causal_lm``. Layout: ``BaseModel.save`` and ``CrossEncoder`` of sentence-transformers 6.2.
     """
-    with new_folder(folder) as temporary:
+    # The files are written here and not by ``CrossEncoder(...).save_pretrained``: that loads the weights a second time,
+    # needs sentence-transformers where it is only exported, and saves tokenizer and config anew in a form that older
+    # software cannot read. A test compares them with what save_pretrained writes, key for key.
+    with _new_folder(folder) as temporary:
         _causal_files(reranker, temporary)
         forward = {"method": "forward", "method_output_name": "logits"}
         files = {
@@ -104,38 +112,11 @@ def export_sentence_transformers(reranker, folder):
         (temporary / "1_LogitScore").mkdir()
         for name, content in files.items():
             _write_json(temporary / name, content)
-        write_readme(reranker, temporary, "sentence-transformers", CROSS_ENCODER_README)
+        _write_readme(reranker, temporary, "sentence-transformers", _CROSS_ENCODER_README)
     return Path(folder)
 
 
-def from_sentence_transformers(folder, **options):
-    """Return a Reranker from a folder that ``CrossEncoder.save_pretrained`` wrote.
-
-    Instruction and length are taken from where sentence-transformers keeps them.
-
-    Args:
-        folder: a folder with ``config_sentence_transformers.json``.
-        options: for ``Reranker.load``.
-
-    Raises:
-        InputError: when the folder is not such a folder.
-    """
-    folder = Path(folder).expanduser()
-    try:
-        saved = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
-        tokenizer = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        instruction = (saved.get("prompts") or {}).get(saved.get("default_prompt_name"))
-    except (OSError, ValueError, AttributeError):
-        raise InputError(f"{folder} is not a folder that sentence-transformers saved a CrossEncoder to.") from None
-    options.setdefault("instruction", instruction or None)
-    reranker = Reranker.load(folder, **options)
-    if not options.get("max_length"):
-        limit = getattr(reranker.model.config, "max_position_embeddings", 8192)
-        reranker.max_length = int(min(tokenizer.get("model_max_length") or limit, limit))
-    return reranker
-
-
-def one_label_model(reranker):
+def _one_label_model(reranker):
     """Return the model as ``*ForSequenceClassification`` with one label whose row is W[yes] - W[no].
 
     The difference is computed in fp32 and stored in the model's dtype. Decoder weights are shared, not copied. Source of
@@ -174,29 +155,32 @@ def export_sequence_classifier(reranker, folder):
     by itself, after truncation. In bf16 and fp16 the one row is rounded once more than the two rows it is made of.
     Arguments, returns and raises: see ``export_causal_lm``.
     """
-    with new_folder(folder) as temporary:
-        one_label_model(reranker).save_pretrained(temporary)
-        finish_files(reranker, temporary)
+    with _new_folder(folder) as temporary:
+        _one_label_model(reranker).save_pretrained(temporary)
+        _finish_files(reranker, temporary)
         _end_pairs(temporary, reranker.instruction)
         (temporary / "generation_config.json").unlink(missing_ok=True)
-        write_readme(reranker, temporary, "transformers", ONE_LABEL_README)
+        _write_readme(reranker, temporary, "transformers", _ONE_LABEL_README)
     return Path(folder)
 
 
-CAUSAL_README = """\
+_CAUSAL_README = """\
 A causal language model. `chat_template.jinja` holds the prompt, with the roles `query` and `document`.
 
 ```python
-from course_utils.reranker import Reranker
+from course_utils.model import Reranker
 
 print(Reranker.load("FOLDER").score([("query", "document")]))
 ```
 
 A number from another program means nothing unless it used this prompt to the letter. `llama_cpp_prompt.json` is the same
 prompt for llama.cpp.
+
+Chat markup in a query or a document, such as `<|im_end|>`, gets a blank inside by the template, so that it stays text.
+llama.cpp fills its prompt without a template: take such markup out before you send a text to it.
 """
 
-CROSS_ENCODER_README = """\
+_CROSS_ENCODER_README = """\
 For sentence-transformers 5.4 or later (5.6 or later for documents that are cut). `predict` returns raw logits; for
 probabilities pass `activation_fn=torch.nn.Sigmoid()`. The instruction is the default prompt.
 
@@ -207,9 +191,11 @@ model = CrossEncoder("FOLDER")
 print(model.predict([("query", "document")]))
 print(model.predict([("query", "document")], prompt="Another instruction"))
 ```
+
+Chat markup in a query or a document, such as `<|im_end|>`, gets a blank inside by the template, so that it stays text.
 """
 
-ONE_LABEL_README = """\
+_ONE_LABEL_README = """\
 A sequence classifier with one label; its logit is the score. The row of the head is W[yes] - W[no]. The prompt is not
 part of the model: render `chat_template.jinja`. A server that joins two texts as they are gets the system text and the
 user's part of the prompt; the tokenizer puts the end of the prompt behind every pair, so it survives truncation.
@@ -223,4 +209,8 @@ pairs = [[{"role": "query", "content": "query"}, {"role": "document", "content":
 batch = tokenizer.apply_chat_template(pairs, padding=True, return_tensors="pt", return_dict=True)
 print(model(**batch).logits[:, 0])
 ```
+
+Chat markup in a query or a document, such as `<|im_end|>`, gets a blank inside by the template, so that it stays text.
+A server that joins two texts as they are does not do so: `wrap_pair` of the course breaks the markup of the prompt,
+every other added token of the vocabulary is live there.
 """

@@ -2,26 +2,34 @@
 
 import json
 import shutil
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 
 from course_utils.errors import InputError
-from course_utils.files import replace_folder
 from course_utils.model import prompt
 from course_utils.model.checkpoint import SETTINGS as SETTINGS_FILE
 
 
-def chat_template(instruction=prompt.DEFAULT_INSTRUCTION):
+def chat_template(instruction=prompt.DEFAULT_INSTRUCTION, markup=()):
     """Return the official prompt as a Jinja chat template with ``instruction`` as its default.
 
     Messages carry the roles "query" and "document" (sentence-transformers, vLLM) or are two user messages in that order
     (SGLang). Another instruction comes as a "system" message (sentence-transformers), as ``instruction`` (vLLM) or as
     ``instruct`` (SGLang). The words "yes" and "no" stand in plain quotes: SGLang looks for them to know a reranker.
     Jinja drops one newline at the end of a template, so the last two are written as an expression.
+
+    Args:
+        instruction: the task in one English sentence.
+        markup: tokens that a query or a document must not bring along (``markup_of``); each is broken as ``plain`` does.
     """
     default = json.dumps(instruction, ensure_ascii=False)
     thinking, newlines = prompt.SUFFIX[:-2], json.dumps(prompt.SUFFIX[-2:])
+    broken = (
+        f"{{%- for token in {json.dumps(list(markup), ensure_ascii=False)} -%}}\n"
+        + "".join(
+            f"{{%- set ns.{part} = (ns.{part} | default('', true)) | replace(token, token[:2] ~ ' ' ~ token[2:]) -%}}\n"
+            for part in ("query", "document")
+        )
+        + "{%- endfor -%}\n"
+    )
     return (
         f"{{%- set ns = namespace(task=instruction | default(instruct | default({default}, true), true), query=none, "
         "document='') -%}\n"
@@ -31,10 +39,26 @@ def chat_template(instruction=prompt.DEFAULT_INSTRUCTION):
         "{%- set ns.document = message.content -%}\n"
         "{%- else -%}{%- set ns.query = message.content -%}{%- endif -%}\n"
         "{%- endfor -%}\n"
+        + broken * bool(markup)
         + prompt.PREFIX
         + prompt.content_text("{{ ns.query }}", "{{ ns.document }}", "{{ ns.task }}")
         + f"{thinking}{{{{ {newlines} -}}}}\n"
     )
+
+
+def markup_of(tokenizer):
+    """Return the added tokens of a tokenizer, such as <|im_end|>: what must stay text inside a query or a document."""
+    return sorted(token for token in tokenizer.get_added_vocab() if len(token) > 2 and not token.isspace())
+
+
+def plain(text, markup=("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>")):
+    """Return ``text`` with a blank inside each token of ``markup``, so that it is read as text; other text is unchanged.
+
+    Scoring here splits such tokens without a blank, which a template cannot; scores move a little (0.04 with nano).
+    """
+    for token in markup:
+        text = text.replace(token, f"{token[:2]} {token[2:]}")
+    return text
 
 
 def wrap_pair(query, document, instruction=prompt.DEFAULT_INSTRUCTION):
@@ -43,37 +67,10 @@ def wrap_pair(query, document, instruction=prompt.DEFAULT_INSTRUCTION):
     The first, to be sent as the query, is the system text and the same for every pair; the second is the user's part of
     the prompt and goes where the document goes. The folder's tokenizer puts the end of the prompt behind the second
     text. The cut is where neither side has a blank: Infinity strips both texts, and a prompt that loses the newlines at
-    its end gets another score.
+    its end gets another score. Chat markup in both texts is broken with ``plain``.
     """
     system, user = prompt.PREFIX.removesuffix("user\n"), "user\n"
-    return system, user + prompt.content_text(query, document, instruction)
-
-
-@contextmanager
-def new_folder(folder):
-    """Yield a temporary folder that becomes ``folder`` when the block ends well and vanishes when it does not.
-
-    An earlier model folder at that place is replaced.
-
-    Raises:
-        InputError: when ``folder`` is a file, or holds files that are not a model.
-    """
-    folder = Path(folder).expanduser()
-    if folder.is_file():
-        raise InputError(f"{folder} is a file; give the name of a new folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-        raise InputError(f"{folder} holds files that are not a model; they would be lost: choose a new folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        for path in temporary.rglob("*.safetensors"):  # written for the owner alone; a server may be another user
-            path.chmod((temporary / "config.json").stat().st_mode)
-        replace_folder(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    return system, user + prompt.content_text(plain(query), plain(document), instruction)
 
 
 def _check_merged(reranker):
@@ -89,16 +86,17 @@ def _causal_files(reranker, temporary):
     reranker.model.save_pretrained(temporary)
     ends = {"eos_token_id": reranker.tokenizer.eos_token_id, "pad_token_id": _pad_token(reranker.tokenizer)[1]}
     GenerationConfig(do_sample=False, max_new_tokens=1, **ends).save_pretrained(temporary)
-    finish_files(reranker, temporary)
+    _finish_files(reranker, temporary)
 
 
-def finish_files(reranker, temporary):
+def _finish_files(reranker, temporary):
     """Write tokenizer, template and settings, and make config and tokenizer readable for older software."""
     from transformers import AutoTokenizer
 
     reranker.tokenizer.save_pretrained(temporary)
     _forget_lengths(temporary)
-    (temporary / "chat_template.jinja").write_text(chat_template(reranker.instruction), encoding="utf-8", newline="\n")
+    template = chat_template(reranker.instruction, markup_of(reranker.tokenizer))
+    (temporary / "chat_template.jinja").write_text(template, encoding="utf-8", newline="\n")
     # A second, named template would be taken for the rerank prompt by llama.cpp's converter.
     shutil.rmtree(temporary / "additional_chat_templates", ignore_errors=True)
 
@@ -124,10 +122,10 @@ def finish_files(reranker, temporary):
     _edit_json(temporary / "tokenizer_config.json", tokenizer_for_all)
     _edit_json(temporary / "config.json", model_for_all)
     _write_json(temporary / SETTINGS_FILE, reranker.settings())
-    check_template(AutoTokenizer.from_pretrained(temporary, local_files_only=True), reranker.instruction)
+    _check_template(AutoTokenizer.from_pretrained(temporary, local_files_only=True), reranker.instruction)
 
 
-def write_readme(reranker, temporary, library, body):
+def _write_readme(reranker, temporary, library, body):
     """Write README.md. llama.cpp's converter takes a folder for a reranker when it finds ``# Qwen3-Reranker`` in it."""
     title = "Qwen3-Reranker" if reranker.model.config.model_type == "qwen3" else "Reranker"
     head = f"---\nlibrary_name: {library}\npipeline_tag: text-ranking\n---\n# {title}, adapted\n\n"
@@ -160,7 +158,7 @@ def _write_json(path, content):
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def check_template(tokenizer, instruction=prompt.DEFAULT_INSTRUCTION):
+def _check_template(tokenizer, instruction=prompt.DEFAULT_INSTRUCTION):
     """Raise InputError unless the chat template gives the official prompt, as text and as token ids.
 
     Scoring tokenises prefix, content and suffix one by one, software that renders the template tokenises the whole. They

@@ -15,12 +15,12 @@ import torch
 from course_utils.errors import InputError
 from course_utils.model import prompt
 from course_utils.model.checkpoint import read_settings
-from course_utils.ship.export import one_label_model
-from course_utils.ship.folders import finish_files, new_folder, write_readme
+from course_utils.ship.export import _new_folder, _one_label_model
+from course_utils.ship.folders import _finish_files, _write_readme
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
-ONNX_README = """\
+_ONNX_README = """\
 `model.onnx` takes input_ids and attention_mask (int64) and gives logits [rows, 1] in fp32; `model_int8.onnx`, where
 present, is smaller and its scores differ. The prompt is not part of the model: render `chat_template.jinja`.
 """
@@ -29,7 +29,7 @@ present, is smaller and its scores differ. The prompt is not part of the model: 
 def export_onnx(reranker, folder, int8=False):
     """Write ``model.onnx`` in fp32 with input_ids and attention_mask as inputs and one logit a row, tokenizer beside it.
 
-    Uses torch's own exporter on ``one_label_model``: rows may be padded on either side, batch and length are free.
+    Uses torch's own exporter on ``export_sequence_classifier``'s model: rows may be padded on either side, batch and length are free.
 
     Args:
         reranker: a Reranker on the CPU or elsewhere; it is copied in fp32.
@@ -41,10 +41,10 @@ def export_onnx(reranker, folder, int8=False):
         InputError: when onnx, onnxscript or onnxruntime is not installed; else see ``export_causal_lm``.
     """
     _need_onnx()
-    source = one_label_model(reranker)
-    with new_folder(folder) as temporary:
+    source = _one_label_model(reranker)
+    with _new_folder(folder) as temporary:
         source.config.save_pretrained(temporary)
-        finish_files(reranker, temporary)
+        _finish_files(reranker, temporary)
         model = copy.deepcopy(source).to("cpu", torch.float32)
         ids = torch.arange(32).view(2, 16)
         mask = torch.ones_like(ids)
@@ -76,7 +76,7 @@ def export_onnx(reranker, folder, int8=False):
                 reduce_range=True,  # 7 bits: the products of 8 overflow on processors without VNNI
                 use_external_data_format=big,
             )
-        write_readme(reranker, temporary, "onnx", ONNX_README)
+        _write_readme(reranker, temporary, "onnx", _ONNX_README)
     return Path(folder)
 
 
@@ -132,6 +132,6 @@ def load_onnx(folder, name="model.onnx", threads=None):
 
 
 def _need_onnx():
-    missing = [name for name in PACKAGES if find_spec(name) is None]
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise InputError(f"ONNX needs packages that are not installed: pip install {' '.join(missing)}")
