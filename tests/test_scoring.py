@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from course_utils.errors import InputError
 from course_utils.ship import scoring
-from course_utils.ship.scoring import read_pairs, score_file
+from course_utils.ship.scoring import _read_pairs, score_file
 
 PAIRS = [(f"query {i // 3}", f"document{' about fever' * (i % 5)} number {i}") for i in range(30)]
 
@@ -63,7 +63,7 @@ from course_utils.model.hub import BUNDLED
 from course_utils.model.reranker import Reranker
 tokenizer = AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True)
 reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256, name="tiny")
-scoring.FIRST = scoring.MOST = 7
+scoring._FIRST = scoring._MOST = 7
 whole, calls = Reranker.score_groups, []
 def counted(self, groups):
     if len(calls) == 2:
@@ -175,4 +175,4 @@ def test_a_bad_row_is_named_before_anything_is_scored(tiny, tmp_path, line, word
 @pytest.mark.parametrize("pair", ["text", ("q",), ("q", 3)])
 def test_something_that_is_no_pair_is_named(pair):
     with pytest.raises(InputError, match="Pair 2"):
-        list(read_pairs([("q", "d"), pair]))
+        list(_read_pairs([("q", "d"), pair]))

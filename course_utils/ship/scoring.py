@@ -9,15 +9,16 @@ import time
 from itertools import groupby, islice
 from pathlib import Path
 
-import torch
 from tqdm.auto import tqdm
 
 from course_utils import machine
 from course_utils.data.read import check_row, iter_rows
 from course_utils.errors import InputError
+from course_utils.files import write_json
+from course_utils.model.checkpoint import weights_hash
 
-SECONDS = 10  # of work between two appends
-FIRST, MOST = 64, 8192  # pairs in the first and in the largest append
+_SECONDS = 10  # of work between two appends
+_FIRST, _MOST = 64, 8192  # pairs in the first and in the largest append
 
 
 def score_file(reranker, source, path, progress=True):
@@ -40,36 +41,36 @@ def score_file(reranker, source, path, progress=True):
         InputError: a bad pair, or results that belong to another model or to other pairs. Nothing is overwritten.
     """
     path = Path(path)
-    total = sum(1 for _ in read_pairs(source)) if isinstance(source, (str, Path)) else _length(source)
+    total = sum(1 for _ in _read_pairs(source)) if isinstance(source, (str, Path)) else _length(source)
     rank, _ = machine.join(reranker.device)
-    made_with = about(reranker)
+    made_with = _about(reranker)
     if rank == 0:
         _check_about(path, made_with)
     machine.wait()
-    pairs = read_pairs(source)
+    pairs = _read_pairs(source)
     done = _skip(path, pairs, cut=rank == 0)
     machine.wait()  # nobody appends before all have read
     bar = tqdm(total=total, initial=done, unit="pair", disable=not progress or rank > 0)
-    size, new = FIRST, 0
+    size, new = _FIRST, 0
     with path.open("a", encoding="utf-8", newline="\n") as out:
         while chunk := list(islice(pairs, size)):
             started = time.perf_counter()
             groups = [(query, [d for _, d in rows]) for query, rows in groupby(chunk, key=lambda pair: pair[0])]
             scores = [float(s) for own in reranker.score_groups(groups) for s in own]
             if rank == 0:
-                lines = (json.dumps({"score": s, "pair": pair_hash(*p)}) for s, p in zip(scores, chunk, strict=True))
+                lines = (json.dumps({"score": s, "pair": _pair_hash(*p)}) for s, p in zip(scores, chunk, strict=True))
                 out.write("".join(line + "\n" for line in lines))
                 out.flush()
             new += len(chunk)
             bar.update(len(chunk))
             rate = len(chunk) / (time.perf_counter() - started)
-            size = machine.from_main(min(MOST, 4 * size, max(16, round(rate * SECONDS))))
+            size = machine.from_main(min(_MOST, 4 * size, max(16, round(rate * _SECONDS))))
     bar.close()
     machine.wait()
     return new
 
 
-def read_pairs(source):
+def _read_pairs(source):
     """Yield (query, document) of a file or an iterable of pairs, one at a time.
 
     Raises:
@@ -88,19 +89,16 @@ def read_pairs(source):
         yield tuple(pair)
 
 
-def pair_hash(query, document):
+def _pair_hash(query, document):
     """Return eight hexadecimal digits that stand for a pair."""
     return hashlib.sha256(json.dumps([query, document]).encode()).hexdigest()[:8]
 
 
-def about(reranker):
-    """Return what scores depend on: a hash of the weights and their types, the instruction, the length of a prompt."""
-    digest = hashlib.sha256(str(reranker.model.config.to_dict()).encode())
-    for name, p in reranker.model.named_parameters():
-        digest.update(f"{name} {tuple(p.shape)} {p.dtype}".encode())
-        digest.update(p.detach().contiguous().view(torch.uint8).cpu().numpy().data)
+def _about(reranker):
+    # What scores depend on: configuration and weights with their types, the instruction, the length of a prompt.
+    made_of = f"{reranker.model.config.to_dict()} {weights_hash(reranker.model)}"
     return {
-        "weights": digest.hexdigest()[:16],
+        "weights": hashlib.sha256(made_of.encode()).hexdigest()[:16],
         "instruction": reranker.instruction,
         "max_length": reranker.max_length,
     }
@@ -126,10 +124,7 @@ def _check_about(path, made_with):
                     f"{path} was made with another {key.replace('_', ' ')}; name another file or delete it."
                 )
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = note.with_name(note.name + ".part")
-    temporary.write_text(json.dumps(made_with, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(note)
+    write_json(note, made_with)
 
 
 def _skip(path, pairs, cut):
@@ -142,7 +137,7 @@ def _skip(path, pairs, cut):
                     break
                 pair = next(pairs, None)
                 try:
-                    fits = pair is not None and json.loads(line)["pair"] == pair_hash(*pair)
+                    fits = pair is not None and json.loads(line)["pair"] == _pair_hash(*pair)
                 except (ValueError, KeyError, TypeError):
                     fits = False
                 if not fits:
