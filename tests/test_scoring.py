@@ -29,8 +29,8 @@ def scores_in(path):
 
 @pytest.fixture
 def small_steps(monkeypatch):
-    monkeypatch.setattr(scoring, "FIRST", 7)
-    monkeypatch.setattr(scoring, "MOST", 7)
+    monkeypatch.setattr(scoring, "_FIRST", 7)
+    monkeypatch.setattr(scoring, "_MOST", 7)
 
 
 def test_a_file_of_pairs_is_scored_in_order(tiny, tmp_path, small_steps):
@@ -109,7 +109,7 @@ def test_memory_does_not_grow_with_the_number_of_pairs(tiny, tmp_path, monkeypat
             np.zeros(len(d), np.float32) for d in (g.documents if hasattr(g, "documents") else g[1] for g in groups)
         ],
     )
-    monkeypatch.setattr(scoring, "MOST", 64)
+    monkeypatch.setattr(scoring, "_MOST", 64)
     peaks = []
     for count in (2_000, 20_000):
         pairs = (("a query", f"a document of about fifty characters, number {i:9d}") for i in range(count))
