@@ -27,6 +27,7 @@ from course_utils.training.adaptation import adapt
 from course_utils.training.recipe import Recipe
 
 GENERAL = "general-en-xquad"
+BESIDE = "nano"  # adapted too, with its defaults
 RATES = "last3=3e-4,lora=5e-4,all=5e-5"
 STAGE = Recipe(layers="all", epochs=2, negatives=3, learning_rate=1e-4)
 
@@ -103,7 +104,7 @@ def main(argv=None):
         cells = Cells(args.json, lambda c: write_page(args.json.with_suffix(".md"), page(c)))
         general = general_model(cells, args)
         step(f"{args.models},{args.base}", "none")
-        step("nano", "last3")
+        step(BESIDE, "last3")
         step(str(general), args.ways, args.rates)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

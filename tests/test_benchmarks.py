@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 
-from benchmarks import encoder, lists, real_sets
+from benchmarks import encoder, lists, own_base, real_sets
 from benchmarks.common import Cells, packed, unpacked
 from course_utils.errors import InputError
 from course_utils.model.reranker import Reranker
@@ -49,7 +49,7 @@ def real(tmp_path):
 
 @pytest.fixture
 def model(tokenizer, tmp_path):
-    return Reranker(tiny_model(tokenizer, layers=2), tokenizer, max_length=128).save(tmp_path / "tiny")
+    return Reranker(tiny_model(tokenizer, layers=3), tokenizer, max_length=128).save(tmp_path / "tiny")
 
 
 @pytest.fixture
@@ -154,3 +154,23 @@ def test_lists_are_cut_to_a_size_and_keep_their_right_documents(real):
 def test_values_and_tables_survive_their_text():
     assert unpacked(packed([0.5, 1, 0.630929])) == pytest.approx([0.5, 1, 0.63093])
     assert markdown_table(["a", "b"], [[1, "x"]]).splitlines() == ["| a | b |", "| --- | --- |", "| 1 | x |"]
+
+
+def test_an_own_base_goes_through_its_general_stage_and_learns_a_trade(real, model, here, tmp_path, monkeypatch):
+    general = tmp_path / "real" / "general-en-xquad"
+    general.mkdir()
+    (general / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(10, 3)), encoding="utf-8")
+    monkeypatch.setattr(own_base, "quiet", lambda: None)
+    monkeypatch.setattr(own_base, "in_own_process", real_sets.in_own_process)
+    command = ["--real", str(real), "--sets", "medical-en", "--base", str(model), "--models", "", "--seeds", "1"]
+    command += ["--epochs", "1", "--work", str(tmp_path / "work"), "--json", str(tmp_path / "own.json")]
+    monkeypatch.setattr(own_base, "BESIDE", "")
+    assert own_base.main(command) == 0
+    found = json.loads((tmp_path / "own.json").read_text("utf-8"))
+    assert found["general"]["queries"] == 10
+    own = found["cells"]["medical-en"]
+    assert set(own["tiny"]) == {"as it is"} and set(own["tiny-general"]) == {"as it is", "last3", "lora", "all"}
+    page = (tmp_path / "own.md").read_text("utf-8")
+    assert "# Bring your own base" in page and "| medical-en | tiny-general | all | 1 |" in page
+    done = len(here)
+    assert own_base.main(command) == 0 and len(here) == done  # neither the stage nor a cell again
