@@ -1,5 +1,6 @@
 """Every fault that is known ends as the table of failure_cases says; on a full disk, killed, and twice at once for real too."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,8 @@ from conftest import ROOT, tiny_model
 from failure_cases import CASES
 from failures import ADAPT, make_world, problems, run, state
 
+from course_utils.cli import main
+from course_utils.files import sha256
 from course_utils.model.reranker import Reranker
 
 
@@ -101,3 +104,40 @@ def test_a_shell_that_closes_what_we_write_to(world, env, how):
     done = subprocess.run(["sh", "-c", line], cwd=world, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_the_record_says_how_a_result_came_about(world, monkeypatch, capsys):
+    monkeypatch.chdir(world)
+    train = json.loads((world / "train.json").read_text())
+    train[0]["document"] += " and so on" * 300
+    train += [{"query": "who", "document": "nobody", "relevance": 0}]
+    (world / "train.json").write_text(json.dumps(train))
+    assert main(ADAPT.split()) == 0
+    found = json.loads((world / "r.json").read_text())
+    record = found["run"]
+    assert record["recipe"]["layers"] == 1 and record["recipe"]["learning_rate"] > 0
+    assert record["data"]["train"]["queries"] == 9 and record["data"]["train"]["queries_without_right_document"] == 1
+    assert record["data"]["train"]["documents_cut"] == 1
+    assert record["data"]["test"]["sha256"] == sha256(world / "test.json")
+    assert len(record["model"]["weights_sha256"]) == 64
+    assert record["versions"]["torch"] and record["device"] and record["seconds"] > 0 and record["peak_memory_mb"] > 0
+    said = "".join(capsys.readouterr())
+    assert all(warning in said for warning in record["warnings"])
+    for words in ("1 of 9 queries are left out", "1 of 32 documents were cut", "6 test queries are few"):
+        assert any(words in warning for warning in record["warnings"]), (words, record["warnings"])
+    assert main(["evaluate", "--model", "out/model", "--data", "test.json", "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    again = json.loads(captured.out)
+    assert again["ndcg@10"] == found["after"]["ndcg@10"] and "ndcg@10" in captured.err
+
+
+def test_every_command_explains_itself_with_an_example(capsys):
+    commands = [[], *([c] for c in ("doctor", "rank", "adapt", "evaluate", "data", "course"))]
+    for words in [*commands, *(["data", c] for c in ("check", "split", "build", "table"))]:
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--help"])
+        assert end.value.code == 0
+        assert "example: python -m course_utils" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert "reranker-course" in capsys.readouterr().out

@@ -217,6 +217,10 @@ def _result(args, parts, done, before, after, kept):
             result[name] = {m: found.summary[m] for m in METRICS}
         values = [result[name]["ndcg@10"] for name in ("general_before", "general_after")]
         print(f"general: nDCG@10 {values[0]:.3f} -> {values[1]:.3f}")
+    for part, found in before.items():
+        kept.cut(part, found.counts.cut)
+    kept.cut("train", done.counts["train"]["documents_cut"])
+    kept.content["replayed_queries"] = done.counts["replayed"]
     _beware(kept, parts, done, difference, after["test"])
     result |= {
         "seconds": time.perf_counter() - kept.started,
@@ -238,12 +242,9 @@ def _result(args, parts, done, before, after, kept):
 def _beware(kept, parts, done, difference, after):
     """Warn of what makes a result say less than it seems to."""
     kept.few("test", len(parts["test"]))
-    if "dev" in parts:
-        kept.few("dev", len(parts["dev"]))
     gain = max(row["ndcg@10"] for row in done.history) - done.history[0]["ndcg@10"]
-    if done.best_epoch == 0:
-        kept.warn("no epoch beat the start on dev: the model is the one that you began with.")
-    elif difference.low <= 0 <= difference.high:
+    kept.warnings += done.warnings  # training has said them
+    if done.best_epoch > 0 and difference.low <= 0 <= difference.high:
         kept.warn(
             "the interval of the difference holds 0: whether it is a gain is not settled; label more test queries."
         )

@@ -26,10 +26,12 @@ class Record:
 
     def model(self, reranker):
         """Put down which model is used, and where."""
+        from course_utils.model.checkpoint import weights_hash
+
         first = next(reranker.model.parameters())
         self.content["model"] = {
             "name": shown(reranker.name),
-            "weights_sha256": _weights_hash(reranker.model),
+            "weights_sha256": weights_hash(reranker.model),
             "parameters": sum(p.numel() for p in reranker.model.parameters()),
             "dtype": str(first.dtype).removeprefix("torch."),
             "max_length": reranker.max_length,
@@ -43,6 +45,14 @@ class Record:
         self.content.setdefault("data", {})[part] = {"file": shown(path), "sha256": _hash(path), **counts.as_dict()}
         if counts.sentence():
             self.warn(f"{shown(path)}: {counts.sentence()}")
+
+    def cut(self, part, count):
+        """Put down how many documents of a part of the data were cut, which only who encoded them knows; say it."""
+        own = self.content["data"][part]
+        own["documents_cut"] = count
+        if count:
+            length = self.content["model"]["max_length"]
+            self.warn(f"{own['file']}: {count} of {own['documents']} documents were cut to fit {length} tokens.")
 
     def warn(self, text):
         """Print a remark on standard error and keep it."""
@@ -83,16 +93,3 @@ class Record:
 def _hash(path):
     """Return the SHA-256 of a file; None for a pipe, which is read once."""
     return sha256(path) if Path(path).is_file() else None
-
-
-def _weights_hash(model):
-    """Return a SHA-256 over names, shapes and bytes of all parameters."""
-    import hashlib
-
-    import torch
-
-    digest = hashlib.sha256()
-    for name, value in sorted(model.named_parameters()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().contiguous().cpu().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
