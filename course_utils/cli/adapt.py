@@ -81,7 +81,7 @@ def _check(args):
     check_outputs([], folders=[out])
     check_outputs([args.json], inputs, folders=[out / "model", out / "work"])
     check_ours(out / "model")
-    foreign = {p.name for p in (out / "work").glob("*")} - WORK if (out / "work").is_dir() else ()
+    foreign = {p.name for p in (out / "work").glob("*") if not p.name.startswith(".")} - WORK
     if foreign:
         raise InputError(
             f"{out / 'work'} holds {min(foreign)}, which was not written by this program, and would be removed; "
