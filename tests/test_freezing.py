@@ -6,7 +6,7 @@ from conftest import tiny_model
 
 from course_utils.errors import InputError
 from course_utils.training.freezing import (
-    first_trainable_layer,
+    _first_trainable_layer,
     freeze_all_but_last,
     gradient_report,
     parameter_table,
@@ -54,7 +54,7 @@ def test_layers_are_found_in_any_decoder(family):
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     assert names
     assert all(".2." in n for n in names)
-    assert first_trainable_layer(model) == 2
+    assert _first_trainable_layer(model) == 2
 
 
 def test_mistake_3_names_of_layers_that_do_not_exist_train_nothing_and_we_raise(tokenizer):
@@ -87,4 +87,4 @@ def test_tied_embeddings_stay_frozen_with_the_output_matrix(tokenizer):
     model = tiny_model(tokenizer)
     freeze_all_but_last(model, 4)
     assert not model.get_output_embeddings().weight.requires_grad
-    assert first_trainable_layer(model) == 0
+    assert _first_trainable_layer(model) == 0

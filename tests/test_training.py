@@ -21,7 +21,7 @@ from course_utils.training.adaptation import adapt
 from course_utils.training.batch import Source
 from course_utils.training.recipe import Recipe
 from course_utils.training.trainer import TrainingError
-from course_utils.training.weights import MovingAverage, load_tensors, trained_tensors
+from course_utils.training.weights import _MovingAverage, load_tensors, trained_tensors
 
 
 def parameters(reranker):
@@ -163,7 +163,7 @@ def test_the_moving_average_is_the_formula(tokenizer):
     model = tiny_model(tokenizer)
     for n, p in model.named_parameters():
         p.requires_grad_(n == "model.norm.weight")
-    average, by_hand = MovingAverage(model, 0.5), model.model.norm.weight.detach().clone()
+    average, by_hand = _MovingAverage(model, 0.5), model.model.norm.weight.detach().clone()
     for step in range(1, 31):
         with torch.no_grad():
             model.model.norm.weight += step

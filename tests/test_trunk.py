@@ -23,14 +23,14 @@ from course_utils.training.batch import Source
 from course_utils.training.recipe import Recipe
 from course_utils.training.trunk import (
     Trunk,
+    _data_fingerprint,
+    _remove_stale,
+    _to_array,
+    _to_tensor,
+    _trunk_name,
     build_trunk,
-    data_fingerprint,
     fingerprint,
-    remove_stale,
-    to_array,
-    to_tensor,
     trunk_megabytes,
-    trunk_name,
 )
 
 
@@ -106,7 +106,7 @@ def test_a_killed_build_goes_on_where_it_was(tiny, groups, tmp_path, monkeypatch
     killed = subprocess.run(command, cwd=ROOT, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL
     encoded = encode(tiny, groups)
-    place = tmp_path / trunk_name(fingerprint(tiny.model, 2), encoded)
+    place = tmp_path / _trunk_name(fingerprint(tiny.model, 2), encoded)
     done = trunk_module._done(place)
     assert 0 < len(done) < len(groups)
     computed, compute = [], trunk_module._compute
@@ -149,10 +149,10 @@ def test_other_weights_other_settings_and_other_data_have_other_names(tiny, toke
         below.model.layers[1].mlp.up_proj.weight[0, 0] += 1
     assert fingerprint(above, 2) == fingerprint(tiny.model, 2), "what trains does not make the states stale"
     assert fingerprint(below, 2) != fingerprint(tiny.model, 2)
-    assert data_fingerprint(encode(tiny, groups)) == data_fingerprint(encoded)
-    assert data_fingerprint(encode(tiny, groups[1:])) != data_fingerprint(encoded)
+    assert _data_fingerprint(encode(tiny, groups)) == _data_fingerprint(encoded)
+    assert _data_fingerprint(encode(tiny, groups[1:])) != _data_fingerprint(encoded)
     tiny.instruction = "Given a health question, retrieve medical passages that answer it"
-    assert data_fingerprint(encode(tiny, groups)) != data_fingerprint(encoded)
+    assert _data_fingerprint(encode(tiny, groups)) != _data_fingerprint(encoded)
 
 
 def test_stale_files_are_removed_and_nothing_else_is(tiny, groups, tmp_path):
@@ -176,7 +176,7 @@ def test_stale_files_are_removed_and_nothing_else_is(tiny, groups, tmp_path):
     assert len(third) == 2
     assert len(third & second) == 1, "dev is the same"
     assert (work / "trunk" / "my-notes").is_dir()
-    assert remove_stale(tmp_path / "absent", []) == 0
+    assert _remove_stale(tmp_path / "absent", []) == 0
 
 
 def test_the_size_is_announced_before(tiny, groups, tmp_path, capsys, monkeypatch):
@@ -245,10 +245,10 @@ def test_memory_does_not_grow_with_pairs_while_reading(tmp_path):
 
 def test_bf16_states_survive_the_way_to_disk_and_back(tokenizer, groups, tmp_path):
     values = torch.tensor([0.0, -0.0, 1.0, -1.5, 3e38, 1e-40, float("inf"), float("nan")]).to(torch.bfloat16)
-    array = to_array(values)
+    array = _to_array(values)
     assert array.dtype == np.uint16
-    assert to_tensor(array).dtype == torch.bfloat16
-    assert torch.equal(to_tensor(array).view(torch.int16), values.view(torch.int16))
+    assert _to_tensor(array).dtype == torch.bfloat16
+    assert torch.equal(_to_tensor(array).view(torch.int16), values.view(torch.int16))
     reranker = Reranker(tiny_model(tokenizer).to(torch.bfloat16), tokenizer, max_length=256)
     trunk = build_trunk(reranker.model, encode(reranker, groups[:3]), 2, tmp_path, quiet=True)
     assert trunk.path.stat().st_size == trunk.offsets[-1] * 48 * 2

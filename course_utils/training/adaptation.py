@@ -21,11 +21,11 @@ from course_utils.files import lock
 from course_utils.model.forward import supports_sharing
 from course_utils.training import checkpoints
 from course_utils.training.batch import Source
-from course_utils.training.freezing import first_trainable_layer, train_only
+from course_utils.training.freezing import _first_trainable_layer, train_only
 from course_utils.training.recipe import Recipe
 from course_utils.training.scorer import GroupScorer
-from course_utils.training.trainer import HISTORY, make_trainer
-from course_utils.training.trunk import build_trunk, can_cache, fingerprint, remove_stale, trunk_name
+from course_utils.training.trainer import HISTORY, _make_trainer
+from course_utils.training.trunk import _can_cache, _remove_stale, _trunk_name, build_trunk, fingerprint
 from course_utils.training.weights import load_tensors
 
 # Checkpoints of a short run are seconds apart; the Trainer then sorts them by step, and warns that it does.
@@ -135,7 +135,7 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         settings = None if temporary else checkpoints.fingerprint(reranker, recipe, sources)
         last = checkpoints.begin(folder, model, settings, resume, quiet)
         undo["start"] = folder / checkpoints.START
-        trainer = make_trainer(reranker, scorer, sources, folder, recipe, resumable=not temporary, quiet=quiet)
+        trainer = _make_trainer(reranker, scorer, sources, folder, recipe, resumable=not temporary, quiet=quiet)
         _run(trainer, last, quiet)
         model.to(reranker.device)
         epoch = _keep(trainer, recipe.keep, folder)
@@ -257,12 +257,12 @@ def _narrow(model, dtypes):
 def _cache_states(reranker, sources, recipe, folder, temporary, quiet):
     """Compute the states below the first layer that trains, for every Source; return that layer, 0 without cache."""
     model = reranker.model
-    first = first_trainable_layer(model)
-    if not recipe.cache or not supports_sharing(model) or not can_cache(model, first):
+    first = _first_trainable_layer(model)
+    if not recipe.cache or not supports_sharing(model) or not _can_cache(model, first):
         return 0
     weights = "this-run" if temporary else fingerprint(model, first)  # nobody comes back to a temporary folder
     if machine.join(reranker.device)[0] == 0:
-        remove_stale(folder, [trunk_name(weights, s.encoded) for s in sources])
+        _remove_stale(folder, [_trunk_name(weights, s.encoded) for s in sources])
     for source in sources:
         source.trunk = build_trunk(model, source.encoded, first, folder, reranker.batch_tokens, quiet, weights)
     machine.page_out(p for p in model.parameters() if not p.requires_grad)  # their work is on disk now

@@ -13,6 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.files import write_json
+from course_utils.model.checkpoint import weights_hash
 from course_utils.training.trainer import HISTORY, RAW, TENSORS
 from course_utils.training.weights import trained_tensors
 
@@ -27,19 +28,16 @@ def fingerprint(reranker, recipe, sources):
         recipe: the Recipe, resolved.
         sources: (train, dev) as Source.
     """
-    data, start = hashlib.sha256(), hashlib.sha256()
+    data = hashlib.sha256()
     for source in sources:
         for g in source.groups:
             data.update(json.dumps([g.query, g.documents, g.relevance]).encode())
-    for name, value in reranker.model.named_parameters():
-        if value.requires_grad:
-            start.update(name.encode() + value.detach().cpu().numpy().tobytes())
     return {
         "recipe": recipe.asdict(),
         "instruction": reranker.instruction,
         "max_length": reranker.max_length,
         "data": data.hexdigest(),
-        "start": start.hexdigest(),
+        "start": weights_hash((n, p) for n, p in reranker.model.named_parameters() if p.requires_grad),
     }
 
 

@@ -9,7 +9,7 @@ from course_utils.errors import InputError
 
 
 @dataclass(frozen=True)
-class FreezeRow:
+class _FreezeRow:
     """Parameters of one part of the model: its name, how many there are, how many of them train."""
 
     part: str
@@ -18,7 +18,7 @@ class FreezeRow:
 
 
 class FreezeTable(list):
-    """Rows of FreezeRow, printed as a table."""
+    """Rows of _FreezeRow, printed as a table."""
 
     @property
     def trainable(self):
@@ -153,7 +153,7 @@ def parameter_table(model):
         seen.update(id(p) for p in fresh)
         if fresh:
             rows.append(
-                FreezeRow(part, sum(p.numel() for p in fresh), sum(p.numel() for p in fresh if p.requires_grad))
+                _FreezeRow(part, sum(p.numel() for p in fresh), sum(p.numel() for p in fresh if p.requires_grad))
             )
 
     add("embeddings", model.get_input_embeddings().parameters())
@@ -165,7 +165,7 @@ def parameter_table(model):
     return rows
 
 
-def first_trainable_layer(model):
+def _first_trainable_layer(model):
     """Return the number of layers below everything that trains; 0 when an embedding trains."""
     _, layers = decoder_layers(model)
     if any(p.requires_grad for p in model.get_input_embeddings().parameters()):

@@ -29,7 +29,7 @@ class Recipe:
         negatives: documents that are not relevant a query and epoch, drawn anew each time: an epoch costs less than
             with all of them, and two epochs are not the same; None takes all.
         learning_rate: peak of a linear schedule with 10 % warm-up; None: see ``default_learning_rate``.
-        ema_decay: of the moving average of the trained weights, which is measured on dev and kept (MovingAverage); 0
+        ema_decay: of the moving average of the trained weights, which is measured on dev and kept; 0
             keeps the weights themselves. None: EMA_DECAY for models below 50 million parameters, whose high rates
             make single steps scatter, and 0 for larger ones, where it would need memory for one more copy.
         batch_queries: queries in an optimiser step, over all processes; None: see ``default_batch``.

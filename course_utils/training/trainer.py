@@ -16,7 +16,7 @@ from course_utils.machine import trim
 from course_utils.model.batches import gather_scores, own_batches
 from course_utils.model.forward import bucket_size, supports_sharing
 from course_utils.training.recipe import is_large
-from course_utils.training.weights import MovingAverage, load_tensors
+from course_utils.training.weights import _MovingAverage, load_tensors
 
 TENSORS = "trained.safetensors"
 
@@ -29,7 +29,7 @@ class TrainingError(InputError):
     """Training had to stop; the message names the cause."""
 
 
-class GroupTrainer(Trainer):
+class _GroupTrainer(Trainer):
     """The Trainer with changes: dev nDCG as evaluation, averaged weights, checkpoints of trained tensors, a named NaN."""
 
     def __init__(self, *args, train_source, dev_source, batch_tokens, ema_decay, **kwargs):
@@ -114,7 +114,7 @@ class GroupTrainer(Trainer):
     def start_average(self):
         """Begin the moving average where one is wanted and none has begun."""
         if self.ema_decay and self.average is None:
-            self.average = MovingAverage(self.model.model, self.ema_decay)
+            self.average = _MovingAverage(self.model.model, self.ema_decay)
 
     def averaged(self):
         """Return a context in which the model has the weights that count: the average, or its own without one."""
@@ -198,8 +198,8 @@ class _Progress(TrainerCallback):
             write_json(folder / HISTORY, self.record())
 
 
-def make_trainer(reranker, scorer, sources, folder, recipe, *, resumable, quiet):
-    """Return the GroupTrainer of a run.
+def _make_trainer(reranker, scorer, sources, folder, recipe, *, resumable, quiet):
+    """Return the _GroupTrainer of a run.
 
     Args:
         reranker: the Reranker in training.
@@ -218,7 +218,7 @@ def make_trainer(reranker, scorer, sources, folder, recipe, *, resumable, quiet)
         drawn = train.draw(batch, recipe.negatives, f"{recipe.seed}-{int(trainer.state.epoch or 0)}")
         return train.collate(drawn, sharing, bucket_size(device))
 
-    trainer = GroupTrainer(
+    trainer = _GroupTrainer(
         model=scorer,
         args=_arguments(recipe, len(train.groups), device, folder, resumable),
         train_dataset=list(range(len(train.groups))),

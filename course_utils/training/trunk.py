@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tqdm.auto import tqdm
 from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.model.batches import token_batches
+from course_utils.model.checkpoint import weights_hash
 from course_utils.model.forward import Segment, bucket_size, build_segments, decoder_of, pad_rows, shared_forward
 from course_utils.model.prompt import EncodedGroups
 from course_utils.training.freezing import decoder_layers
@@ -36,22 +36,14 @@ def fingerprint(model, layers):
     """Return a short hash of all that the states after ``layers`` layers depend on, but for the token ids."""
     settings = {key: getattr(model.config, key, None) for key in SETTINGS}
     digest = hashlib.sha256(json.dumps([layers, settings], sort_keys=True, default=str).encode())
-    _, modules = decoder_layers(model)
-    with ThreadPoolExecutor() as pool:  # a gigabyte of weights takes a second on one core
-        for part in pool.map(_module_digest, (model.get_input_embeddings(), *modules[:layers])):
-            digest.update(part)
+    below = [model.get_input_embeddings(), *decoder_layers(model)[1][:layers]]
+    digest.update(
+        weights_hash((f"{i} {n}", p) for i, part in enumerate(below) for n, p in part.named_parameters()).encode()
+    )
     return digest.hexdigest()[:16]
 
 
-def _module_digest(module):
-    digest = hashlib.sha256()
-    for name, p in module.named_parameters():
-        digest.update(f"{name} {tuple(p.shape)} {p.dtype}".encode())
-        digest.update(p.detach().contiguous().view(torch.uint8).cpu().numpy().data)
-    return digest.digest()
-
-
-def data_fingerprint(encoded):
+def _data_fingerprint(encoded):
     """Return a short hash of the token ids of EncodedGroups."""
     digest = hashlib.sha256(np.asarray(encoded.constant).tobytes())
     for prefix, candidates in zip(encoded.prefixes, encoded.candidates, strict=True):
@@ -82,7 +74,7 @@ class Trunk:
     def rows(self, first, last, mode="r"):
         """Return the file's rows of queries ``first`` to ``last`` (not included) as an array mapped from disk."""
         start, stop = int(self.offsets[first]), int(self.offsets[last])
-        hidden, stored = self.constant.shape[1], stored_dtype(self.dtype)
+        hidden, stored = self.constant.shape[1], _stored_dtype(self.dtype)
         if start == stop:
             return np.empty((0, hidden), stored)
         offset = start * hidden * stored.itemsize
@@ -90,7 +82,7 @@ class Trunk:
 
     def group(self, g):
         """Return (prefix states [length, hidden], list of candidate states) of query ``g``."""
-        states = to_tensor(self.rows(g, g + 1))
+        states = _to_tensor(self.rows(g, g + 1))
         lengths = [len(ids) for ids in (self.encoded.prefixes[g], *self.encoded.candidates[g])]
         prefix, *candidates = states.split(lengths)
         return prefix, candidates
@@ -102,19 +94,19 @@ def row_offsets(encoded):
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-def stored_dtype(dtype):
+def _stored_dtype(dtype):
     """Return the NumPy dtype in which states of a torch dtype are kept: uint16 holds the bits of bf16."""
     return np.dtype(np.uint16) if dtype == torch.bfloat16 else np.dtype(str(dtype).removeprefix("torch."))
 
 
-def to_tensor(array):
-    """Return a state array as a tensor of its own; see ``stored_dtype``."""
+def _to_tensor(array):
+    """Return a state array as a tensor of its own; see ``_stored_dtype``."""
     tensor = torch.from_numpy(np.array(array))
     return tensor.view(torch.bfloat16) if array.dtype == np.uint16 else tensor
 
 
-def to_array(tensor):
-    """Return a state tensor as an array that can be written; see ``stored_dtype``."""
+def _to_array(tensor):
+    """Return a state tensor as an array that can be written; see ``_stored_dtype``."""
     tensor = tensor.detach().cpu().contiguous()
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
@@ -148,11 +140,13 @@ def build_trunk(model, encoded, layers, folder, batch_tokens=16384, quiet=False,
     layer = next(decoder_layers(model)[1][layers - 1].parameters())
     dtype, device = layer.dtype, layer.device
     rank, count = machine.join(device)
-    place = Path(folder) / trunk_name(weights or fingerprint(model, layers), encoded)
+    # One folder for these frozen weights and these token ids; the main process makes room in it.
+    place = Path(folder) / _trunk_name(weights or fingerprint(model, layers), encoded)
     if rank == 0:
         _prepare(model, encoded, layers, place, dtype, quiet)
     machine.wait()
-    trunk = Trunk(encoded, place / "states.bin", dtype, to_tensor(np.load(place / "constant.npy")))
+    trunk = Trunk(encoded, place / "states.bin", dtype, _to_tensor(np.load(place / "constant.npy")))
+    # What is not on disk yet is shared out: neighbouring queries to one process, so that each writes one stretch.
     missing = sorted(set(range(len(encoded))) - _done(place))
     machine.wait()  # nobody writes before all have read what is missing
     mine = missing[len(missing) * rank // count : len(missing) * (rank + 1) // count]
@@ -161,6 +155,7 @@ def build_trunk(model, encoded, layers, folder, batch_tokens=16384, quiet=False,
         bar = tqdm(total=len(mine), unit="query", disable=quiet or rank > 0, desc="frozen layers")
         start = 0
         while start < len(mine):
+            # A batch of neighbours at a time; every few seconds a record of what is done, for a run that is killed.
             stop = _next_stop(mine, start, trunk.offsets, batch_tokens)
             _compute(model, trunk, mine[start:stop], layers, device, batch_tokens)
             bar.update(stop - start)
@@ -173,9 +168,9 @@ def build_trunk(model, encoded, layers, folder, batch_tokens=16384, quiet=False,
     return trunk
 
 
-def trunk_name(weights, encoded):
+def _trunk_name(weights, encoded):
     """Return the folder name of the states of ``encoded`` under weights with the hash ``weights``."""
-    return f"{weights}-{data_fingerprint(encoded)}"
+    return f"{weights}-{_data_fingerprint(encoded)}"
 
 
 def _prepare(model, encoded, layers, place, dtype, quiet):
@@ -196,13 +191,15 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
         print(f"states after {layers} frozen layers: {rows:,} tokens, {need:.0f} MB in {place}")
     if whole:
         return
+    # First the states of the constant, the tokens that start every prompt, which all queries share.
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     with (place / "constant.part").open("wb") as file:
         values, lengths = pad_rows([encoded.constant])
         start = Segment(values, lengths).to(next(model.parameters()).device)
-        np.save(file, to_array(shared_forward(model, [start], [], stop=layers)[0][0].to(dtype)))
+        np.save(file, _to_array(shared_forward(model, [start], [], stop=layers)[0][0].to(dtype)))
     (place / "constant.part").replace(constant)
+    # Then an empty file of the full size, renamed when its room is reserved.
     with (place / "states.part").open("wb") as file:
         try:
             if size and hasattr(os, "posix_fallocate"):
@@ -238,28 +235,33 @@ def _next_stop(queries, start, offsets, batch_tokens):
 
 def _compute(model, trunk, queries, layers, device, batch_tokens):
     """Write the states of neighbouring ``queries`` to the file."""
+    # The queries as EncodedGroups of their own, and their stretch of the file, mapped for writing [tokens, hidden].
     encoded, first = trunk.encoded, queries[0]
     part = EncodedGroups(
         encoded.constant, [encoded.prefixes[g] for g in queries], [encoded.candidates[g] for g in queries]
     )
     rows, offsets = trunk.rows(first, queries[-1] + 1, mode="r+"), row_offsets(part)
     for batch in token_batches(part, batch_tokens):
+        # The same tree as in scoring: the constant, then the queries, then buckets of documents.
         candidates = [[part.candidates[g][c] for c in own] for g, own in batch]
         segments, leaves, order = build_segments(
             part.constant, [part.prefixes[g] for g, _ in batch], candidates, bucket_size(device)
         )
+        # States after the frozen layers, a tensor a segment [rows, length, hidden], padding included.
         states = [
             s.to(trunk.dtype) for s in shared_forward(model, [s.to(device) for s in segments], leaves, stop=layers)
         ]
+        # Segment 1 holds the queries: a query's prefix begins its part of the file.
         for row, (g, _) in enumerate(batch):
             length = len(part.prefixes[g])
-            rows[offsets[g] : offsets[g] + length] = to_array(states[1][row, :length])
+            rows[offsets[g] : offsets[g] + length] = _to_array(states[1][row, :length])
+        # The leaves hold the documents, in the order of ``order``: each goes behind the prefix and the documents before it.
         places = ((leaf, row) for leaf in leaves for row in range(len(segments[leaf].lengths)))
         for (leaf, row), (i, column) in zip(places, order, strict=True):
             g, own = batch[i]
             start = offsets[g] + len(part.prefixes[g]) + sum(map(len, part.candidates[g][: own[column]]))
             length = len(part.candidates[g][own[column]])
-            rows[start : start + length] = to_array(states[leaf][row, :length])
+            rows[start : start + length] = _to_array(states[leaf][row, :length])
     if len(rows):
         rows.flush()
 
@@ -270,12 +272,12 @@ def _write(path, value):
     temporary.replace(path)
 
 
-def remove_stale(folder, keep):
+def _remove_stale(folder, keep):
     """Remove the states in ``folder`` that belong to other weights or other data; return how many.
 
     Args:
         folder: where trunk files live.
-        keep: names that stay, see ``trunk_name``.
+        keep: names that stay, see ``_trunk_name``.
     """
     stale = [p for p in Path(folder).glob("*-*") if re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{16}", p.name)]
     stale = [p for p in stale if p.name not in keep]
@@ -284,6 +286,6 @@ def remove_stale(folder, keep):
     return len(stale)
 
 
-def can_cache(model, layers):
+def _can_cache(model, layers):
     """Return whether states after ``layers`` layers can stand in for them: at least one frozen layer below."""
     return layers >= 1 and hasattr(decoder_of(model), "layers")

@@ -27,7 +27,7 @@ def load_tensors(model, tensors):
             own[name].copy_(value)
 
 
-class MovingAverage:
+class _MovingAverage:
     """The exponential moving average (EMA) of the weights that train; it scatters less than the weights of one step.
 
     Source: Tarvainen and Valpola, "Mean teachers are better role models", arXiv 1703.01780; for the end of training
