@@ -24,7 +24,7 @@ def lists(count):
 
 @pytest.mark.parametrize("rounds", [3])
 def test_threads_rank_as_one_thread_does(tiny, rounds):
-    own = lists(40)
+    own = lists(16)
     expected = [tiny.score_groups([item])[0] for item in own]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda item: tiny.rank(*item), own * rounds))
