@@ -71,12 +71,12 @@ class Study:
         """Return {set: nDCG@10} of the reranker as it is now."""
         return dict(zip(self.tests, score_sets(self.reranker, self.tests, self.instructions), strict=True))
 
-    def trained(self, trade, how=adapt_layers, parts=None, recipe=None, **more):
-        """Return (Delta, seconds) of a trade, trained on its pooled sets or on ``parts``, (train, dev)."""
+    def trained(self, trade, how=adapt_layers, parts=None, recipe=None, name=None, **more):
+        """Return (Delta, seconds) of a trade, trained on its pooled sets or on ``parts``, (train, dev) of the set ``name``."""
         own = self.trades[trade]
         train, dev = parts or (pooled(own.train), pooled(own.dev))
         self.reranker.instruction = INSTRUCTIONS[trade]
-        delta, run = how(self.reranker, train, dev, recipe or self.usual, name=trade, quiet=True, **more)
+        delta, run = how(self.reranker, train, dev, recipe or self.usual, name=name or trade, quiet=True, **more)
         self.reranker.instruction = DEFAULT_INSTRUCTION
         return delta, run.seconds
 
@@ -209,7 +209,7 @@ class Study:
         deltas = {}
         for trade, own in self.trades.items():
             for name, groups in own.train.items():
-                deltas[name], _ = self.trained(trade, parts=(groups, own.dev[name]))
+                deltas[name], _ = self.trained(trade, parts=(groups, own.dev[name]), name=name)
         found = cross_matrix(self.reranker, deltas, self.tests, self.instructions)
         words = "nDCG@10 on test. A row is one set of weights, a column one test set under its own instruction."
         self.add("matrix", "trained on x, tested on y", words, found)
