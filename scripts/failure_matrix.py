@@ -40,7 +40,7 @@ def tiny_folder(folder):
 
 def cell(text, limit=260):
     """Return text as a cell of a Markdown table."""
-    text = " ".join(text.split()).replace("|", "\\|").replace("`", "'")
+    text = " ".join(text.encode("utf-8", "replace").decode("utf-8").split()).replace("|", "\\|").replace("`", "'")
     text = re.sub(r"[^\x20-\ufffd]|[\u2028\u2029\x85\x0c]", "?", text)
     return text if len(text) <= limit else f"{text[:limit]}..."
 
@@ -72,6 +72,7 @@ def main():
                 "|---|---|---|---|---|",
             ]
             for i, case in enumerate(cases):
+                print(f"{kind}: {case.fault}", flush=True)
                 world = Path(folder) / f"{kind.replace(' ', '-')}-{i}"
                 world.mkdir()
                 make_world(world, Path(folder) / "model")

@@ -4,7 +4,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
+import pytest
 import yaml
 from conftest import ROOT
 
@@ -105,3 +107,32 @@ def test_the_setup_cell_takes_a_folder_for_the_course_only_by_its_marker(tmp_pat
     assert not names["is_course"](tmp_path)
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "reranker-course-2"\n')
     assert not names["is_course"](tmp_path)
+
+
+def test_the_setup_cell_fetches_the_release_and_constrains_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from notebooks import setup_source
+
+    (tmp_path / "course_utils").mkdir()  # a stranger of the same name, which was installed once
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    calls = []
+
+    def run(command, check):
+        calls.append(command)
+        if command[0] == "git":
+            (tmp_path / "reranker-course").mkdir()
+            (tmp_path / "reranker-course" / "pyproject.toml").write_text('[project]\nname = "reranker-course"\n')
+            (tmp_path / "reranker-course" / "constraints.txt").write_text("torch==0.1\nnot-here-at-all==7.0\n")
+        else:
+            assert Path(command[command.index("-c") + 1]).read_text() == "not-here-at-all==7.0"
+
+    monkeypatch.setattr(subprocess, "run", run)
+    exec(setup_source(), {})
+    git, pip = calls
+    assert git[git.index("--branch") + 1] == PROJECT["tool"]["course"]["tag"]
+    assert pip[-2:] == ["-e", "reranker-course"]
+    (tmp_path / "reranker-course" / "pyproject.toml").write_text('[project]\nname = "something-else"\n')
+    with pytest.raises(AssertionError, match="is something else"):
+        exec(setup_source(), {})
