@@ -90,8 +90,10 @@ def _text_of(value):
         return value.strip()
     if isinstance(value, bool):
         return None
-    if isinstance(value, Real):
+    if isinstance(value, Real) and abs(value) != float("inf"):
         return str(int(value)) if value == int(value) else str(value)
+    if hasattr(value, "isoformat"):  # a date of a spreadsheet
+        return value.isoformat()
     if isinstance(value, dict):
         parts = [value.get(k) for k in ("title", "text")] if "text" in value else []
         parts = parts or [

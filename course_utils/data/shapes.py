@@ -53,6 +53,11 @@ def _items(records, columns, name, threshold=None):
     return found
 
 
+def _list(value):
+    """Return a cell's list; one that should be a list and is not holds one thing that is no text."""
+    return [] if value is None else value if isinstance(value, list) else [None]
+
+
 def _shared(found, names, columns, row):
     """Return {instruction, topic} of a row, where there are columns for them."""
     out = {}
@@ -74,10 +79,10 @@ def _chats(records, names, some, columns):
     found = _Found("ms-swift (messages, positive_messages, negative_messages)", [], [])
     found.used |= {"messages", "positive_messages", "negative_messages"}
     for where, row in records:
-        chat = row.get("messages") or []
+        chat = [m for m in _list(row.get("messages")) if isinstance(m, dict)]
         asked = [_text_of(m.get("content")) for m in chat if m.get("role") == "user"]
         system = [_text_of(m.get("content")) for m in chat if m.get("role") == "system"]
-        sides = [[_text_of(m) for m in row.get(f"{kind}_messages") or []] for kind in ("positive", "negative")]
+        sides = [[_text_of(m) for m in _list(row.get(f"{kind}_messages"))] for kind in ("positive", "negative")]
         labels = [1.0] * len(sides[0]) + [0.0] * len(sides[1])
         query = asked[-1] if asked else ""
         found.items.append(_Items(where, query, sides[0] + sides[1], labels, [], "".join(system[:1])))
@@ -100,10 +105,12 @@ def _passages(records, names, some, columns):
     found = _Found(f"passages with labels ({query}, {column})", [], [], used={query, column})
     label = ("is_selected", "relevance", "label", "score", "is_relevant")
     for where, row in records:
-        own = row.get(column) or []
+        own = row.get(column)
         if isinstance(own, dict):
-            documents, labels = [_text_of(t) for t in own.get(texts) or []], [*map(_number_of, own["is_selected"])]
+            documents = [_text_of(t) for t in _list(own.get(texts))]
+            labels = [_number_of(n) for n in _list(own.get("is_selected"))]
         else:
+            own = [p if isinstance(p, dict) else {} for p in _list(own)]
             documents = [_text_of(p) for p in own]
             labels = [_number_of(next((p[k] for k in label if k in p), None)) for p in own]
         found.items.append(
@@ -123,7 +130,7 @@ def _lists(records, names, some, columns):
     query = _one_of("query", names, columns, needed=True)
     found = _Found(f"lists ({query}, {documents}, {labels})", [], [], used={query, documents, labels})
     for where, row in records:
-        own = [_text_of(d) for d in row.get(documents) or []], [_number_of(x) for x in row.get(labels) or []]
+        own = [_text_of(d) for d in _list(row.get(documents))], [_number_of(x) for x in _list(row.get(labels))]
         found.items.append(_Items(where, _text_of(row.get(query)), *own, [], **_shared(found, names, columns, row)))
     return found
 
@@ -145,7 +152,7 @@ def _sides(records, names, some, columns):
     for where, row in records:
         sides = [_many(row.get(right)), [d for n in wrong for d in _many(row.get(n))]]
         labels = [1.0] * len(sides[0]) + [0.0] * len(sides[1])
-        scores = [_number_of(x) for t in teachers if t for x in row.get(t) or []]
+        scores = [_number_of(x) for t in teachers if t for x in _list(row.get(t))]
         if scores and len(scores) != len(labels):
             found.dropped["teacher scores that do not fit the documents"] += 1
             scores = []
