@@ -282,3 +282,28 @@ def test_wrong_plans_and_too_few_questions_are_refused(handbook):
         prepare([Group("q", ("x",), (0,))], handbook / "handbook")
     with pytest.raises(InputError, match="No query has a topic to split by"):
         data.split(one * 3, by="topic")
+
+
+def test_the_road_from_a_spreadsheet_in_commands(handbook, monkeypatch, capsys):
+    from course_utils.cli import main
+
+    monkeypatch.chdir(handbook)
+    run = lambda *arguments: (main([str(a) for a in arguments]), capsys.readouterr())  # noqa: E731
+    code, said = run("data", "convert", "questions.xlsx", "pairs.jsonl")
+    assert code == 0 and "(Question, Paragraph)" in said.out and len(data.read_groups("pairs.jsonl")) == 60
+    code, said = run("data", "prepare", "questions.xlsx", "handbook", "--out", "prepared", "--json", "report.json")
+    assert code == 0 and "Next: adapt --train prepared/train.jsonl" in said.out
+    assert json.loads((handbook / "report.json").read_text())["queries"] == {"train": 42, "dev": 6, "test": 12}
+    code, said = run("data", "check", "prepared/train.jsonl", "--test", "prepared/test.jsonl")
+    assert code == 0 and "nothing shared" in said.out
+    for arguments, message in (
+        (["convert", "questions.xlsx", "x.jsonl", "--columns", "query"], "write it as query=Question"),
+        (["convert", "questions.xlsx", "x.jsonl", "--columns", "query=Frage"], 'No column is named "Frage"'),
+        (["convert", "questions.xlsx", "x.jsonl", "--separator", ";;"], "give one character, or tab"),
+        (["prepare", "questions.xlsx", "handbook", "--out", "handbook"], "handbook"),
+        (["prepare", "questions.xlsx", "handbook", "--out", "p", "--fractions", "half"], "three shares"),
+    ):
+        code, said = run("data", *arguments)
+        assert (
+            code == 2 and message in said.err and not (handbook / "x.jsonl").exists() and not (handbook / "p").exists()
+        )

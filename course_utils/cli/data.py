@@ -5,7 +5,7 @@ import random
 from itertools import product
 from pathlib import Path
 
-from course_utils.cli import options
+from course_utils.cli import options, own_data
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole
 
@@ -25,6 +25,7 @@ def add(commands):
     check.add_argument("--max-length", type=int, metavar="N", help="tokens of a prompt (default: what the model reads)")
     check.add_argument("--model", default="nano", help="whose tokenizer counts: nano, a folder or a hub name")
     check.add_argument("--max-relevance", type=int, default=1, metavar="N", help="the highest grade (default 1)")
+    own_data.add(own)
     what = "draw train, dev and test topics of a domain of the course's data, and record them"
     split = options.command(own, "split", what, "data split medical en --data FOLDER", run_split)
     split.add_argument("domain")

@@ -82,7 +82,9 @@ def iter_rows(source, fields=FIELDS):
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path}: unknown format {path.suffix or '(no suffix)'}; use {', '.join(readers)}.")
+        raise InputError(
+            f"{path}: unknown format {path.suffix or '(no suffix)'}; use {', '.join(readers)}; data convert reads more."
+        )
     try:
         yield from reader(path, fields)
     except OSError as error:
@@ -186,7 +188,10 @@ def _column_problem(names, fields, kind):
     absent = [f for f in fields if f not in names]
     if absent:
         found = ", ".join(c[:40] for c in names[:5])
-        return _Problem("missing field", f'no column is named "{absent[0]}"; the columns are: {found}')
+        return _Problem(
+            "missing field",
+            f'no column is named "{absent[0]}"; the columns are: {found}; data convert reads other names, separators and shapes',
+        )
     twice = [f for f in fields or names if names.count(f) > 1]
     return _Problem(kind, f'the column "{twice[0]}" stands twice') if twice else None
 

@@ -1,0 +1,104 @@
+"""data convert and data prepare: from the files that people have to the lists that a training reads."""
+
+from course_utils.cli import options
+from course_utils.errors import InputError
+
+
+def add(commands):
+    """Add both to the sub-commands of ``data``."""
+    what = "read labelled data of any usual shape and write them as plain JSON lines"
+    convert = options.command(
+        commands,
+        "convert",
+        what,
+        "data convert questions.xlsx pairs.jsonl --columns query=Question,document=Text",
+        run_convert,
+    )
+    convert.add_argument("source", metavar="IN", help="a file (.csv, .xlsx, .jsonl, .json, .parquet) or a folder")
+    convert.add_argument("out", metavar="OUT", help="the file to write, .jsonl")
+    _add_reading(convert)
+    convert.add_argument("--drop-repeated", action="store_true", help="keep the first of pairs that stand twice")
+    what = "make train, dev and test lists from questions with their right passages and a handbook"
+    prepare = options.command(
+        commands, "prepare", what, "data prepare questions.xlsx handbook --out prepared", run_prepare
+    )
+    prepare.add_argument("questions", metavar="QUESTIONS", help="file with a question and its right passage a row")
+    prepare.add_argument(
+        "passages", metavar="PASSAGES", help="folder or file of texts (.txt, .md, .html, .pdf, .csv, ...)"
+    )
+    prepare.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for train.jsonl, dev.jsonl, test.jsonl and more"
+    )
+    prepare.add_argument("--columns", metavar="ROLE=COLUMN,...", help="which column is the query, the document, ...")
+    prepare.add_argument(
+        "--by", choices=["auto", "topic", "document", "query"], default="auto", help="what stays together"
+    )
+    prepare.add_argument("--fractions", metavar="A,B,C", default="0.7,0.1,0.2", help="shares of train, dev and test")
+    prepare.add_argument("--hard", type=int, metavar="N", default=5, help="BM25 negatives a question (default 5)")
+    prepare.add_argument("--random", type=int, metavar="N", default=2, help="random negatives a question (default 2)")
+    prepare.add_argument(
+        "--size", type=int, metavar="N", default=200, help="words (Chinese: characters) a passage at most"
+    )
+    prepare.add_argument(
+        "--model", metavar="MODEL", help="a reranker that keeps likely right answers out of the negatives"
+    )
+    prepare.add_argument("--seed", type=int, default=0, metavar="S")
+    prepare.add_argument("--json", metavar="FILE", help="write the figures of the report")
+
+
+def _add_reading(parser):
+    parser.add_argument(
+        "--columns", metavar="ROLE=COLUMN,...", help="which column is the query, the document, the relevance, ..."
+    )
+    parser.add_argument("--sheet", help="of an Excel file")
+    parser.add_argument("--encoding", help="of a text file, for example gb18030 or cp1252")
+    parser.add_argument("--separator", help="of a CSV file")
+    parser.add_argument("--part", help="split of a dataset, or which judgements of a collection")
+    parser.add_argument("--threshold", type=float, metavar="X", help="the least label that means relevant")
+
+
+def columns_of(text):
+    """Return {role: column} of ``role=column,role=column``; raise InputError for anything else."""
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    if any(not mark or not role.strip() or not column.strip() for role, mark, column in pairs):
+        raise InputError(f'--columns is "{text}"; write it as query=Question,document=Paragraph.')
+    return {role.strip(): column.strip() for role, _, column in pairs}
+
+
+def run_convert(args):
+    """Print what was read and taken for what."""
+    from course_utils.data import convert
+
+    mark = {"tab": "\t", "\\t": "\t"}.get(args.separator, args.separator)
+    if mark is not None and len(mark) != 1:
+        raise InputError(f'--separator is "{mark}"; give one character, or tab.')
+    found = convert(
+        args.source, args.out, columns_of(args.columns), sheet=args.sheet, encoding=args.encoding, separator=mark,
+        part=args.part, threshold=args.threshold, drop_repeated=args.drop_repeated,
+    )  # fmt: skip
+    print(found)
+    print(f"Written to {args.out}.")
+
+
+def run_prepare(args):
+    """Print the report and return its figures."""
+    from course_utils.data import Plan, prepare
+    from course_utils.files import check_outputs
+
+    try:
+        fractions = tuple(float(x) for x in args.fractions.split(","))
+    except ValueError:
+        raise InputError(f'--fractions is "{args.fractions}"; give three shares, such as 0.7,0.1,0.2.') from None
+    plan = Plan(fractions, args.by, args.hard, args.random, size=args.size, seed=args.seed)
+    check_outputs([args.json] if args.json else [], [args.questions, args.passages], folders=[args.out])
+    reranker = None
+    if args.model:
+        from course_utils.model import Reranker
+
+        reranker = Reranker.load(args.model, quiet=True)
+    done = prepare(args.questions, args.passages, args.out, plan, reranker=reranker, columns=columns_of(args.columns))
+    print(done)
+    print(
+        f"Written to {args.out}. Next: adapt --train {args.out}/train.jsonl --dev {args.out}/dev.jsonl --test {args.out}/test.jsonl"
+    )
+    return done.as_dict()
