@@ -17,7 +17,35 @@ quick = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     derandomize=True,
 )
-NAMES = ["query", "question", "anchor", "document", "text", "answer", "positive", "negative", "negative_1", "pos", "neg", "response", "rejected_response", "docs", "labels", "label", "relevance", "score", "passages", "messages", "positive_messages", "negative_messages", "instruction", "prompt", "topic", "pos_scores", "title"]
+NAMES = [
+    "query",
+    "question",
+    "anchor",
+    "document",
+    "text",
+    "answer",
+    "positive",
+    "negative",
+    "negative_1",
+    "pos",
+    "neg",
+    "response",
+    "rejected_response",
+    "docs",
+    "labels",
+    "label",
+    "relevance",
+    "score",
+    "passages",
+    "messages",
+    "positive_messages",
+    "negative_messages",
+    "instruction",
+    "prompt",
+    "topic",
+    "pos_scores",
+    "title",
+]
 CHAT = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "system", 1]), "content": st.text(max_size=5)}), max_size=2
 )
