@@ -29,7 +29,7 @@ from course_utils.data.groups import (
 from course_utils.data.lengths import token_lengths
 from course_utils.data.near import near_duplicates
 from course_utils.data.negatives import Bm25, bm25_scores, bm25_tokens, mine, random_scores
-from course_utils.data.passages import Passage, read_passages
+from course_utils.data.passages import Passage, pieces, read_passages
 from course_utils.data.plan import Plan, Prepared
 from course_utils.data.prepare import prepare
 from course_utils.data.read import DataError, check_row, read_groups, read_pairs
@@ -66,6 +66,7 @@ __all__ = [
     "make_splits",
     "mine",
     "near_duplicates",
+    "pieces",
     "prepare",
     "random_scores",
     "rankable",

@@ -189,37 +189,43 @@ def _units(text):
 
 
 def _sentences(text, size):
-    """Return the sentences of a text; one that is longer than ``size`` is cut between words."""
+    """Return [(start, end), ...] of the sentences of a text; one that is longer than ``size`` is cut between words."""
     starts = [0, *(m.end() for m in _END.finditer(text)), len(text)]
     out = []
     for a, b in pairwise(starts):
         ends = [m.end() for m in _UNIT.finditer(text, a, b)]
         places = [a, *(ends[i] for i in range(size - 1, len(ends) - 1, size)), b]
-        out += [text[i:j] for i, j in pairwise(places) if text[i:j].strip()]
+        out += [(i, j) for i, j in pairwise(places) if text[i:j].strip()]
     return out
 
 
-def _cut(name, text, size=200, overlap=1):
-    """Return the Passages of one document: itself where it is short enough, else pieces of whole sentences.
+def pieces(text, size=200, overlap=1):
+    """Return [(start, end), ...]: the places, in characters, of overlapping pieces of whole sentences.
 
     Args:
-        name: id of the document.
-        text: its text.
+        text: the text; one that is short enough is one piece, as it is.
         size: words (Chinese: characters) of a piece at most.
         overlap: sentences at the end of a piece that the next one begins with, as far as they fit.
     """
     if _units(text) <= size:
-        return [Passage(name, text.strip(), name)]
-    pieces, piece, used = [], [], 0
-    for sentence in _sentences(text, size):
-        n = _units(sentence)
+        return [(0, len(text))]
+    out, piece, used = [], [], 0
+    for a, b in _sentences(text, size):
+        n = _units(text[a:b])
         if piece and used + n > size:
-            pieces.append("".join(piece).strip())
+            out.append((piece[0][0], piece[-1][1]))
             shared = piece[-overlap:] if overlap else []
-            while shared and sum(map(_units, shared)) + n > size:
+            while shared and sum(_units(text[i:j]) for i, j in shared) + n > size:
                 shared = shared[1:]
-            piece, used = list(shared), sum(map(_units, shared))
-        piece.append(sentence)
+            piece, used = list(shared), sum(_units(text[i:j]) for i, j in shared)
+        piece.append((a, b))
         used += n
-    pieces.append("".join(piece).strip())
-    return [Passage(f"{name}#{i}", piece, name, i - 1) for i, piece in enumerate(pieces, 1)]
+    return [*out, (piece[0][0], piece[-1][1])]
+
+
+def _cut(name, text, size=200, overlap=1):
+    """Return the Passages of one document: itself where it is short enough, else its ``pieces``."""
+    parts = [text[a:b].strip() for a, b in pieces(text, size, overlap)]
+    if len(parts) == 1:
+        return [Passage(name, parts[0], name)]
+    return [Passage(f"{name}#{i}", part, name, i - 1) for i, part in enumerate(parts, 1)]

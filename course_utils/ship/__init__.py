@@ -1,8 +1,9 @@
-"""Out of the course and into use (lesson 08): exports for other software, score files, servers.
+"""Out of the course and into use (lesson 08): exports for other software, score files, search, a server.
 
-Begin with ``export_causal_lm(reranker, folder)``.
+Begin with ``export_causal_lm(reranker, folder)``, ``build_index(folder, out)`` or ``serve(reranker)``.
 """
 
+from course_utils.ship.batching import Limits
 from course_utils.ship.export import (
     LLAMA_CPP_FILE,
     export_causal_lm,
@@ -10,12 +11,20 @@ from course_utils.ship.export import (
     export_sequence_classifier,
 )
 from course_utils.ship.folders import chat_template, markup_of, plain, wrap_pair
+from course_utils.ship.long_documents import RankedPiece, rank_long, score_long
 from course_utils.ship.onnx import export_onnx, load_onnx
 from course_utils.ship.scoring import score_file
+from course_utils.ship.search import Hit, SearchIndex, build_index, search
+from course_utils.ship.server import rerank_app, serve
 from course_utils.ship.serving import serving_lines
 
 __all__ = [
     "LLAMA_CPP_FILE",
+    "Hit",
+    "Limits",
+    "RankedPiece",
+    "SearchIndex",
+    "build_index",
     "chat_template",
     "export_causal_lm",
     "export_onnx",
@@ -24,7 +33,12 @@ __all__ = [
     "load_onnx",
     "markup_of",
     "plain",
+    "rank_long",
+    "rerank_app",
     "score_file",
+    "score_long",
+    "search",
+    "serve",
     "serving_lines",
     "wrap_pair",
 ]

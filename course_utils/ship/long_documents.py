@@ -1,0 +1,86 @@
+"""Documents longer than the prompt: score overlapping pieces and keep the best, so that a late answer is seen.
+
+A piece is scored as a document of its own. All pieces of a query stand in one list, so system text, instruction and query
+are computed once. Method: MaxP of Dai and Callan, "Deeper Text Understanding for IR with Contextual Neural Language
+Modeling", SIGIR 2019.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from course_utils.data.passages import pieces
+from course_utils.errors import InputError
+from course_utils.model import sigmoid
+from course_utils.model.prompt import as_lists
+
+
+@dataclass(frozen=True)
+class RankedPiece:
+    """A document in a ranking with the piece that gave it its score.
+
+    Attributes:
+        document: its text.
+        score: the logit of its best piece.
+        probability: sigmoid of the score.
+        index: place of the document in the input.
+        start: where the piece begins, in characters.
+        end: where it ends.
+    """
+
+    document: str
+    score: float
+    probability: float
+    index: int
+    start: int
+    end: int
+
+    @property
+    def piece(self):
+        """The text of the best piece."""
+        return self.document[self.start : self.end]
+
+
+def score_long(reranker, groups, size=120, overlap=1):
+    """Return scores of whole documents by their best piece, and where that piece lies.
+
+    Args:
+        reranker: the Reranker.
+        groups: list of Group, or of (query, [document, ...]).
+        size: words (Chinese: characters) of a piece at most; a document that is no longer is scored as it is.
+        overlap: sentences that neighbouring pieces share.
+
+    Returns:
+        (list of float32 arrays of logits, one a query; list of lists of (start, end) in characters).
+    """
+    groups, cuts, parts = as_lists(groups), [], []
+    for query, documents in groups:
+        own = [pieces(d, size, overlap) for d in documents]
+        cuts.append(own)
+        parts.append((query, [d[a:b] for d, spans in zip(documents, own, strict=True) for a, b in spans]))
+    scores, places = [], []
+    for own, flat in zip(cuts, reranker.score_groups(parts), strict=True):
+        ends = np.cumsum([0, *map(len, own)])
+        best = [int(a + np.argmax(flat[a:b])) for a, b in pairwise(ends)]
+        scores.append(flat[best] if best else flat)
+        places.append([spans[i - a] for spans, i, a in zip(own, best, ends[:-1], strict=True)])
+    return scores, places
+
+
+def rank_long(reranker, query, documents, top_k=None, size=120, overlap=1):
+    """Return documents as RankedPiece, best first; ``Reranker.rank`` for documents longer than the prompt.
+
+    Arguments: see ``score_long``. ``top_k``: how many to return; default all.
+
+    Raises:
+        InputError: no document, or an empty query.
+    """
+    documents = list(documents)
+    if not str(query).strip():
+        raise InputError("The query is empty; write what you are looking for.")
+    if not documents:
+        raise InputError("There is no document to rank; give at least one.")
+    (scores,), (places,) = score_long(reranker, [(query, documents)], size, overlap)
+    order = np.argsort(-scores, kind="stable")[:top_k].tolist()
+    return [RankedPiece(documents[i], float(scores[i]), float(sigmoid(scores[i])), i, *places[i]) for i in order]

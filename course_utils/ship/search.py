@@ -1,0 +1,140 @@
+"""Search in two steps: BM25 finds passages in an index on disk, the reranker puts them in order.
+
+``build_index("handbook/", "handbook.index")`` once, then ``search("handbook.index", question, reranker)``. The index is
+memory-mapped: a question reads the parts it needs. First stage: bm25s (Lù, "BM25S", arXiv 2407.03618), with the course's
+tokens, so Chinese works, too.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import bm25s
+import numpy as np
+
+from course_utils.data import bm25_tokens, read_passages
+from course_utils.errors import InputError
+from course_utils.files import check_outputs, whole_folder, write_json
+from course_utils.model import sigmoid
+
+_ABOUT, _TEXTS, _ENDS, _IDS = "index.json", "texts.bin", "ends.npy", "ids.json"
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that was found.
+
+    Attributes:
+        text: the passage.
+        score: logit of the reranker, or the BM25 score where there is none.
+        probability: sigmoid of the logit; None without a reranker.
+        id: the passage's id: its document and "#" with the number of the piece, where the document was cut.
+        document: the file in the indexed folder, or the id of a row.
+        place: number of the piece in its document, from 0.
+    """
+
+    text: str
+    score: float
+    probability: float | None
+    id: str
+    document: str
+    place: int
+
+
+def build_index(source, out, size=120, overlap=1):
+    """Write a search index of a file or of all files below a folder to ``out``, whole or not at all.
+
+    Args:
+        source: what ``data.read_passages`` reads: texts, Markdown, HTML, PDF, tables, or a folder of them.
+        out: folder of the index.
+        size: words (Chinese: characters) of a passage at most.
+        overlap: sentences that neighbouring passages share.
+
+    Returns:
+        (number of passages, list of sentences on what was read). A passage that stands twice is kept once.
+
+    Raises:
+        InputError: nothing to read, or a place that cannot be written to or holds other files.
+    """
+    check_outputs((), [source], folders=[out])
+    passages, said = read_passages(source, size, overlap)
+    kept = list({p.text: p for p in reversed(passages)}.values())[::-1]
+    if len(kept) < len(passages):
+        said = [*said, f"{len(passages) - len(kept):,} passages that stand twice left out"]
+    first = bm25s.BM25(k1=1.5, b=0.75)
+    first.index([bm25_tokens(p.text) or ["\0"] for p in kept], show_progress=False)
+    raw = [p.text.encode() for p in kept]
+    with whole_folder(out) as folder:
+        first.save(folder / "bm25", show_progress=False)
+        (folder / _TEXTS).write_bytes(b"".join(raw))
+        np.save(folder / _ENDS, np.cumsum([0, *map(len, raw)], dtype=np.int64))
+        write_json(folder / _IDS, [[p.id, p.document, p.place] for p in kept])
+        write_json(folder / _ABOUT, {"passages": len(kept), "size": size, "overlap": overlap})
+    return len(kept), said
+
+
+class SearchIndex:
+    """An index on disk, opened; keep it for several questions.
+
+    Raises:
+        InputError: the folder holds no whole index.
+    """
+
+    def __init__(self, folder):
+        folder = Path(folder)
+        try:
+            self.size = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))["passages"]
+            self.first = bm25s.BM25.load(folder / "bm25", mmap=True, show_progress=False)
+            self.ends = np.load(folder / _ENDS, mmap_mode="r")
+            self.texts = np.memmap(folder / _TEXTS, dtype=np.uint8, mode="r")
+            self.ids = json.loads((folder / _IDS).read_text(encoding="utf-8"))
+            whole = len(self.ids) == self.size == len(self.ends) - 1 and self.ends[-1] == len(self.texts)
+        except (OSError, ValueError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            raise InputError(f"{folder} is no search index, or a damaged one; make it with build_index.")
+
+    def __len__(self):
+        return self.size
+
+    def text(self, i):
+        """Return passage ``i``."""
+        return bytes(self.texts[self.ends[i] : self.ends[i + 1]]).decode()
+
+    def top(self, question, k):
+        """Return ([number, ...], [BM25 score, ...]) of the ``k`` best passages that share a word with the question."""
+        tokens = [t for t in bm25_tokens(question) if t in self.first.vocab_dict]
+        if not tokens:
+            return [], []
+        scores = self.first.get_scores(tokens)
+        # First all passages as good as the k-th, so that equal scores keep the order of the files.
+        best = np.flatnonzero((scores >= np.partition(scores, -k)[-k] if k < self.size else True) & (scores > 0))
+        best = best[np.argsort(-scores[best], kind="stable")][:k]
+        return best.tolist(), scores[best].tolist()
+
+
+def search(index, question, reranker=None, top_k=5, first=50):
+    """Return the passages that answer a question as Hits, best first.
+
+    Args:
+        index: a SearchIndex, or the folder of one.
+        question: what is looked for.
+        reranker: the Reranker; None gives the order of BM25 alone.
+        top_k: passages to return.
+        first: passages that BM25 hands to the reranker; what is not among them cannot be found.
+
+    Raises:
+        InputError: an empty question, numbers below 1, or no index.
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise InputError("The question is empty; write what you are looking for.")
+    if top_k < 1 or first < 1:
+        raise InputError(f"top_k is {top_k} and first {first}; both are 1 at least.")
+    index = index if isinstance(index, SearchIndex) else SearchIndex(index)
+    numbers, scores = index.top(question, first if reranker else top_k)
+    texts = [index.text(i) for i in numbers]
+    if reranker and texts:
+        scores = reranker.score_groups([(question, texts)])[0].tolist()
+    order = sorted(range(len(texts)), key=lambda j: -scores[j])[:top_k]  # equal scores keep BM25's order
+    chance = [float(sigmoid(s)) if reranker else None for s in scores]
+    return [Hit(texts[j], scores[j], chance[j], *index.ids[numbers[j]]) for j in order]

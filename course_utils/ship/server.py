@@ -1,0 +1,199 @@
+"""A rerank server on FastAPI: POST /v1/rerank as the clients of Cohere, Jina and vLLM speak it, /health and /metrics.
+
+Requests that arrive within a few milliseconds are scored as one batch, by one thread that alone touches the model.
+Needs the extra: ``pip install "reranker-course[serve]"``. Shapes: docs.cohere.com/reference/rerank,
+api.jina.ai/docs (rerank), docs.vllm.ai (Jina- and Cohere-compatible rerank API).
+"""
+
+import asyncio
+import json
+import socket
+import time
+import uuid
+
+import numpy as np
+
+from course_utils.errors import InputError
+from course_utils.model import sigmoid
+from course_utils.ship.batching import Limits, _Batcher, _Metrics, _Refused
+
+
+def rerank_app(reranker, limits=None, long_documents="cut"):
+    """Return the FastAPI application; ``serve`` runs it.
+
+    Args:
+        reranker: the Reranker; nobody else may use it meanwhile.
+        limits: Limits.
+        long_documents: "cut" at ``max_length``, or "passages": the best of overlapping pieces, with its place.
+
+    Raises:
+        InputError: FastAPI is not installed, or an unknown choice.
+    """
+    try:
+        from fastapi import FastAPI, Request
+        from fastapi.responses import JSONResponse, PlainTextResponse
+        from starlette.exceptions import HTTPException
+
+        metrics = _Metrics()
+    except ImportError as error:
+        raise InputError(f'The server needs {error.name}: pip install "reranker-course[serve]".') from None
+    if long_documents not in ("cut", "passages"):
+        raise InputError(f'long_documents is "{long_documents}"; choose "cut" or "passages".')
+    limits = limits or Limits()
+    reranker.rank("probe", ["probe"])  # a model that gives no numbers is refused here and not at the first request
+    batcher = _Batcher(reranker, limits, long_documents, metrics)
+    app = FastAPI(title="Reranker", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.batcher = batcher
+
+    async def rerank(request: Request):
+        started, status = time.perf_counter(), 500
+        try:
+            asked = _parsed(await _body(request, limits), limits)
+            result = await _wait(batcher.put(asked["query"], asked["documents"]), limits)
+            status = 200
+            metrics.documents.inc(len(asked["documents"]))
+            return JSONResponse(_answer(reranker, asked, *result))
+        except _Refused as error:
+            status = error.status
+            return _error(status, error)
+        except InputError as error:
+            status = 400
+            return _error(status, error)
+        except Exception as error:
+            return _error(status, f"The server could not score this request ({type(error).__name__}).")
+        finally:
+            metrics.requests.labels(str(status)).inc()
+            metrics.seconds.observe(time.perf_counter() - started)
+
+    for path in ("/v1/rerank", "/v2/rerank", "/rerank"):
+        app.post(path)(rerank)
+
+    @app.get("/health")
+    async def health():
+        fine = batcher.thread.is_alive()
+        return JSONResponse({"status": "ok" if fine else "down", "model": reranker.name}, 200 if fine else 503)
+
+    @app.get("/metrics")
+    async def numbers():
+        return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.exception_handler(HTTPException)
+    async def other(request, error):
+        return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}; use POST /v1/rerank.")
+
+    return app
+
+
+def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cut"):
+    """Answer rerank requests until the process is stopped; what is being scored at a SIGTERM is still answered.
+
+    Args:
+        reranker: the Reranker.
+        host: address; the default can be reached from this machine alone. There is no password: put a proxy before it.
+        port: TCP port.
+        limits: Limits.
+        long_documents: see ``rerank_app``.
+
+    Raises:
+        InputError: FastAPI or uvicorn is not installed, or the port is taken.
+    """
+    app = rerank_app(reranker, limits, long_documents)
+    try:
+        import uvicorn
+    except ImportError:
+        raise InputError('The server needs uvicorn: pip install "reranker-course[serve]".') from None
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise InputError(f"Port {port} on {host} cannot be used: {error}; choose another.") from None
+    print(f"Serving {reranker.name} on http://{host}:{port}/v1/rerank", flush=True)
+    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=30)
+
+
+def _error(status, message):
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse({"message": str(message)}, status, {"Retry-After": "1"} if status == 503 else None)
+
+
+async def _body(request, limits):
+    # Read at most the limit, whatever the header says; a client that stops sending is cut off.
+    from starlette.requests import ClientDisconnect
+
+    most, body = int(limits.body_mb * 1e6), bytearray()
+    too_large = _Refused(413, f"The request is larger than {limits.body_mb:g} MB; send fewer documents at once.")
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > most:
+        raise too_large
+    try:
+        async with asyncio.timeout(limits.seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise too_large
+    except TimeoutError:
+        raise _Refused(408, f"The request did not arrive within {limits.seconds:g} s.") from None
+    except ClientDisconnect:
+        raise _Refused(499, "The client went away.") from None
+    return bytes(body)
+
+
+async def _wait(future, limits):
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(future), limits.seconds)
+    except TimeoutError:
+        raise _Refused(504, f"No answer within {limits.seconds:g} s; send fewer documents at once.") from None
+
+
+def _parsed(body, limits):
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _Refused(400, f"The body is not JSON: {str(error)[:100]}.") from None
+    if not isinstance(asked, dict):
+        raise _Refused(400, 'The body is not an object; send {"query": "...", "documents": ["...", ...]}.')
+    query = _text(asked.get("query"), "query")
+    if not query.strip():
+        raise _Refused(400, "query is empty; write what you are looking for.")
+    documents = asked.get("documents")
+    if not isinstance(documents, list) or not documents:
+        raise _Refused(400, "documents is not a list with at least one document.")
+    if len(documents) > limits.documents:
+        raise _Refused(413, f"{len(documents)} documents are more than {limits.documents}; send them in parts.")
+    texts = [_text(d, f"documents[{i}]") for i, d in enumerate(documents)]
+    top_n = asked.get("top_n", asked.get("top_k"))
+    if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
+        raise _Refused(400, f"top_n is {json.dumps(top_n)[:40]}; give a whole number from 1 on, or leave it out.")
+    flags = {key: asked.get(key) or False for key in ("return_documents", "raw_scores")}
+    for key, value in flags.items():
+        if not isinstance(value, bool):
+            raise _Refused(400, f"{key} is {json.dumps(value)[:40]}; give true or false.")
+    return {"query": query, "documents": texts, "top_n": top_n, **flags}
+
+
+def _text(value, name):
+    value = value.get("text") if isinstance(value, dict) else value
+    if not isinstance(value, str):
+        raise _Refused(400, f'{name} is not a text; give a string or {{"text": "..."}}.')
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _Refused(400, f"{name} holds half a character (a lone surrogate).") from None
+    return value
+
+
+def _answer(reranker, asked, scores, places, tokens):
+    results = []
+    for i in np.argsort(-scores, kind="stable")[: asked["top_n"]].tolist():
+        value = float(scores[i]) if asked["raw_scores"] else float(sigmoid(scores[i]))
+        result = {"index": i, "relevance_score": value}
+        if asked["return_documents"]:
+            result["document"] = {"text": asked["documents"][i]}
+        if places is not None:
+            result["place"] = list(places[i])  # characters from, to: the piece that was best
+        results.append(result)
+    meta = {"api_version": {"version": "1"}, "billed_units": {"search_units": 1}}
+    usage = {"total_tokens": tokens, "prompt_tokens": tokens}
+    return {"id": str(uuid.uuid4()), "model": reranker.name, "results": results, "usage": usage, "meta": meta}
