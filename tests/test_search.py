@@ -1,6 +1,7 @@
 """An index on disk finds passages in both languages, whole or not at all, and the reranker orders what BM25 found."""
 
 import json
+import sys
 import time
 
 import pytest
@@ -13,7 +14,7 @@ FILES = {
     "water.md": "# Water\n\nDrink about two litres a day. In the heat, drink more.",
     "fever.txt": "A fever helps the body. Give a child small sips of water. See a doctor after three days.",
     "zh/饮食.txt": "高血压患者应当低盐饮食。每天的盐不超过五克。",
-    "rows.csv": "text\nThe bus to the clinic leaves at noon.\n",
+    "rows.csv": "id,text\nbus,The bus to the clinic leaves at noon.\n",
 }
 
 
@@ -35,9 +36,9 @@ def index(folder, tmp_path_factory):
 
 
 def test_passages_come_with_file_and_place_in_both_languages(index, nano):
-    (hit,) = search(index, "how much salt a day 盐", nano, top_k=1)
+    hit = search(index, "每天的盐", nano, top_k=1)[0]
     assert hit.document == "zh/饮食.txt" and hit.place == 0 and "五克" in hit.text and 0 < hit.probability < 1
-    assert search(index, "which bus goes to the clinic")[0].document.startswith("rows.csv")
+    assert search(index, "which bus goes to the clinic")[0].document == "bus"
     assert search(index, "zebra", nano) == []
 
 
@@ -63,7 +64,7 @@ def test_equal_passages_are_kept_once_and_equal_scores_keep_the_order_of_the_fil
     rows = [{"text": f"the same words {c}"} for c in "abcde"] + [{"text": "the same words a"}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     count, said = build_index(tmp_path / "rows.jsonl", tmp_path / "out")
-    assert count == 5 and "1 passages that stand twice left out" in said
+    assert count == 5 and "1 passage that stands twice left out" in said
     assert [h.text[-1] for h in search(tmp_path / "out", "same words", top_k=3)] == ["a", "b", "c"]
 
 
@@ -102,7 +103,7 @@ def test_an_index_that_cannot_be_written_leaves_the_old_one(folder, tmp_path, mo
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("course_utils.ship.search.write_json", full)
+    monkeypatch.setattr(sys.modules["course_utils.ship.search"], "write_json", full)  # the name is a function, too
     with pytest.raises(InputError, match="No space left"):
         build_index(folder, tmp_path / "out")
     assert search(tmp_path / "out", "water") and [p.name for p in tmp_path.iterdir()] == ["out"]

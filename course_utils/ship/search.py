@@ -58,9 +58,12 @@ def build_index(source, out, size=120, overlap=1):
     """
     check_outputs((), [source], folders=[out])
     passages, said = read_passages(source, size, overlap)
-    kept = list({p.text: p for p in reversed(passages)}.values())[::-1]
-    if len(kept) < len(passages):
-        said = [*said, f"{len(passages) - len(kept):,} passages that stand twice left out"]
+    kept = {}
+    for p in passages:
+        kept.setdefault(p.text, p)
+    if twice := len(passages) - len(kept):
+        said = [*said, f"{twice:,} passage{'s that stand' if twice > 1 else ' that stands'} twice left out"]
+    kept = list(kept.values())
     first = bm25s.BM25(k1=1.5, b=0.75)
     first.index([bm25_tokens(p.text) or ["\0"] for p in kept], show_progress=False)
     raw = [p.text.encode() for p in kept]
