@@ -13,7 +13,7 @@ PACKAGE = ROOT / "course_utils"
 ORDER = ["errors", "text", "files", "machine", "profile", "model", "data", "evaluation", "training", "domains", "updates", "ship", "show", "bonus", "checks", "cli"]  # fmt: skip
 FILE, FUNCTION, PARAMETERS, PUBLIC, LINES, CHECKS = 300, 60, 8, 200, 7600, 1410
 # What is over a bound today; this list may only shrink.
-LONG_FILES = {"bonus/nano.py", "show/plots.py", "show/widgets.py",
+LONG_FILES = {"bonus/nano.py",
               "domains/delta.py"}  # fmt: skip
 LONG_FUNCTIONS = {"bonus/nano.py:build"}
 MANY_PARAMETERS = {"bonus/nano.py:step_loss"}
