@@ -11,10 +11,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "course_utils"
 # From top to bottom: a room imports only rooms that stand before it.
 ORDER = ["errors", "text", "files", "machine", "profile", "model", "data", "evaluation", "training", "domains", "updates", "ship", "show", "bonus", "checks", "cli"]  # fmt: skip
-FILE, FUNCTION, PARAMETERS, PUBLIC, LINES, CHECKS = 300, 60, 8, 200, 7600, 1410
+# Public functions and classes: 180 was drawn before the readers of other shapes.
+FILE, FUNCTION, PARAMETERS, PUBLIC = 300, 60, 8, 190
+# The package was drawn at 7,600 lines and 1,150 of checks. Since then it reads every shape of file that people have, prepares
+# lists from a handbook, refuses outputs that would destroy, keeps a record of each result, and catches the wrong answers that
+# people gave in exercises: what is here now and a little more. Who adds a feature says here what for.
+LINES, CHECKS = 13_900, 1_410
 # What is over a bound today; this list may only shrink.
-LONG_FILES = {"bonus/nano.py",
-              "domains/delta.py"}  # fmt: skip
+LONG_FILES = {"bonus/nano.py"}
 LONG_FUNCTIONS = {"bonus/nano.py:build"}
 MANY_PARAMETERS = {"bonus/nano.py:step_loss"}
 
