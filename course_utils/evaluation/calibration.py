@@ -13,6 +13,7 @@ from sklearn.metrics import precision_recall_curve
 
 from course_utils.errors import InputError
 from course_utils.model.reranker import sigmoid
+from course_utils.text import markdown_table
 
 LIMITS = (0.01, 100.0)
 
@@ -96,11 +97,9 @@ class Reliability:
     temperature: float = 1.0
 
     def __str__(self):
-        rows = [f"| {b.probability:.3f} | {b.share:.3f} | {b.count} |" for b in self.bins]
-        head = ["| mean probability | share relevant | pairs |", "|---|---|---|"]
-        return "\n".join(
-            [*head, *rows, "", f"expected calibration error {self.error:.3f} at temperature {self.temperature:.2f}"]
-        )
+        rows = [(f"{b.probability:.3f}", f"{b.share:.3f}", b.count) for b in self.bins]
+        table = markdown_table(["mean probability", "share relevant", "pairs"], rows)
+        return f"{table}\n\nexpected calibration error {self.error:.3f} at temperature {self.temperature:.2f}"
 
     def _repr_markdown_(self):
         return str(self)

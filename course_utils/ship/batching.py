@@ -96,12 +96,12 @@ class _Batcher:
                 self.answer([job])
 
     def score(self, groups):
-        """Return (scores, places or None, tokens) of each group."""
+        """Return (scores, places or None, tokens or None) of each group."""
         if not groups:
             return []
         if self.long_documents == "passages":
             scores, places = score_long(self.reranker, groups)
-            return [(s, p, 0) for s, p in zip(scores, places, strict=True)]
+            return [(s, p, None) for s, p in zip(scores, places, strict=True)]
         encoded = self.reranker.encode(groups)
         scores = self.reranker.score_encoded(encoded)
         shared = [len(encoded.constant) + len(prefix) for prefix in encoded.prefixes]

@@ -12,7 +12,7 @@ import numpy as np
 
 from course_utils.data.passages import pieces
 from course_utils.errors import InputError
-from course_utils.model import sigmoid
+from course_utils.model import Counted, sigmoid
 from course_utils.model.prompt import as_lists
 
 
@@ -42,7 +42,7 @@ class RankedPiece:
         return self.document[self.start : self.end]
 
 
-def score_long(reranker, groups, size=120, overlap=1):
+def score_long(reranker, groups, size=120, overlap=1, progress=False):
     """Return scores of whole documents by their best piece, and where that piece lies.
 
     Args:
@@ -51,16 +51,21 @@ def score_long(reranker, groups, size=120, overlap=1):
         size: words (Chinese: characters) of a piece at most; a document that is no longer is scored as it is.
         overlap: sentences that neighbouring pieces share.
 
+        progress: show a bar with the time left.
+
     Returns:
-        (list of float32 arrays of logits, one a query; list of lists of (start, end) in characters).
+        (Counted list of float32 arrays of logits, one a query, for ``evaluate_scores`` too; list of lists of
+        (start, end) in characters). ``truncated`` counts pieces that were cut: then take a smaller ``size``.
     """
     groups, cuts, parts = as_lists(groups), [], []
     for query, documents in groups:
         own = [pieces(d, size, overlap) for d in documents]
         cuts.append(own)
         parts.append((query, [d[a:b] for d, spans in zip(documents, own, strict=True) for a, b in spans]))
-    scores, places = [], []
-    for own, flat in zip(cuts, reranker.score_groups(parts), strict=True):
+    found = reranker.score_groups(parts, progress=progress)
+    scores, places = Counted(), []
+    scores.truncated = found.truncated
+    for own, flat in zip(cuts, found, strict=True):
         ends = np.cumsum([0, *map(len, own)])
         best = [int(a + np.argmax(flat[a:b])) for a, b in pairwise(ends)]
         scores.append(flat[best] if best else flat)

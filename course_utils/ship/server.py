@@ -195,5 +195,7 @@ def _answer(reranker, asked, scores, places, tokens):
             result["place"] = list(places[i])  # characters from, to: the piece that was best
         results.append(result)
     meta = {"api_version": {"version": "1"}, "billed_units": {"search_units": 1}}
-    usage = {"total_tokens": tokens, "prompt_tokens": tokens}
-    return {"id": str(uuid.uuid4()), "model": reranker.name, "results": results, "usage": usage, "meta": meta}
+    answer = {"id": str(uuid.uuid4()), "model": reranker.name, "results": results, "meta": meta}
+    if tokens is not None:  # pieces of long documents are not counted
+        answer["usage"] = {"total_tokens": tokens, "prompt_tokens": tokens}
+    return answer
