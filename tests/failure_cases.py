@@ -210,7 +210,7 @@ def pickled(folder):
 
 
 MODELS = [
-    Case("Models", "a name that is mistyped", RANK.replace("model model", "model modle/x/y"), "No model|neither"),
+    Case("Models", "a name that is mistyped", RANK.replace("model model", "model modle/x/y"), "There is no folder"),
     Case("Models", "no config.json", RANK, "config.json", prepare=remove("config.json")),
     Case("Models", "no weights", RANK, "weights|safetensors", prepare=remove("model.safetensors")),
     Case("Models", "weights as a pickle", RANK, "safetensors", prepare=pickled),
@@ -244,7 +244,7 @@ TEXT = [
     documents("a document of 100,000 words", "fever " * 100_000 + "\nrent", "were cut"),
     documents("documents that are not UTF-8", b"\xff\xfea\0", "not UTF-8", 2),
     documents("no document", " \n\n", "holds no document", 2),
-    Case("Text", "a query of 100,000 words", ["rank", "--model", "model", "--query", "fever " * 100_000, "--documents",
+    Case("Text", "a query of 10,000 words", ["rank", "--model", "model", "--query", "fever " * 10_000, "--documents",
          "docs.txt"], "max.length"),
     Case("Text", "documents in a folder", RANK.replace("docs.txt", "model"), "is a folder"),
     Case("Text", "documents nowhere", RANK.replace("docs.txt", "no.txt"), "There is no file"),
