@@ -376,3 +376,15 @@ def test_convert_never_writes_over_its_input(tmp_path):
     assert json.loads(path.read_text())["pos"] == [A]
     with pytest.raises(InputError, match=r"name the file .jsonl"):
         convert(path, tmp_path / "out.csv")
+
+
+def test_a_graded_file_goes_through_the_commands(tmp_path, capsys):
+    from course_utils.cli import main
+
+    rows = [{"query": f"{Q} {i}", "document": d, "label": r} for i in range(6) for d, r in ((A, 2), (B, 1), (C, 0))]
+    path, out, result = tmp_path / "graded.csv", tmp_path / "graded.jsonl", tmp_path / "result.json"
+    path.write_text(table(rows, ";"))
+    assert main(["data", "convert", str(path), str(out)]) == 0 and "grades 0 to 2" in capsys.readouterr().out
+    arguments = ["evaluate", "--model", "nano", "--data", str(out), "--json", str(result)]
+    assert main(arguments) == 2 and "is 2, not 0 or 1" in capsys.readouterr().err
+    assert main([*arguments, "--max-relevance", "2"]) == 0 and json.loads(result.read_text())["queries"] == 6

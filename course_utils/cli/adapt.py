@@ -44,6 +44,7 @@ def add(commands):
     add("--no-replay", action="store_true", help="do not mix the course's general queries into training")
     add("--seed", type=int, default=0, metavar="S")
     add("--estimate", action="store_true", help="only say what it will take, and stop")
+    options.add_grades(parser)
     options.add_model(parser)
 
 
@@ -107,7 +108,7 @@ def _read(args):
     from course_utils.data import check_no_leak, read_groups
 
     files = {part: getattr(args, part) for part in ("train", "dev", "test", "general") if getattr(args, part)}
-    read = {part: read_groups(path) for part, path in files.items()}
+    read = {part: read_groups(path, args.max_relevance) for part, path in files.items()}
     for one, other in (("train", "test"), ("train", "dev"), ("dev", "test"), ("train", "general")):
         if one in read and other in read:
             check_no_leak(read[one], read[other], (files[one], files[other]))

@@ -24,7 +24,7 @@ def add(commands):
     check.add_argument("--test", metavar="FILE", help="test file, to look for leaks")
     check.add_argument("--max-length", type=int, metavar="N", help="tokens of a prompt (default: what the model reads)")
     check.add_argument("--model", default="nano", help="whose tokenizer counts: nano, a folder or a hub name")
-    check.add_argument("--max-relevance", type=int, default=1, metavar="N", help="the highest grade (default 1)")
+    options.add_grades(check)
     own_data.add(own)
     what = "draw train, dev and test topics of a domain of the course's data, and record them"
     split = options.command(own, "split", what, "data split medical en --data FOLDER", run_split)

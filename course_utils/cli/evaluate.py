@@ -11,6 +11,7 @@ def add(commands):
     example = "evaluate --model adapted/model --data test.json --json result.json"
     parser = options.command(commands, "evaluate", "measure a model on labelled pairs", example, run)
     parser.add_argument("--data", required=True, metavar="E", help="labelled pairs: json, jsonl, csv, tsv or parquet")
+    options.add_grades(parser)
     options.add_model(parser)
     parser.add_argument("--json", required=True, metavar="R", help="write the measurements here; - is standard output")
 
@@ -21,7 +22,7 @@ def run(args):
     from course_utils.evaluation import evaluate
 
     check_outputs([args.json], [args.data, args.model])
-    kept, groups = record.Record(args), read_groups(args.data)
+    kept, groups = record.Record(args), read_groups(args.data, args.max_relevance)
     reranker = options.load(args)
     kept.model(reranker)
     found = evaluate(reranker, groups)

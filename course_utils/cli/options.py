@@ -41,6 +41,11 @@ def add_model(parser):
     )
 
 
+def add_grades(parser):
+    """Add the option that allows labels above 1; nDCG counts them, and training takes 1 and more for relevant."""
+    parser.add_argument("--max-relevance", type=int, default=1, metavar="N", help="the highest grade (default 1)")
+
+
 def check(args):
     """Raise InputError for a value that cannot be right, before anything is read."""
     for name in TEXTS:

@@ -7,7 +7,6 @@ from course_utils.data.counts import Counts, usable
 from course_utils.data.grid import (
     DOMAINS,
     LANGUAGES,
-    Grid,
     grid_groups,
     load_domain,
     make_splits,
@@ -16,7 +15,6 @@ from course_utils.data.grid import (
 )
 from course_utils.data.groups import (
     Group,
-    Leaks,
     check_no_leak,
     leaks,
     rankable,
@@ -29,13 +27,12 @@ from course_utils.data.groups import (
 from course_utils.data.lengths import token_lengths
 from course_utils.data.near import near_duplicates
 from course_utils.data.negatives import Bm25, bm25_scores, bm25_tokens, mine, random_scores
-from course_utils.data.passages import Passage, pieces, read_passages
-from course_utils.data.plan import Plan, Prepared
+from course_utils.data.passages import pieces, read_passages
+from course_utils.data.plan import Plan
 from course_utils.data.prepare import prepare
 from course_utils.data.read import DataError, check_row, read_groups, read_pairs
-from course_utils.data.reading import Reading, convert, read_data, write_groups
+from course_utils.data.reading import convert, read_data
 from course_utils.data.records import iter_rows, read_lines
-from course_utils.data.remarks import Report
 from course_utils.data.report import check_file, check_groups
 
 __all__ = [
@@ -44,14 +41,8 @@ __all__ = [
     "Bm25",
     "Counts",
     "DataError",
-    "Grid",
     "Group",
-    "Leaks",
-    "Passage",
     "Plan",
-    "Prepared",
-    "Reading",
-    "Report",
     "bm25_scores",
     "bm25_tokens",
     "check_file",
@@ -84,5 +75,4 @@ __all__ = [
     "token_lengths",
     "usable",
     "without_answers",
-    "write_groups",
 ]

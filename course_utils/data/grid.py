@@ -41,7 +41,7 @@ class _Query:
 
 
 @dataclass
-class Grid:
+class _Grid:
     """Passages and queries of one domain in one language.
 
     Attributes:
@@ -156,7 +156,7 @@ def read_cells(domain, language, folder=None):
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from None
-    return Grid(domain, language, *_parse_grid(text, str(path)))
+    return _Grid(domain, language, *_parse_grid(text, str(path)))
 
 
 def make_splits(grid, fractions=(0.62, 0.13, 0.25), seed=0):

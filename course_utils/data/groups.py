@@ -145,7 +145,7 @@ def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
 
 
 @dataclass
-class Leaks:
+class _Leaks:
     """What training data share with test data: lists of (text in train, text in test, similarity 0 to 1).
 
     Attributes:
@@ -175,7 +175,7 @@ def leaks(train, test, near=True):
         test: list of Group that measures; dev as well.
         near: look for texts with a few words changed too (``near.near_index``); False is quicker.
     """
-    found = Leaks()
+    found = _Leaks()
     asked, right = dict.fromkeys(g.query for g in test), dict.fromkeys(d for g in test for d in g.positives)
     own = dict.fromkeys(d for g in train for d in g.positives)
     wrong = dict.fromkeys(d for g in train for d, r in zip(g.documents, g.relevance, strict=True) if r <= 0)

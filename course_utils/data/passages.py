@@ -28,7 +28,7 @@ _UNIT = re.compile(rf"[{CJK}]|[^\s{CJK}]+")
 
 
 @dataclass(frozen=True)
-class Passage:
+class _Passage:
     """One piece of a document.
 
     Attributes:
@@ -227,5 +227,5 @@ def _cut(name, text, size=200, overlap=1):
     """Return the Passages of one document: itself where it is short enough, else its ``pieces``."""
     parts = [text[a:b].strip() for a, b in pieces(text, size, overlap)]
     if len(parts) == 1:
-        return [Passage(name, parts[0], name)]
-    return [Passage(f"{name}#{i}", part, name, i - 1) for i, part in enumerate(parts, 1)]
+        return [_Passage(name, parts[0], name)]
+    return [_Passage(f"{name}#{i}", part, name, i - 1) for i, part in enumerate(parts, 1)]

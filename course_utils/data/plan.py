@@ -47,7 +47,7 @@ class Plan:
 
 
 @dataclass
-class Prepared:
+class _Prepared:
     """Lists for train, dev and test, and what to know about them; ``str(prepared)`` is for people.
 
     Attributes:

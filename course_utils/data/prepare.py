@@ -15,8 +15,8 @@ from course_utils.data.match import _match
 from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import Bm25, mine
 from course_utils.data.passages import read_passages
-from course_utils.data.plan import _CHANGE, _DEPTHS, PARTS, Plan, Prepared
-from course_utils.data.reading import read_data, write_groups
+from course_utils.data.plan import _CHANGE, _DEPTHS, PARTS, Plan, _Prepared
+from course_utils.data.reading import _write_groups, read_data
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole_folder
 from course_utils.text import normalise
@@ -63,8 +63,9 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=
         dropped += n
     parts = _clean(parts, notes)
     test = len(parts["test"])
-    done = Prepared(
-        parts, pieces, _recall(groups, pieces), _suspects(groups, pieces, around, reranker, plan), dropped,
+    index = Bm25([*(p.text for p in pieces), *(d for g in groups for d in g.positives)])
+    done = _Prepared(
+        parts, pieces, _recall(groups, index), _suspects(groups, index, around, reranker), dropped,
         max(0, ceil((1.96 * _CHANGE / 0.03) ** 2) - test), notes,
     )  # fmt: skip
     if out is not None:
@@ -180,9 +181,8 @@ def _clean(parts, notes):
     return parts
 
 
-def _recall(groups, pieces):
+def _recall(groups, index):
     """Return {k: share of questions with a right passage among the first k of BM25 over all passages}."""
-    index = Bm25([*(p.text for p in pieces), *(d for g in groups for d in g.positives)])
     ranked = [index.top(g.query, max(_DEPTHS)) for g in groups]
     return {
         k: sum(any(t in g.positives for t in own[:k]) for g, own in zip(groups, ranked, strict=True)) / len(groups)
@@ -190,9 +190,9 @@ def _recall(groups, pieces):
     }
 
 
-def _suspects(groups, pieces, around, reranker, plan):
+def _suspects(groups, index, around, reranker):
     """Return (question, passage, right passage) of passages that may be right too: above the right one, by all judges."""
-    index, found = Bm25([*(p.text for p in pieces), *(d for g in groups for d in g.positives)]), []
+    found = []
     for g in groups:
         best = index.top(g.query, 10)
         places = [i for i, t in enumerate(best) if t in g.positives]
@@ -209,7 +209,7 @@ def _write(out, done):
     """Write all files into a folder that is whole or not there."""
     with whole_folder(out) as folder:
         for part, groups in done.parts.items():
-            write_groups(folder / f"{part}.jsonl", groups)
+            _write_groups(folder / f"{part}.jsonl", groups)
         rows = [{"id": p.id, "document": p.document, "text": p.text} for p in done.passages]
         _write_rows(folder / "passages.jsonl", rows)
         rows = [dict(zip(("query", "passage", "right"), s, strict=True)) for s in done.suspects]

@@ -17,7 +17,7 @@ from course_utils.files import check_outputs, whole
 
 
 @dataclass
-class Reading:
+class _Reading:
     """What was read; ``str(reading)`` says it in one paragraph.
 
     Attributes:
@@ -90,7 +90,7 @@ def read_data(
     name = str(source) if isinstance(source, (str, Path)) else "the data"
     if isinstance(source, (str, Path)) and Path(source).is_dir() and _is_collection(source):
         groups, notes, dropped = _read_collection(source, part)
-        return Reading(name, groups, "a collection of corpus, queries and judgements", notes, dropped)
+        return _Reading(name, groups, "a collection of corpus, queries and judgements", notes, dropped)
     records, notes = _open_table(source, sheet, encoding, separator, part)
     if not records:
         raise InputError(f"{name} holds no pairs.")
@@ -100,7 +100,7 @@ def read_data(
     found = _items(records, columns, name, threshold)
     groups = _groups(found, name, drop_repeated)
     ignored = [n for n in names if n not in found.used]
-    return Reading(name, groups, found.shape, notes + found.said, found.dropped, ignored)
+    return _Reading(name, groups, found.shape, notes + found.said, found.dropped, ignored)
 
 
 def _groups(found, name, drop_repeated):
@@ -148,7 +148,7 @@ def _as_rows(groups):
             yield row
 
 
-def write_groups(path, groups):
+def _write_groups(path, groups):
     """Write groups as plain JSON lines, one pair a line; the file is whole or not there."""
     with whole(path) as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _as_rows(groups))
@@ -170,5 +170,5 @@ def convert(source, out, columns=None, **options):
         raise InputError(f"{out}: the plain form is JSON lines; name the file .jsonl.")
     check_outputs([out], [source] if isinstance(source, (str, Path)) else [])
     found = read_data(source, columns, **options)
-    write_groups(out, found.groups)
+    _write_groups(out, found.groups)
     return found

@@ -144,7 +144,7 @@ class _Finding:
 
 
 @dataclass
-class Report:
+class _Report:
     """What ``check_file`` found; ``str(report)`` is for people.
 
     Attributes:

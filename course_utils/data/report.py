@@ -15,7 +15,7 @@ from course_utils.data.against import _Against
 from course_utils.data.counts import Counts
 from course_utils.data.lengths import _Lengths
 from course_utils.data.read import DataError, check_row, iter_rows
-from course_utils.data.remarks import REMARKS, Report, _excerpt, _Finding
+from course_utils.data.remarks import REMARKS, _excerpt, _Finding, _Report
 from course_utils.errors import InputError
 from course_utils.text import normalise
 
@@ -219,7 +219,7 @@ def _report(name, rows, unusable, lengths, against):
     if against:
         details["answer among negatives"] = f" of {len(against.answers):,}, in {against.wrong_rows:,} rows"
     queries = _by(pairs, "asked")
-    return Report(
+    return _Report(
         source=name,
         rows=len(rows) + len(unusable),
         pairs=len(pairs),

@@ -5,8 +5,6 @@ Begin with ``evaluate(reranker, test)``.
 
 from course_utils.evaluation import metrics
 from course_utils.evaluation.calibration import (
-    Reliability,
-    Threshold,
     apply_threshold,
     choose_threshold,
     fit_temperature,
@@ -28,8 +26,6 @@ from course_utils.evaluation.rules import document_alone
 __all__ = [
     "Difference",
     "Evaluation",
-    "Reliability",
-    "Threshold",
     "apply_threshold",
     "average_precision",
     "choose_threshold",

@@ -83,7 +83,7 @@ class _Bin(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reliability:
+class _Reliability:
     """Bins of pairs by probability, and the expected calibration error (ECE) over them.
 
     Attributes:
@@ -117,11 +117,11 @@ def reliability(scores, relevance, temperature=1.0, bins=10):
     found = [_Bin(float(p[own].mean()), float(labels[own].mean()), int(own.sum()))
              for own in (place == i for i in range(bins)) if own.any()]  # fmt: skip
     error = sum(abs(b.probability - b.share) * b.count for b in found) / len(p)
-    return Reliability(found, float(error), temperature)
+    return _Reliability(found, float(error), temperature)
 
 
 @dataclass(frozen=True)
-class Threshold:
+class _Threshold:
     """Documents with a score above ``value`` are shown; the figures are those of the pairs it was chosen or measured on.
 
     Attributes:
@@ -203,7 +203,7 @@ def apply_threshold(scores, relevance, value):
     with_answer = [(s, r) for s, r in queries if r.any()]
     without = [s for s, r in queries if not r.any()]
     hits = float(labels[shown].sum())
-    return Threshold(
+    return _Threshold(
         value=float(value),
         precision=hits / shown.sum() if shown.any() else 1.0,
         recall=hits / labels.sum() if labels.any() else 0.0,
