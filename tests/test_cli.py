@@ -100,7 +100,7 @@ def test_rank_reads_standard_input_and_writes_json(tmp_path):
     [
         (["rank", "--query", "q", "--documents", "nowhere.txt"], "There is no file"),
         (["rank", "--query", " ", "--documents", "DOCS"], "query is empty"),
-        (["rank", "--model", "no/such/model/here", "--query", "q", "--documents", "DOCS"], "neither"),
+        (["rank", "--model", "no/such/model/here", "--query", "q", "--documents", "DOCS"], "There is no folder"),
         (["evaluate", "--data", "nowhere.json", "--json", "OUT"], "There is no file"),
         (["evaluate", "--data", "BROKEN", "--json", "OUT"], "broken JSON"),
         (["adapt", "--train", "TRAIN", "--test", "TRAIN", "--out", "DIR", "--json", "OUT"], "share 16 queries"),
