@@ -132,7 +132,25 @@ def test_the_record_says_how_a_result_came_about(world, monkeypatch, capsys):
 
 
 def test_every_command_explains_itself_with_an_example(capsys):
-    commands = [[], *([c] for c in ("doctor", "rank", "adapt", "evaluate", "data", "course"))]
+    commands = [
+        [],
+        *(
+            [c]
+            for c in (
+                "doctor",
+                "rank",
+                "adapt",
+                "evaluate",
+                "data",
+                "course",
+                "export",
+                "score",
+                "index",
+                "search",
+                "serve",
+            )
+        ),
+    ]
     for words in [*commands, *(["data", c] for c in ("check", "split", "build", "table"))]:
         with pytest.raises(SystemExit) as end:
             main([*words, "--help"])

@@ -4,11 +4,11 @@ import argparse
 import os
 
 from course_utils import __version__
-from course_utils.cli import adapt, course, data, doctor, evaluate, options, rank, terminal
+from course_utils.cli import adapt, course, data, doctor, evaluate, options, rank, shipped, terminal
 from course_utils.errors import InputError
 from course_utils.files import write_json
 
-COMMANDS = (doctor, rank, adapt, evaluate, data, course)
+COMMANDS = (doctor, rank, adapt, evaluate, data, shipped, course)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,101 @@
+"""export, score, index, search, serve: from a model to its use."""
+
+from course_utils.cli import options, record
+from course_utils.files import check_outputs
+
+KINDS = {
+    "causal": "export_causal_lm",
+    "sentence-transformers": "export_sentence_transformers",
+    "one-label": "export_sequence_classifier",
+    "onnx": "export_onnx",
+}
+
+
+def add(commands):
+    """Add the commands to the parser."""
+    parser = options.command(
+        commands, "export", "write a folder for other software",
+        "export --model adapted/model --to sentence-transformers --out exported", export,
+    )  # fmt: skip
+    parser.add_argument("--to", required=True, choices=KINDS, help="the software it is for; see lesson 08")
+    parser.add_argument("--out", required=True, metavar="FOLDER")
+    options.add_model(parser)
+    parser = options.command(
+        commands, "score", "score pairs without labels into a file; started again, it goes on",
+        "score --pairs pairs.jsonl --out scores.jsonl", score,
+    )  # fmt: skip
+    parser.add_argument("--pairs", required=True, metavar="FILE", help="query and document in each row")
+    parser.add_argument("--out", required=True, metavar="FILE", help="JSON lines, one score a pair")
+    options.add_model(parser)
+    parser = options.command(
+        commands, "index", "make a search index of a folder or a file of texts", "index handbook --out handbook.index", index
+    )  # fmt: skip
+    parser.add_argument("documents", metavar="SOURCE", help="texts, Markdown, HTML, PDF, tables, or a folder of them")
+    parser.add_argument("--out", required=True, metavar="FOLDER")
+    parser.add_argument("--size", type=int, default=120, metavar="N", help="words of a passage at most (default 120)")
+    parser = options.command(
+        commands, "search", "find the passages of an index that answer a question",
+        "search 'how often is the dressing changed?' --index handbook.index", find,
+    )  # fmt: skip
+    parser.add_argument("query", metavar="QUESTION")
+    parser.add_argument("--index", required=True, metavar="FOLDER", help="what the command index wrote")
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="passages to print (default 5)")
+    parser.add_argument("--first", type=int, default=50, metavar="N", help="passages that BM25 hands on (default 50)")
+    options.add_model(parser)
+    parser.add_argument("--json", metavar="R", help="write what was found here; - is standard output")
+    parser = options.command(
+        commands, "serve", "answer rerank requests over HTTP", "serve --model adapted/model", serve
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine alone)")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--long-documents", choices=("cut", "passages"), default="cut")
+    options.add_model(parser)
+
+
+def export(args):
+    """Write the folder."""
+    from course_utils import ship
+
+    check_outputs((), [args.model], folders=[args.out])
+    folder = getattr(ship, KINDS[args.to])(options.load(args), args.out)
+    print(f"Written: {folder}; its README.md says how to use it.")
+
+
+def score(args):
+    """Score the pairs."""
+    from course_utils.ship import score_file
+
+    check_outputs([args.out], [args.pairs, args.model])
+    count = score_file(options.load(args), args.pairs, args.out)
+    print(f"{count} pairs scored now: {args.out}")
+
+
+def index(args):
+    """Write the index and say what it holds."""
+    from course_utils.ship import build_index
+
+    count, said = build_index(args.documents, args.out, args.size)
+    print(*said, f"{count:,} passages in {args.out}", sep="\n")
+
+
+def find(args):
+    """Print the passages; return them as what is written."""
+    from course_utils.ship import SearchIndex, search
+
+    check_outputs([args.json], [args.index, args.model])
+    kept, opened = record.Record(args), SearchIndex(args.index)
+    reranker = options.load(args, quiet=True)
+    kept.model(reranker)
+    hits = search(opened, args.query, reranker, args.top_k, args.first)
+    for place, hit in enumerate(hits, 1):
+        print(f"{place:3d}  {hit.probability:6.1%}  {hit.id}\n     {hit.text}\n")
+    if not hits:
+        print("Nothing found: no passage shares a word with the question.")
+    return {"query": args.query, "hits": [{"rank": i, **vars(h)} for i, h in enumerate(hits, 1)], "run": kept.finish()}
+
+
+def serve(args):
+    """Serve until stopped."""
+    from course_utils import ship
+
+    ship.serve(options.load(args), args.host, args.port, long_documents=args.long_documents)
