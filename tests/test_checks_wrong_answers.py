@@ -17,7 +17,7 @@ from test_checks_07 import backward, gate, pull
 
 from course_utils.checks import (
     NotYet,
-    careful,
+    _careful,
     lesson00,
     lesson01,
     lesson02,
@@ -265,7 +265,7 @@ def test_a_learners_notyet_and_interrupts_pass_through():
     with pytest.raises(KeyboardInterrupt):
         lesson00.check_ndcg(interrupted)
 
-    @careful
+    @_careful
     def check(answer):
         raise NotYet("look again")
 

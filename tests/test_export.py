@@ -19,7 +19,7 @@ from course_utils.ship.export import (
     export_sentence_transformers,
     export_sequence_classifier,
 )
-from course_utils.ship.folders import _check_template, chat_template, markup_of, plain, wrap_pair
+from course_utils.ship.folders import _check_template, _markup_of, _plain, chat_template, wrap_pair
 from course_utils.ship.onnx import export_onnx, load_onnx
 from course_utils.ship.serving import serving_lines
 
@@ -441,7 +441,7 @@ def test_every_added_token_of_the_real_vocabulary_is_broken_and_nothing_else_is_
     from benchmarks.qwen_vocabulary import load_qwen_tokenizer
 
     words = load_qwen_tokenizer()
-    markup = markup_of(words)
+    markup = _markup_of(words)
     assert {"<|im_end|>", "<think>", "</think>", "<tool_call>"} <= set(markup)
     template = Environment().from_string(chat_template(INSTRUCTION, markup))
     added = set(words.get_added_vocab().values())
@@ -452,7 +452,7 @@ def test_every_added_token_of_the_real_vocabulary_is_broken_and_nothing_else_is_
             assert [i for i in ids if i in added] == kept, token
     for query, document in PAIRS:
         assert template.render(messages=messages(query, document)) == prompt.prompt_text(query, document, INSTRUCTION)
-        assert plain(document, markup) == document
+        assert _plain(document, markup) == document
 
 
 def test_a_classifier_folder_is_not_taken_for_a_base(folders):

@@ -18,7 +18,8 @@ from conftest import ROOT, tiny_model
 
 from course_utils.errors import InputError
 from course_utils.model import Reranker
-from course_utils.ship import Limits, rank_long, rerank_app, serve
+from course_utils.ship import Limits, rank_long, serve
+from course_utils.ship.server import _rerank_app
 
 pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
@@ -66,7 +67,7 @@ def model(tokenizer):
 
 @pytest.fixture(scope="module")
 def running(model):
-    server = Running(rerank_app(model, Limits(body_mb=0.2, documents=50, seconds=30)))
+    server = Running(_rerank_app(model, Limits(body_mb=0.2, documents=50, seconds=30)))
     yield server
     server.stop()
 
@@ -166,7 +167,7 @@ def test_health_and_metrics(running):
 
 
 def test_32_clients_at_once_get_their_own_answers_in_common_batches(model):
-    server = Running(rerank_app(model, Limits(gather_ms=20)))
+    server = Running(_rerank_app(model, Limits(gather_ms=20)))
     queries = [f"question {i} about {'发烧' if i % 2 else 'rent'}" for i in range(96)]
     groups = [(q, DOCUMENTS[: 1 + i % 4]) for i, q in enumerate(queries)]
     try:
@@ -209,7 +210,7 @@ class Slow:
 
 def test_too_slow_too_many_and_a_failing_request_spoil_nothing_else(model):
     slow = Slow(model, 0.5)
-    server = Running(rerank_app(slow, Limits(seconds=1.2, waiting=12, batch=1, gather_ms=0)))
+    server = Running(_rerank_app(slow, Limits(seconds=1.2, waiting=12, batch=1, gather_ms=0)))
     try:
         assert server.post({"query": "poison", "documents": ["a"]}).json()["message"].endswith("(RuntimeError).")
         with ThreadPoolExecutor(8) as pool:
@@ -224,7 +225,7 @@ def test_too_slow_too_many_and_a_failing_request_spoil_nothing_else(model):
 
 
 def test_one_bad_request_in_a_batch_fails_alone(model):
-    server = Running(rerank_app(Slow(model, 0.2), Limits(gather_ms=300)))
+    server = Running(_rerank_app(Slow(model, 0.2), Limits(gather_ms=300)))
     try:
         with ThreadPoolExecutor(4) as pool:
             ask = lambda q: server.post({"query": q, "documents": ["a"]}).status_code  # noqa: E731
@@ -234,7 +235,7 @@ def test_one_bad_request_in_a_batch_fails_alone(model):
 
 
 def test_long_documents_by_their_best_piece(model):
-    server = Running(rerank_app(model, long_documents="passages"))
+    server = Running(_rerank_app(model, long_documents="passages"))
     documents = ["Filler about nothing. " * 100 + "Drink water against fever.", "The bus leaves at noon."]
     try:
         answer = server.post({"query": "fever", "documents": documents, "raw_scores": True}).json()["results"]
@@ -312,7 +313,7 @@ def test_a_taken_port_and_a_wrong_choice_are_refused_in_a_sentence(model):
         with pytest.raises(InputError, match="cannot be used"):
             serve(model, port=s.getsockname()[1])
     with pytest.raises(InputError, match=r"cut.*passages"):
-        rerank_app(model, long_documents="both")
+        _rerank_app(model, long_documents="both")
 
 
 def test_json_is_utf8_and_finite(running):

@@ -1,6 +1,6 @@
 """What exercises are judged by: each check prints what is right, or raises NotYet with words that say what to look at.
 
-One module a lesson; ``careful`` keeps a learner's own exception from ending in a raw traceback.
+One module a lesson; ``_careful`` keeps a learner's own exception from ending in a raw traceback.
 """
 
 import functools
@@ -8,7 +8,7 @@ import inspect
 import reprlib
 import traceback
 
-__all__ = ["NotYet", "attempt", "careful", "need", "ok"]
+__all__ = ["NotYet", "need", "ok"]
 
 
 class NotYet(AssertionError):
@@ -36,7 +36,7 @@ def need(condition, text):
         raise NotYet(text)
 
 
-def attempt(function, *given, **words):
+def _attempt(function, *given, **words):
     """Call a learner's function; ``words`` maps names of exceptions to what to say when it stops with one of them."""
     try:
         return function(*given)
@@ -46,7 +46,7 @@ def attempt(function, *given, **words):
         raise
 
 
-def careful(check):
+def _careful(check):
     """Decorate a check so that it always ends in words: it says what a learner's function raised, where, with what.
 
     An answer of a kind that the check did not expect ends in a sentence, too.

@@ -7,13 +7,13 @@ import random
 
 import numpy as np
 
-from course_utils.checks import attempt, careful, need, ok
+from course_utils.checks import _attempt, _careful, need, ok
 from course_utils.data import read_grid
 from course_utils.data.groups import leaks
 from course_utils.model import Ranked, sigmoid
 
 
-@careful
+@_careful
 def check_ranking(documents, right, ranking):
     """Exercise 1: ``ranking`` is the ranking of the learner's own documents; ``right`` the place of the right one."""
     need(len(set(documents)) >= 4, f"There are {len(set(documents))} different documents; write at least 4.")
@@ -37,7 +37,7 @@ def check_ranking(documents, right, ranking):
     ok(f"Right: {len(documents)} documents in order. Yours stands on rank {place}.")
 
 
-@careful
+@_careful
 def check_ndcg(ndcg):
     """Exercise 2: ``ndcg(labels)`` of labels (0 or 1) in ranked order, best rank first, at most 10 of them."""
     random_ = random.Random(0)
@@ -59,12 +59,12 @@ def check_ndcg(ndcg):
             f"you return {answer:.3f}.",
         )
     zero = "Without a right document the best gain is 0, too, and nDCG is 0 here."
-    answer = attempt(ndcg, [0, 0, 0], ZeroDivisionError=zero)
+    answer = _attempt(ndcg, [0, 0, 0], ZeroDivisionError=zero)
     need(answer == 0, f"With no right document nDCG is 0 here; you return {answer}.")
     ok(f"Right: {len(cases) + 1} rankings, among them one without a right document.")
 
 
-@careful
+@_careful
 def check_winners(answer, before, after):
     """Exercise 3: ``answer`` is (better, worse, same), the queries by the change of their nDCG@10."""
     change = after.per_query() - before.per_query()
@@ -91,7 +91,7 @@ def _course_queries():
     return places
 
 
-@careful
+@_careful
 def check_adapted(train, dev, test, before, after, done):
     """Exercise 4: a reranker adapted to another domain, measured before and after on the same test queries."""
     for name, other in (("train", train), ("dev", dev)):

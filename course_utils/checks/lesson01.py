@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from course_utils.checks import attempt, careful, need, ok
+from course_utils.checks import _attempt, _careful, need, ok
 from course_utils.data.negatives import Bm25
 from course_utils.model import prompt
 from course_utils.model.reranker import Ranked, sigmoid
@@ -19,11 +19,11 @@ _LIBRARY = (
 )
 
 
-@careful
+@_careful
 def check_probability(probability):
     """Exercise 1: ``probability(yes, no)`` is the softmax of two logits at "yes"."""
     for yes, no in ((0.0, 0.0), (3.0, 3.0), (2.5, -1.0), (-4.0, 1.5), (31.0, 30.0), (900.0, 10.0), (-5.0, 880.0)):
-        answer = attempt(
+        answer = _attempt(
             probability, yes, no,
             OverflowError="The power is too large to compute. Take e to a negative power.",
             ZeroDivisionError="Logits are no shares: they may be 0 or below. Take e to the power of each, then the share.",
@@ -56,7 +56,7 @@ class _CountingReranker:
         return [Ranked(documents[i], float(len(documents[i])), float(sigmoid(1.0)), i) for i in order][:top_k]
 
 
-@careful
+@_careful
 def check_search(search):
     """Exercise 2: ``search(index, reranker, query, k)`` retrieves k texts and returns them in the reranker's order."""
     index = Bm25(_LIBRARY)
@@ -76,7 +76,7 @@ def check_search(search):
     ok("Right: the reranker's order of what BM25 found, and nothing where it found nothing.")
 
 
-@careful
+@_careful
 def check_build(build, tokenizer):
     """Exercise 3: ``build(tokenizer, query, document, limit)`` returns ids of the prompt, only the document cut."""
     tail = tokenizer.encode(prompt.SUFFIX, add_special_tokens=False)
@@ -112,7 +112,7 @@ def check_build(build, tokenizer):
     ok("Right: the ids of the package, token for token, at three limits and in two languages.")
 
 
-@careful
+@_careful
 def check_head_row(head_row):
     """Exercise 4: ``head_row(model, yes_id, no_id)`` times the last state is logit(yes) - logit(no)."""
     for seed, (yes_id, no_id), tied in ((0, (7, 3), True), (1, (2, 40), True), (2, (11, 5), False)):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from course_utils.checks import attempt, careful, need, ok
+from course_utils.checks import _attempt, _careful, need, ok
 from course_utils.data.groups import Group
 from course_utils.data.negatives import mine
 from course_utils.data.read import read_pairs
@@ -33,11 +33,11 @@ _CLEAN = [
 ]
 
 
-@careful
+@_careful
 def check_clean(clean):
     """Exercise 1: ``clean(rows)`` returns (query, document, relevance) of the rows that can be used."""
     words = dict.fromkeys(("KeyError", "AttributeError", "TypeError"), "Rows may lack a field, or hold None.")
-    found = [tuple(row) for row in attempt(clean, [dict(row) for row in ROWS], **words)]
+    found = [tuple(row) for row in _attempt(clean, [dict(row) for row in ROWS], **words)]
     for query, document, relevance in found:
         need(
             query == query.strip() and document == document.strip(),
@@ -76,7 +76,7 @@ _MARGIN_MISTAKES = (
 )  # fmt: skip
 
 
-@careful
+@_careful
 def check_margin(kept, margin=0.95):
     """Exercise 2: ``kept(right, candidates, margin)`` says for each candidate logit whether it stays as a negative."""
     random = np.random.default_rng(0)
@@ -122,7 +122,7 @@ class _Salted(str):
         return str(self) == str(other)
 
 
-@careful
+@_careful
 def check_split_by_topic(split_by_topic):
     """Exercise 3: ``split_by_topic(groups, share, seed)`` returns (train, test) that share no topic."""
     groups = [Group(f"q{t}-{i}", (f"d{t}-{i}", "x"), (1, 0), f"topic {t}") for t in range(40) for i in range(1 + t % 3)]
@@ -150,7 +150,7 @@ def check_split_by_topic(split_by_topic):
     ok("Right: no topic is in both parts, nothing is lost, and the seed decides.")
 
 
-@careful
+@_careful
 def check_max_length(smallest, tokenizer):
     """Exercise 4: ``smallest(tokenizer, groups, share)`` is the least max_length that cuts at most that share."""
     # Some lengths stand several times and some once, so that counts matter and the next place is another length.
@@ -168,7 +168,7 @@ def check_max_length(smallest, tokenizer):
 
     for share in (0.0, 0.1, 0.5):
         outside = "With n lengths the last place is n - 1; no document may be cut when the share is 0."
-        length = attempt(smallest, tokenizer, groups, share, IndexError=outside)
+        length = _attempt(smallest, tokenizer, groups, share, IndexError=outside)
         need(length is not None, "Your function returns nothing; end it with return.")
         length = int(length) if isinstance(length, np.integer) else length
         need(isinstance(length, int), f"{length!r} is not a whole number of tokens.")

@@ -3,7 +3,7 @@
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from course_utils.checks import NotYet, careful, need, ok
+from course_utils.checks import NotYet, _careful, need, ok
 from course_utils.training.freezing import decoder_layers, freeze_all_but_last
 
 
@@ -17,7 +17,7 @@ def _small_model(layers, seed=0):
     return Qwen3ForCausalLM(config).eval()
 
 
-@careful
+@_careful
 def check_names(names_of_last):
     """Exercise 1: ``names_of_last(names, k)`` returns those of the last ``k`` layers."""
     for layers, k in ((6, 1), (6, 3), (28, 3), (28, 9), (12, 12)):
@@ -36,7 +36,7 @@ def check_names(names_of_last):
     ok("Right: the same parameters as freeze_all_but_last, for 6, 12 and 28 layers.")
 
 
-@careful
+@_careful
 def check_accidents(accidents):
     """Exercise 2: ``accidents(model, k)`` returns (names that train but should not, names that should but do not)."""
 
@@ -85,7 +85,7 @@ def check_accidents(accidents):
     ok("Right: four models, every accident named. The unfrozen head was the embeddings, since they are tied.")
 
 
-@careful
+@_careful
 def check_training_bytes(training_bytes):
     """Exercise 3: ``training_bytes(model)`` predicts the bytes of weights, gradients and AdamW's means."""
     for k, dtype in ((1, torch.float32), (3, torch.bfloat16), (6, torch.bfloat16)):
@@ -119,7 +119,7 @@ def check_training_bytes(training_bytes):
     ok("Right: to the byte, as measured after a real step of AdamW, three times.")
 
 
-@careful
+@_careful
 def check_continue(continue_from):
     """Exercise 4: ``continue_from(model, states, first)`` runs the layers from ``first`` on and the final norm."""
     ids = torch.tensor([[5, 17, 3, 42, 8, 8, 60, 1]])

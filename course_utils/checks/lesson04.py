@@ -6,11 +6,11 @@ import random
 import torch
 from torch.nn.functional import cross_entropy
 
-from course_utils.checks import careful, need, ok
+from course_utils.checks import _careful, need, ok
 from course_utils.data.groups import Group
 
 
-@careful
+@_careful
 def check_listwise(listwise):
     """Exercise 1: ``listwise(scores, labels)`` of one query; every right document against the wrong ones."""
     generator = torch.Generator().manual_seed(0)
@@ -56,7 +56,7 @@ def check_listwise(listwise):
     ok("Right: the same as torch's cross-entropy, for one and for several right documents, and without overflow.")
 
 
-@careful
+@_careful
 def check_epoch(epoch_to_keep):
     """Exercise 2: ``epoch_to_keep(history)`` returns the number of the epoch whose weights are worth keeping."""
 
@@ -100,7 +100,7 @@ def moved_labels(groups, share, seed=0):
     return out, chosen
 
 
-@careful
+@_careful
 def check_suspects(suspects):
     """Exercise 3: ``suspects(groups, scores)`` returns all indices of groups, most suspicious first."""
     random_ = random.Random(0)
@@ -132,7 +132,7 @@ def check_suspects(suspects):
     ok(f"Right: the {len(moved)} queries with a moved label stand in front of the other {len(groups) - len(moved)}.")
 
 
-@careful
+@_careful
 def check_batches(batches):
     """Exercise 4: ``batches(lengths, size)`` returns lists of indices; little padding, no more batches than needed."""
     random_ = random.Random(0)
@@ -168,7 +168,7 @@ def check_batches(batches):
     ok("Right: every prompt once, full batches, as little padding as sorting gives.")
 
 
-@careful
+@_careful
 def check_search(search):
     """Exercise 5: ``search(measure, start)`` returns the best rate, factor 4 apart, winner inside what was tried."""
     for steps in (0, 1, -1, 3, -4):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from course_utils.checks import attempt, careful, need, ok
+from course_utils.checks import _attempt, _careful, need, ok
 from course_utils.evaluation import metrics
 from course_utils.evaluation.calibration import reliability
 from course_utils.evaluation.measure import paired_bootstrap
@@ -14,14 +14,14 @@ def _number(answer, what):
     need(right, f"{what} should be one number, not {answer!r}.")
 
 
-@careful
+@_careful
 def check_average_precision(average_precision):
     """Exercise 1: ``average_precision(labels)`` of a ranking without ties."""
     random = np.random.default_rng(0)
     lists = [[1, 0, 0, 1], [0, 0, 0], [0, 1]] + [(random.random(7) < 0.4).astype(int).tolist() for _ in range(57)]
     for labels in lists:
         nothing = f"In {labels} nothing is right: the answer is 0, not a division by zero."
-        answer = attempt(average_precision, list(labels), ZeroDivisionError=nothing)
+        answer = _attempt(average_precision, list(labels), ZeroDivisionError=nothing)
         if not any(labels):
             need(answer == 0, f"In {labels} nothing is right: the answer is 0, not {answer}.")
             continue
@@ -40,7 +40,7 @@ def check_average_precision(average_precision):
     ok("Right: as in course_utils.metrics, for 60 rankings.")
 
 
-@careful
+@_careful
 def check_interval(interval):
     """Exercise 2: ``interval(before, after, rounds, seed)`` is the 95 % paired bootstrap interval."""
     random = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def check_interval(interval):
     ok("Right: within a small tolerance of course_utils.compare, and as narrow as pairing makes it.")
 
 
-@careful
+@_careful
 def check_calibration_error(calibration_error):
     """Exercise 3: ``calibration_error(probabilities, labels, bins)`` is the ECE with bins of equal width."""
     random = np.random.default_rng(0)
@@ -104,7 +104,7 @@ def check_calibration_error(calibration_error):
         logits[:40] = 0.0  # probability 0.5, which for an even number of bins is the edge of two
         labels = (random.random(300) < 1 / (1 + np.exp(-0.5 * logits))).astype(int)
         probabilities = 1 / (1 + np.exp(-logits))
-        edge = attempt(  # all but the last bin are empty
+        edge = _attempt(  # all but the last bin are empty
             calibration_error, np.array([1.0, 1.0]), np.array([1, 0]), bins,
             IndexError="A probability of exactly 1 belongs to the last bin.",
             ZeroDivisionError="A bin without pairs has no mean; leave it out.",
@@ -142,7 +142,7 @@ def check_calibration_error(calibration_error):
     ok("Right: the same as calibration.reliability, with 2, 5 and 10 bins.")
 
 
-@careful
+@_careful
 def check_reciprocal_rank(reciprocal_rank):
     """Exercise 4: ``reciprocal_rank(scores, labels)`` is the mean over all orders of tied documents."""
     random = np.random.default_rng(0)

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import torch
 
-from course_utils.checks import attempt, careful, need, ok
+from course_utils.checks import _attempt, _careful, need, ok
 
 
-@careful
+@_careful
 def check_changed(changed):
     """Exercise 1: ``changed(base, adapted)`` returns copies of exactly the tensors that differ."""
     generator = torch.Generator().manual_seed(0)
@@ -39,7 +39,7 @@ def check_changed(changed):
     ok("Right: every changed tensor, no other, and a copy of its own.")
 
 
-@careful
+@_careful
 def check_add_up(add_up):
     """Exercise 2: ``add_up(base, deltas, weights)`` returns base + sum of w (delta - base)."""
     random = np.random.default_rng(0)
@@ -55,7 +55,7 @@ def check_add_up(add_up):
     for what, held, weights in cases:
         deltas = [{n: torch.tensor(random.normal(size=(2, 3))) for n in own} for own in held]
         missing = "A tensor that a delta does not hold did not change there: go over the names that it holds."
-        answer = attempt(add_up, base, deltas, weights, KeyError=missing)
+        answer = _attempt(add_up, base, deltas, weights, KeyError=missing)
         expected = {}
         for n in names:
             rows = [(w, d[n].numpy()) for w, d in zip(weights, deltas, strict=True) if n in d]
@@ -88,7 +88,7 @@ def check_add_up(add_up):
     ok("Right: one delta, two that overlap, three with different weights; the base is as it was.")
 
 
-@careful
+@_careful
 def check_route_cost(route_cost):
     """Exercise 3: ``route_cost(ndcg, routes, labels)`` returns accuracy, mean loss, mean loss where the route is wrong."""
     cases = (
@@ -101,7 +101,7 @@ def check_route_cost(route_cost):
     for what, rows, routes, labels, expected in cases:
         ndcg, own = dict(zip(("medical", "legal"), rows, strict=True)), [names[y] for y in labels]
         nothing = "Where no route is wrong there is nothing to average: the third number is 0.0."
-        answer = attempt(route_cost, ndcg, [names[r] for r in routes], own, ZeroDivisionError=nothing)
+        answer = _attempt(route_cost, ndcg, [names[r] for r in routes], own, ZeroDivisionError=nothing)
         need(np.shape(answer) == (3,), "Return three numbers: accuracy, mean loss, mean loss of the wrongly routed.")
         accuracy, loss, there = (float(x) for x in answer)
         need(math.isclose(accuracy, expected[0], abs_tol=1e-9), f"With {what}, the accuracy is {expected[0]:.3f}; you return {accuracy:.3f}.")  # fmt: skip

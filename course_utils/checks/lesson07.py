@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from course_utils.checks import attempt, careful, need, ok
+from course_utils.checks import _attempt, _careful, need, ok
 
 
-@careful
+@_careful
 def check_backward(backward):
     """Exercise 1: ``backward(values)`` returns the mean change of the earlier stages' sets up to the end."""
     cases = (
@@ -46,7 +46,7 @@ def check_backward(backward):
     ok("Right: three matrices, with a fall, with nothing, and with a fall and a rise.")
 
 
-@careful
+@_careful
 def check_pull(pull):
     """Exercise 2: ``pull(model, start, strength)`` is strength / 2 x the squared distance from ``start``."""
     for strength in (1.0, 0.3):
@@ -54,7 +54,7 @@ def check_pull(pull):
         model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
         start = {n: p.detach().clone() for n, p in model.named_parameters() if n.startswith("1.")}
         free = "Parameters that are not in start are free: leave them out."
-        at_start = attempt(pull, model, dict(start), strength, KeyError=free)
+        at_start = _attempt(pull, model, dict(start), strength, KeyError=free)
         need(isinstance(at_start, torch.Tensor), f"Return a tensor, not a {type(at_start).__name__}.")
         need(float(at_start.detach()) == 0, f"At the start the pull is 0; you return {float(at_start.detach()):.3g}.")
         with torch.no_grad():
@@ -84,7 +84,7 @@ def check_pull(pull):
     ok("Right: 0 at the start, half the strength times the squared distance, and the gradient points back.")
 
 
-@careful
+@_careful
 def check_gate(gate):
     """Exercise 3: ``gate(low, high, changes, margin)`` returns (accepted, list of words)."""
     cases = (

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from course_utils.checks import careful, need, ok
+from course_utils.checks import _careful, need, ok
 
 
-@careful
+@_careful
 def check_same_scores(same_scores):
     """Exercise 1: ``same_scores(golden, other, tolerance)`` returns (ok, index of the largest difference)."""
     golden = np.array([1.0, -2.0, 0.5])
@@ -24,7 +24,7 @@ def check_same_scores(same_scores):
     ok("Right: equal lists, one score off, and a score that is not a number.")
 
 
-@careful
+@_careful
 def check_one_row(one_row):
     """Exercise 2: ``one_row(weights, yes, no)`` returns W[yes] - W[no] as float32 [1, hidden]."""
     for dtype in (torch.float32, torch.bfloat16):
@@ -42,7 +42,7 @@ def check_one_row(one_row):
     ok("Right: shape, type and value, also from a bf16 matrix.")
 
 
-@careful
+@_careful
 def check_batches(batches):
     """Exercise 3: ``batches(lengths, budget)`` returns lists of indices, padded cost within the budget."""
     random_ = np.random.default_rng(5)

@@ -10,19 +10,17 @@ from course_utils.ship.export import (
     export_sentence_transformers,
     export_sequence_classifier,
 )
-from course_utils.ship.folders import chat_template, markup_of, plain, wrap_pair
-from course_utils.ship.long_documents import RankedPiece, rank_long, score_long
+from course_utils.ship.folders import chat_template, wrap_pair
+from course_utils.ship.long_documents import rank_long, score_long
 from course_utils.ship.onnx import export_onnx, load_onnx
 from course_utils.ship.scoring import score_file
-from course_utils.ship.search import Hit, SearchIndex, build_index, search
-from course_utils.ship.server import rerank_app, serve
+from course_utils.ship.search import SearchIndex, build_index, search
+from course_utils.ship.server import serve
 from course_utils.ship.serving import serving_lines
 
 __all__ = [
     "LLAMA_CPP_FILE",
-    "Hit",
     "Limits",
-    "RankedPiece",
     "SearchIndex",
     "build_index",
     "chat_template",
@@ -31,10 +29,7 @@ __all__ = [
     "export_sentence_transformers",
     "export_sequence_classifier",
     "load_onnx",
-    "markup_of",
-    "plain",
     "rank_long",
-    "rerank_app",
     "score_file",
     "score_long",
     "search",

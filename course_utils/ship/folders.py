@@ -18,7 +18,7 @@ def chat_template(instruction=prompt.DEFAULT_INSTRUCTION, markup=()):
 
     Args:
         instruction: the task in one English sentence.
-        markup: tokens that a query or a document must not bring along (``markup_of``); each is broken as ``plain`` does.
+        markup: tokens that a query or a document must not bring along (``_markup_of``); each is broken as ``_plain`` does.
     """
     default = json.dumps(instruction, ensure_ascii=False)
     thinking, newlines = prompt.SUFFIX[:-2], json.dumps(prompt.SUFFIX[-2:])
@@ -46,12 +46,12 @@ def chat_template(instruction=prompt.DEFAULT_INSTRUCTION, markup=()):
     )
 
 
-def markup_of(tokenizer):
+def _markup_of(tokenizer):
     """Return the added tokens of a tokenizer, such as <|im_end|>: what must stay text inside a query or a document."""
     return sorted(token for token in tokenizer.get_added_vocab() if len(token) > 2 and not token.isspace())
 
 
-def plain(text, markup=("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>")):
+def _plain(text, markup=("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>")):
     """Return ``text`` with a blank inside each token of ``markup``, so that it is read as text; other text is unchanged.
 
     Scoring here splits such tokens without a blank, which a template cannot; scores move a little (by 0.1 with nano where a document holds five of them).
@@ -67,10 +67,10 @@ def wrap_pair(query, document, instruction=prompt.DEFAULT_INSTRUCTION):
     The first, to be sent as the query, is the system text and the same for every pair; the second is the user's part of
     the prompt and goes where the document goes. The folder's tokenizer puts the end of the prompt behind the second
     text. The cut is where neither side has a blank: Infinity strips both texts, and a prompt that loses the newlines at
-    its end gets another score. Chat markup in both texts is broken with ``plain``.
+    its end gets another score. Chat markup in both texts is broken with ``_plain``.
     """
     system, user = prompt.PREFIX.removesuffix("user\n"), "user\n"
-    return system, user + prompt.content_text(plain(query), plain(document), instruction)
+    return system, user + prompt.content_text(_plain(query), _plain(document), instruction)
 
 
 def _check_merged(reranker):
@@ -95,7 +95,7 @@ def _finish_files(reranker, temporary):
 
     reranker.tokenizer.save_pretrained(temporary)
     _forget_lengths(temporary)
-    template = chat_template(reranker.instruction, markup_of(reranker.tokenizer))
+    template = chat_template(reranker.instruction, _markup_of(reranker.tokenizer))
     (temporary / "chat_template.jinja").write_text(template, encoding="utf-8", newline="\n")
     # A second, named template would be taken for the rerank prompt by llama.cpp's converter.
     shutil.rmtree(temporary / "additional_chat_templates", ignore_errors=True)

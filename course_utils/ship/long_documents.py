@@ -17,7 +17,7 @@ from course_utils.model.prompt import as_lists
 
 
 @dataclass(frozen=True)
-class RankedPiece:
+class _RankedPiece:
     """A document in a ranking with the piece that gave it its score.
 
     Attributes:
@@ -74,7 +74,7 @@ def score_long(reranker, groups, size=120, overlap=1, progress=False):
 
 
 def rank_long(reranker, query, documents, top_k=None, size=120, overlap=1):
-    """Return documents as RankedPiece, best first; ``Reranker.rank`` for documents longer than the prompt.
+    """Return documents as _RankedPiece, best first; ``Reranker.rank`` for documents longer than the prompt.
 
     Arguments: see ``score_long``. ``top_k``: how many to return; default all.
 
@@ -88,4 +88,4 @@ def rank_long(reranker, query, documents, top_k=None, size=120, overlap=1):
         raise InputError("There is no document to rank; give at least one.")
     (scores,), (places,) = score_long(reranker, [(query, documents)], size, overlap)
     order = np.argsort(-scores, kind="stable")[:top_k].tolist()
-    return [RankedPiece(documents[i], float(scores[i]), float(sigmoid(scores[i])), i, *places[i]) for i in order]
+    return [_RankedPiece(documents[i], float(scores[i]), float(sigmoid(scores[i])), i, *places[i]) for i in order]

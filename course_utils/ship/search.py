@@ -21,7 +21,7 @@ _ABOUT, _TEXTS, _ENDS, _IDS = "index.json", "texts.bin", "ends.npy", "ids.json"
 
 
 @dataclass(frozen=True)
-class Hit:
+class _Hit:
     """A passage that was found.
 
     Attributes:
@@ -140,4 +140,4 @@ def search(index, question, reranker=None, top_k=5, first=50):
         scores = reranker.score_groups([(question, texts)])[0].tolist()
     order = sorted(range(len(texts)), key=lambda j: -scores[j])[:top_k]  # equal scores keep BM25's order
     chance = [float(sigmoid(s)) if reranker else None for s in scores]
-    return [Hit(texts[j], scores[j], chance[j], *index.ids[numbers[j]]) for j in order]
+    return [_Hit(texts[j], scores[j], chance[j], *index.ids[numbers[j]]) for j in order]

@@ -18,7 +18,7 @@ from course_utils.model import sigmoid
 from course_utils.ship.batching import Limits, _Batcher, _Metrics, _Refused
 
 
-def rerank_app(reranker, limits=None, long_documents="cut"):
+def _rerank_app(reranker, limits=None, long_documents="cut"):
     """Return the FastAPI application; ``serve`` runs it.
 
     Args:
@@ -92,12 +92,12 @@ def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cu
         host: address; the default can be reached from this machine alone. There is no password: put a proxy before it.
         port: TCP port.
         limits: Limits.
-        long_documents: see ``rerank_app``.
+        long_documents: see ``_rerank_app``.
 
     Raises:
         InputError: FastAPI or uvicorn is not installed, or the port is taken.
     """
-    app = rerank_app(reranker, limits, long_documents)
+    app = _rerank_app(reranker, limits, long_documents)
     try:
         import uvicorn
     except ImportError:

@@ -4,6 +4,6 @@ Begin with ``from course_utils.show import plots``.
 """
 
 from course_utils.show import plots
-from course_utils.show.widgets import Panel, freezing_panel, playground
+from course_utils.show.widgets import freezing_panel, playground
 
-__all__ = ["Panel", "freezing_panel", "playground", "plots"]
+__all__ = ["freezing_panel", "playground", "plots"]

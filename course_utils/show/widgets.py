@@ -27,7 +27,7 @@ _HINT = (
 
 
 @dataclass
-class Panel:
+class _Panel:
     """What a panel shows.
 
     Attributes:
@@ -48,7 +48,7 @@ class Panel:
 
 
 def playground(base, adapted, examples=None):
-    """Return a Panel in which a learner edits a query and its documents and sees base and adapted side by side.
+    """Return a panel in which a learner edits a query and its documents and sees base and adapted side by side.
 
     Args:
         base: the Reranker before adaptation. Where it has a delta attached, the base below it is meant.
@@ -81,7 +81,7 @@ def playground(base, adapted, examples=None):
     start = result(domain, query, "\n\n".join(documents))
     before, after = _score_both(base, adapted[domain], query, documents)
     picture = plots.rank_changes(before, after, title=f"Base (left) and {domain} (right)")
-    panel = Panel(start + plots.image_html(picture) + _static_note("change the query and the documents"))
+    panel = _Panel(start + plots.image_html(picture) + _static_note("change the query and the documents"))
     if widgets := _ipywidgets():
         _playground_controls(widgets, panel, examples, result, start)
     return panel
@@ -173,7 +173,7 @@ def _score_both(base, adapted, query, documents):
 
 
 def freezing_panel(reranker, groups, queries=8, batch_queries=4):
-    """Return a Panel with a slider for the boundary and what it costs: predicted at once, measured on a button.
+    """Return a panel with a slider for the boundary and what it costs: predicted at once, measured on a button.
 
     The prediction is ``cost.estimate``: parameters and states are counted, memory is counted on one batch, seconds are timed
     on a few queries at two boundaries and scaled. The button runs real training steps at the chosen boundary
@@ -196,7 +196,7 @@ def freezing_panel(reranker, groups, queries=8, batch_queries=4):
         "frozen layers run each time": (xs, [costs[k].seconds_without for k in xs]),
     }
     picture = plots.lines(series, "last layers that train", "seconds an epoch", "Predicted time of an epoch")
-    panel = Panel(
+    panel = _Panel(
         _costs_html(costs, queries_in_all) + plots.image_html(picture) + _static_note("slide the boundary and measure")
     )
     if widgets := _ipywidgets():
