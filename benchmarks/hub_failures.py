@@ -1,9 +1,10 @@
 """What happens when the model hub does not answer as it should: fault -> message -> what is on the disk afterwards.
 
-Runs every fault of tests/fake_hub.py against ``course_utils.model.hub`` with its real waits and a real timeout of 10 s, then
-takes the fault away and calls again. A few faults are also given to ``huggingface_hub.snapshot_download``, for scale.
+Runs every fault of tests/fake_hub.py against ``course_utils.model.hub`` with its real waits, then takes the fault away and
+calls again. A few faults are also given to ``huggingface_hub.snapshot_download`` alone: what the bounds and the checksum
+of the course are for.
 
-    python -m benchmarks.hub_failures        (about two minutes; writes benchmarks/hub_failures.md)
+    python -m benchmarks.hub_failures        (about eleven minutes; writes benchmarks/hub_failures.md)
 """
 
 import contextlib
@@ -22,15 +23,18 @@ from benchmarks.common import HERE, write_page
 from course_utils.errors import InputError
 from course_utils.model import hub
 from course_utils.model.hub import BUNDLED, model_folder
+from tests import fake_hub
 from tests.conftest import tiny_model
 from tests.fake_hub import COMMIT, FAULTS, point_to, serve, state
 
-TIMEOUT = 10  # seconds without a byte, the default of huggingface_hub
-PAUSES = hub.PAUSES
+TIMEOUT = hub.TIMEOUT
+SILENCE = 40  # seconds, of a hub that falls silent
 BESIDE = (
-    "429: busy, no time told",
+    "429: busy at the files",
     "500: the hub is broken",
     "connection cut in the weights",
+    "slow answer to the second listing",
+    "slow answer about the files",
     "weights changed on the way",
     "no network (closed port)",
 )
@@ -48,9 +52,9 @@ def call(function, fault, fake, cache):
     """Return (message, seconds, state after, seconds and bytes of the good call after it)."""
     fake.heal()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
-        point_to(fake.url, cache, patch, TIMEOUT, PAUSES)
+        point_to(fake.url, cache, patch, TIMEOUT)
         for key, value in fault.answers.items():
-            setattr(fake, key, value * 5 if key in ("stall", "slow") else value)
+            setattr(fake, key, SILENCE if key in ("stall", "slow", "mute", "dumb") else value)
         with pytest.MonkeyPatch.context() as here:
             if fault.here:
                 fault.here(here)
@@ -85,6 +89,16 @@ def theirs(fault):
     return huggingface_hub.snapshot_download(fault.repository, revision=COMMIT)
 
 
+def one_cut(fake, cache):
+    """Return how many bytes of the weights are sent again when the connection is cut once, at 0.6 of them."""
+    fake.heal()
+    fake.cut = 0.6
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
+        point_to(fake.url, cache, patch, TIMEOUT, sleep=lambda _: setattr(fake, "cut", None))
+        folder = model_folder(fake_hub.NAME, quiet=True)
+    return fake.sent - (folder / "model.safetensors").stat().st_size
+
+
 def main():
     """Run every fault and write the page."""
     torch.set_num_threads(1)
@@ -99,9 +113,10 @@ def main():
         whole = (place / "repository" / "model.safetensors").stat().st_size
         lines, beside = [], []
         with serve(place / "repository") as fake:
+            again_kb = one_cut(fake, place / "one") / 1024
             for i, fault in enumerate(FAULTS):
                 cache = place / f"cache{i}"
-                words = [(cache, "CACHE"), (COMMIT, "COMMIT")]
+                words = [(cache, "CACHE"), (place, "PLACE"), (COMMIT, "COMMIT")]
                 message, seconds, after, again, sent = call(ours, fault, fake, cache)
                 resent = f"{again}, {sent / 1024:.0f} KB of weights sent"
                 lines.append(f"| {fault.name} | {plain(message, words)} | {seconds:.1f} | {after} | {resent} |")
@@ -118,16 +133,19 @@ def main():
 
 Written by `python -m benchmarks.hub_failures` (huggingface_hub {huggingface_hub.__version__}). The hub is a local stand-in
 (`tests/fake_hub.py`); the model is a tiny random Qwen3 with {whole / 1024:.0f} KB of weights; the timeout is {TIMEOUT} s without a byte,
-pauses between tries are {" and ".join(map(str, PAUSES))} s. "Then" is the next call, with the fault gone. CACHE, HUB and COMMIT stand for
-this run's folder, address and commit.
+"slow" is an answer after {SILENCE} s. "Then" is the next call, with the fault gone. CACHE (in PLACE), HUB and COMMIT stand for this
+run's folder, address and commit.
+
+What resuming costs: the connection is cut once, after {0.6 * whole / 1024:.0f} KB of the weights, and the call goes on by itself;
+{again_kb:.0f} KB are sent twice (less than a chunk of 1024 KB). When a call has given up, the next one fetches the file from its start.
 
 | fault | message (an `InputError`, exit code 2) | seconds | on the disk after | then |
 |---|---|---|---|---|
 {chr(10).join(lines)}
 
-## Beside `huggingface_hub.snapshot_download`
+## Beside `huggingface_hub.snapshot_download` alone
 
-The same faults, the same timeout. "Sent then" is what the hub had to send of the weights in the next, good call.
+The same faults, with the timeouts of the library (10 s). "Sent then" is what the hub had to send of the weights in the next, good call.
 
 | fault | here: seconds | sent then | snapshot_download: seconds | sent then | error | on the disk after |
 |---|---|---|---|---|---|---|

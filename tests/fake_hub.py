@@ -1,9 +1,9 @@
 """A small local stand-in for the model hub: its HTTP answers, good and bad, over 127.0.0.1.
 
 It knows the routes that a download uses, as huggingface_hub 2.4 calls them:
-``/api/models/OWNER/NAME[/revision/REVISION]?blobs=true`` (commit, file names, sizes, checksums) and
-``/OWNER/NAME/resolve/COMMIT/FILE`` (content, with Range); for ``snapshot_download`` also ``/api/models/OWNER/NAME/tree/``
-and HEAD of a file. ``FAULTS`` lists what can go wrong, for the tests and for
+``/api/models/OWNER/NAME[/revision/REVISION]?blobs=true`` (commit, file names, sizes, checksums),
+``/api/models/OWNER/NAME/tree/COMMIT`` (the same, for ``snapshot_download``) and ``/OWNER/NAME/resolve/COMMIT/FILE`` (HEAD:
+size and checksum; GET: content, with Range). ``FAULTS`` lists what can go wrong, for the tests and for
 benchmarks/hub_failures.py.
 """
 
@@ -38,11 +38,12 @@ class FakeHub:
         cut: close the connection after this share of a weights file.
         stall: seconds without a byte at that place instead of closing.
         slow: seconds before the listing is answered.
+        mute: seconds before the second listing (the tree) is answered.
+        dumb: seconds before the size of a file is told.
         ranges: whether Range is honoured.
         page: body to send for everything with status 200, as the login page of a network does.
         flip: change the last byte of each weights file.
         redirect: send weights by way of another host name, as the hub's storage does.
-        sizes: whether the listing tells sizes and checksums.
         extra: names added to the listing.
         log: (path, headers with names in lower case) of each request.
         sent: bytes sent of weights files.
@@ -56,11 +57,12 @@ class FakeHub:
     cut: float | None = None
     stall: float = 0
     slow: float = 0
+    mute: float = 0
+    dumb: float = 0
     ranges: bool = True
     page: bytes | None = None
     flip: bool = False
     redirect: bool = False
-    sizes: bool = True
     extra: tuple = ()
     log: list = field(default_factory=list)
     sent: int = 0
@@ -71,6 +73,12 @@ class FakeHub:
         kept = FakeHub(self.folder, url=self.url)
         self.__dict__.update(kept.__dict__)
 
+    def note(self, request):
+        """Put a request into the log, its method as the header ":method"."""
+        self.log.append(
+            (request.path, {":method": request.command} | {k.lower(): v for k, v in request.headers.items()})
+        )
+
     def asked(self, text):
         """Return the logged requests whose path holds ``text``."""
         return [entry for entry in self.log if text in entry[0]]
@@ -80,13 +88,11 @@ class FakeHub:
         siblings = []
         for path in sorted(self.folder.iterdir()):
             content = path.read_bytes()
-            entry = {"rfilename": path.name}
-            if self.sizes:
-                git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-                entry |= {"size": len(content), "blobId": git}
-                if path.suffix == LARGE:
-                    sha = hashlib.sha256(content).hexdigest()
-                    entry |= {"blobId": "0" * 40, "lfs": {"sha256": sha, "size": len(content), "pointerSize": 134}}
+            git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            entry = {"rfilename": path.name, "size": len(content), "blobId": git}
+            if path.suffix == LARGE:
+                sha = hashlib.sha256(content).hexdigest()
+                entry |= {"blobId": "0" * 40, "lfs": {"sha256": sha, "size": len(content), "pointerSize": 134}}
             siblings.append(entry)
         siblings += [{"rfilename": name, "size": 1, "blobId": "0" * 40} for name in self.extra]
         return {"id": NAME, "modelId": NAME, "sha": COMMIT, "private": False, "gated": False, "siblings": siblings}
@@ -121,7 +127,7 @@ def serve(folder):
         def do_GET(self):
             if not re.search(r"/models/|/resolve/", self.path):  # what the library asks for itself
                 return self.answer(404, b"{}")
-            hub.log.append((self.path, {key.lower(): value for key, value in self.headers.items()}))
+            hub.note(self)
             path = unquote(urlsplit(self.path).path)
             bad = hub.good_after is None or len(hub.log) <= hub.good_after
             try:
@@ -140,22 +146,32 @@ def serve(folder):
             return None
 
         def do_HEAD(self):
-            hub.log.append((self.path, {}))
+            hub.note(self)
             bad = hub.good_after is None or len(hub.log) <= hub.good_after
+            time.sleep(hub.dumb)
             if hub.file_status and bad:
                 return self.answer(hub.file_status, b"", hub.headers)
             name = unquote(urlsplit(self.path).path).rsplit("/", 1)[1]
             entry = next(e for e in hub.listing()["siblings"] if e["rfilename"] == name)
-            self.send_response(200)
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{entry.get("lfs", {}).get("sha256", entry["blobId"])}"')
-            self.send_header("Content-Length", str(entry["size"]))
-            self.end_headers()
+            etag = f'"{entry.get("lfs", {}).get("sha256", entry["blobId"])}"'
+            away = hub.redirect and name.endswith(LARGE)
+            try:
+                self.send_response(302 if away else 200)
+                self.send_header("X-Repo-Commit", COMMIT)
+                if away:
+                    port = urlsplit(hub.url).port
+                    self.send_header("Location", f"http://localhost:{port}/cdn{self.path}")
+                    self.send_header("X-Linked-ETag", etag)
+                    self.send_header("X-Linked-Size", str(entry["size"]))
+                self.send_header("ETag", etag)
+                self.send_header("Content-Length", "0" if away else str(entry["size"]))
+                self.end_headers()
+            except (BrokenPipeError, ConnectionResetError):
+                pass
             return None
 
         def send_listing(self, name, revision, bad, tree=False):
-            if hub.slow:
-                time.sleep(hub.slow)
+            time.sleep(hub.mute if tree else hub.slow)
             if hub.status and bad:
                 self.answer(hub.status, b"{}", hub.headers)
             elif name != NAME:  # the hub does not tell a missing repository from a private one
@@ -209,7 +225,7 @@ def serve(folder):
         server.server_close()
 
 
-def point_to(url, cache, patch, timeout=1.0, pauses=(0.05, 0.1)):
+def point_to(url, cache, patch, timeout=1.0, sleep=None):
     """Make huggingface_hub in this process use the hub at ``url``, an own cache folder and short waits.
 
     Args:
@@ -217,22 +233,26 @@ def point_to(url, cache, patch, timeout=1.0, pauses=(0.05, 0.1)):
         cache: folder of downloaded models.
         patch: a pytest MonkeyPatch.
         timeout: seconds without a byte.
-        pauses: seconds between tries.
+        sleep: called with the seconds between tries in the place of time.sleep, if given.
     """
-    from huggingface_hub import close_session, constants
+    from huggingface_hub import close_session, constants, file_download
+    from huggingface_hub.utils import _http
 
     from course_utils.model import hub
 
     for key in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         patch.delenv(key, raising=False)
+    patch.delenv("HF_HUB_DOWNLOAD_TIMEOUT", raising=False)
     close_session()
     patch.setattr(constants, "ENDPOINT", url)
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))
     patch.setattr(constants, "HF_TOKEN_PATH", str(Path(cache) / "no-token"))
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
-    patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", timeout)
-    patch.setattr(hub, "PAUSES", pauses)
+    patch.setattr(hub, "TIMEOUT", timeout)
+    if sleep:
+        for module in (file_download, _http):
+            patch.setattr(module, "time", SimpleNamespace(sleep=sleep))
 
 
 def state(cache, folder):
@@ -244,8 +264,7 @@ def state(cache, folder):
     words = []
     if named:
         all_here = {p.name for p in named} == {p.name for p in Path(folder).iterdir()}
-        config = "" if (named[0].parent / "config.json").exists() else ", no config.json"
-        words.append("the whole model" if all_here else f"{len(named)} small files whole{config}")
+        words.append("the whole model" if all_here else f"{len(named)} small files whole")
     words += [f"{size / 1024:.0f} KB of the weights as .incomplete" for size in parts if size]
     words += [f"BROKEN: {name}" for name in broken]
     return "; ".join(words) or "nothing"
@@ -286,12 +305,12 @@ def full_disk(patch):
     import errno
     import os
 
-    from course_utils.model import hub
+    from huggingface_hub import file_download
 
-    def receive(*_):
+    def receive(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    patch.setattr(hub, "receive", receive)
+    patch.setattr(file_download, "http_get", receive)
 
 
 def file_for_cache(patch):
@@ -328,7 +347,7 @@ class Fault:
     repository: str = NAME
 
 
-SMALL = "small files whole, no config.json"
+SMALL = "small files whole"
 GATED = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to model course/tiny is restricted."}
 BAD_TOKEN = {"X-Error-Message": "Invalid credentials in Authorization header"}
 FAULTS = [
@@ -362,10 +381,12 @@ FAULTS = [
     ),
     Fault("500: the hub is broken", {"status": 500}, "answers 500"),
     Fault("503: broken at the files", {"file_status": 503}, "answers 503"),
-    Fault("connection cut in the weights", {"cut": 0.6}, "cut off", f"{SMALL}; KB of the weights"),
-    Fault("cut, and Range is not honoured", {"cut": 0.6, "ranges": False}, "cut off", f"{SMALL}; KB of the weights"),
-    Fault("no byte for longer than the timeout", {"cut": 0.5, "stall": 3}, "in time", f"{SMALL}; KB of the weights"),
+    Fault("connection cut in the weights", {"cut": 0.6}, "cut off", SMALL),
+    Fault("cut, and Range is not honoured", {"cut": 0.6, "ranges": False}, "cut off", SMALL),
+    Fault("no byte for longer than the timeout", {"cut": 0.5, "stall": 3}, "in time", SMALL),
     Fault("slow answer to the listing", {"slow": 3}, "in time"),
+    Fault("slow answer to the second listing", {"mute": 3}, "in time"),
+    Fault("slow answer about the files", {"dumb": 3}, "in time"),
     Fault("login page of a network", {"page": b"<html>Welcome to the hotel</html>"}, "login page"),
     Fault("an answer that is no hub's", {"page": b"[]"}, "HF_ENDPOINT", offline_way=True),
     Fault("weights changed on the way", {"flip": True}, "wrong checksum", SMALL, False),

@@ -6,17 +6,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import pytest
 from conftest import ROOT, tiny_model
 from fake_hub import COMMIT, FAULTS, NAME, closed_port, point_to, serve, state
-from huggingface_hub import constants
+from huggingface_hub import constants, get_session, snapshot_download, utils
 
 from course_utils.errors import InputError
 from course_utils.model import hub
 from course_utils.model.checkpoint import check_folder
 from course_utils.model.hub import model_folder
 from course_utils.model.reranker import Reranker
+
+TIMEOUT = hub.TIMEOUT
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def cache(tmp_path):
 def fake(server, cache, monkeypatch):
     """The fake hub, in good health, with an empty cache."""
     server.heal()
-    point_to(server.url, cache, monkeypatch, timeout=10)
+    point_to(server.url, cache, monkeypatch, timeout=10, sleep=lambda _: None)
     return server
 
 
@@ -92,9 +95,14 @@ def test_weights_that_differ_from_the_pinned_checksum_are_refused(fake, monkeypa
     monkeypatch.setitem(hub.CHECKSUMS, NAME, {"model.safetensors": "0" * 64})
     with pytest.raises(InputError, match="not the file that the course pins"):
         model_folder(NAME)
-    fake.sizes = False  # nor when the hub tells no checksum
+    assert fake.asked("/resolve/") == []
+    monkeypatch.setattr(hub, "CHECKSUMS", {})
+    monkeypatch.setattr(fake, "flip", True)
     with pytest.raises(InputError, match="wrong checksum"):
         model_folder(NAME, quiet=True)
+    with pytest.raises(InputError, match="wrong checksum"):  # thrown away, so fetched again
+        model_folder(NAME, quiet=True)
+    assert fake.sent == 2 * (fake.folder / "model.safetensors").stat().st_size
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -105,8 +113,8 @@ def test_fault_is_one_sentence_leaves_nothing_half_written_and_heals(
         setattr(fake, key, value)
     began = time.perf_counter()
     with monkeypatch.context() as patch:
-        if "stall" in fault.answers or "slow" in fault.answers:
-            patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+        if fault.says == "in time":
+            patch.setattr(hub, "TIMEOUT", 0.5)
         if fault.here:
             fault.here(patch)
         with pytest.raises(InputError) as caught:
@@ -118,7 +126,7 @@ def test_fault_is_one_sentence_leaves_nothing_half_written_and_heals(
     assert ("--local-dir FOLDER" in message) is fault.offline_way
     assert caught.value.__suppress_context__ or not caught.value.__context__  # no stack of the libraries below
     assert time.perf_counter() - began < 20  # 2 s when the machine is idle
-    assert len(fake.log) < 12
+    assert len(fake.log) < 20
     assert "Traceback" not in capfd.readouterr().err
     after = state(cache, repository)
     assert "BROKEN" not in after
@@ -126,6 +134,10 @@ def test_fault_is_one_sentence_leaves_nothing_half_written_and_heals(
         assert after == "nothing"
     for piece in fault.keeps.split("; "):
         assert piece in after
+    with monkeypatch.context() as patch:  # what lies there is not taken for a model
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(InputError, match="not ready in the local cache"):
+            model_folder(NAME, quiet=True)
     if cache.is_file():
         cache.unlink()
     fake.heal()
@@ -141,18 +153,17 @@ def test_failure_matrix_of_the_benchmark_has_every_fault():
     assert "BROKEN" not in table
 
 
-def test_cut_download_goes_on_where_it_stopped(fake, cache, repository):
+def test_cut_download_starts_the_weights_again_and_keeps_the_small_files(fake, repository):
     fake.cut = 0.6
-    with pytest.raises(InputError, match=r"MB of model.safetensors are kept and the next call goes on"):
+    with pytest.raises(InputError, match="whole files are kept, a half one starts anew"):
         model_folder(NAME, quiet=True)
-    whole = (repository / "model.safetensors").stat().st_size
     fake.heal()
     model_folder(NAME, quiet=True)
-    assert fake.sent == whole - int(whole * 0.6)
-    assert len(fake.asked("/resolve/")) == 2  # the weights and config.json; the rest was there
+    assert fake.sent == (repository / "model.safetensors").stat().st_size
+    assert not [path for path, _ in fake.asked("/resolve/") if path.endswith("/config.json")]
 
 
-def test_one_cut_is_mended_within_the_call(fake, cache, repository, monkeypatch):
+def test_one_cut_is_mended_within_the_call_and_goes_on_where_it_stopped(fake, cache, repository, monkeypatch):
     fake.cut = 0.3
     waits = []
 
@@ -160,29 +171,57 @@ def test_one_cut_is_mended_within_the_call(fake, cache, repository, monkeypatch)
         waits.append(seconds)
         fake.cut = None
 
-    monkeypatch.setattr(hub.time, "sleep", heal)
+    point_to(fake.url, cache, monkeypatch, timeout=10, sleep=heal)
+    monkeypatch.setitem(hub.MEANWHILE, "DOWNLOAD_CHUNK_SIZE", 2**16)
     assert contents(model_folder(NAME, quiet=True)) == contents(repository)
-    assert waits == [0.05]
-    assert fake.sent == (repository / "model.safetensors").stat().st_size
+    assert waits == [1]
+    assert 0 <= fake.sent - (repository / "model.safetensors").stat().st_size < 2**16
 
 
-def test_short_rest_that_a_busy_hub_asks_for_is_kept_and_a_long_one_is_not(fake, monkeypatch):
+def test_short_fault_at_the_files_is_mended_within_the_call(fake, repository):
+    fake.file_status, fake.good_after = 503, 4  # two listings, two tries at the first file
+    assert contents(model_folder(NAME, quiet=True)) == contents(repository)
+
+
+@pytest.mark.parametrize("silent", ["mute", "dumb", "stall"])
+def test_hub_that_falls_silent_is_given_up_within_half_a_minute(silent, fake, cache, monkeypatch):
+    """Counted with a short timeout: seconds of silence and of pauses, as they are with the real one."""
     waits = []
-    monkeypatch.setattr(hub.time, "sleep", waits.append)
-    fake.status, fake.headers, fake.good_after = 429, {"Retry-After": "7"}, 1
+    point_to(fake.url, cache, monkeypatch, timeout=0.3, sleep=waits.append)
+    setattr(fake, silent, 1)
+    fake.cut = 0.5 if silent == "stall" else None
+    with pytest.raises(InputError, match="did not answer in time"):
+        model_folder(NAME, quiet=True)
+    asked = Counter((path, headers[":method"]) for path, headers in fake.log)
+    assert max(asked.values()) * TIMEOUT + sum(waits) <= 30
+
+
+def test_busy_hub_that_asks_for_a_long_rest_is_not_waited_for(fake, cache, monkeypatch):
+    waits = []
+    point_to(fake.url, cache, monkeypatch, timeout=10, sleep=waits.append)
+    fake.file_status, fake.headers = 429, {"Retry-After": "300"}
+    with pytest.raises(InputError, match="again in 300 s"):
+        model_folder(NAME, quiet=True)
+    assert sum(waits) == 0
+
+
+def test_settings_of_huggingface_hub_are_as_before_after_a_download(fake, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+
+    def settings():
+        return (
+            get_session().event_hooks,
+            utils.are_progress_bars_disabled(),
+            [vars(constants)[k] for k in hub.MEANWHILE],
+        )
+
+    before = settings()
     model_folder(NAME, quiet=True)
-    assert waits == [7]
-
-
-def test_waiting_is_bounded(monkeypatch):
-    class Busy(OSError):
-        class response:
-            status_code, headers = 503, {}
-
-    assert sum(hub.PAUSES) <= 10
-    assert [hub.pause(Busy(), tries) for tries in range(3)] == [*hub.PAUSES, None]
-    Busy.response.headers = {"Retry-After": str(hub.PATIENCE + 1)}
-    assert hub.pause(Busy(), 0) is None
+    assert settings() == before
+    fake.status = 500
+    with pytest.raises(InputError):
+        model_folder(NAME, revision="v3", quiet=True)
+    assert settings() == before
 
 
 def test_needed_space_is_what_the_hub_tells_less_what_is_here(fake, cache, monkeypatch):
@@ -192,15 +231,11 @@ def test_needed_space_is_what_the_hub_tells_less_what_is_here(fake, cache, monke
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: Disk)
     with pytest.raises(InputError, match=r"needs 3 MB \(and 100 MB to spare\) and .* has 99 MB free; .*HF_HOME"):
         model_folder(NAME)
-    fake.sizes = False
-    with pytest.raises(InputError, match=rf"needs {hub.NEEDED_MB} MB"):
-        model_folder(NAME)
     assert state(cache, fake.folder) == "nothing"
-
-
-def test_hub_that_tells_no_sizes_still_serves(fake, repository):
-    fake.sizes = False
-    assert contents(model_folder(NAME, quiet=True)) == contents(repository)
+    Disk.free = 200 * 2**20
+    (model_folder(NAME, quiet=True) / "config.json").unlink()
+    Disk.free = 100.1 * 2**20  # enough for what is missing
+    model_folder(NAME, quiet=True)
 
 
 def test_token_is_sent_to_the_hub_and_not_to_the_storage_it_redirects_to(fake, monkeypatch, repository):
@@ -221,21 +256,15 @@ def test_partial_folder_of_another_tool_is_completed(fake, cache, repository):
     assert contents(model_folder(NAME, COMMIT, quiet=True)) == contents(repository)
 
 
-def test_folder_that_snapshot_download_fetched_is_used_as_it_is(fake, cache, monkeypatch):
-    """The hub's own tool links its files to blobs; such a cache must not be fetched again."""
-    folder = model_folder(NAME, quiet=True)
-    blobs = cache / "models--course--tiny" / "blobs"
-    for path in list(folder.iterdir()):
-        path.rename(blobs / f"blob-of-{path.name}")
-        path.symlink_to(os.path.relpath(blobs / f"blob-of-{path.name}", folder))
+def test_folder_that_snapshot_download_fetched_is_used_as_it_is(fake):
+    """A cache that the hub's own tool has filled must not be fetched again."""
+    folder = snapshot_download(NAME)
     fake.log.clear()
-    assert model_folder(NAME, quiet=True) == folder
+    assert str(model_folder(NAME, quiet=True)) == folder
     assert fake.log == []
 
 
 def test_snapshot_download_finds_what_was_fetched_here(fake):
-    from huggingface_hub import snapshot_download
-
     folder = model_folder(NAME, quiet=True)
     assert snapshot_download(NAME, local_files_only=True) == str(folder)
 
@@ -257,24 +286,25 @@ def environment(url, cache, **more):
     return {**kept, "HF_ENDPOINT": url, "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(ROOT), **more}
 
 
-def test_killed_process_leaves_no_model_and_the_next_call_goes_on(fake, tmp_path, repository, monkeypatch):
+def test_killed_process_leaves_no_model_and_the_next_call_fetches_it(fake, tmp_path, repository, monkeypatch):
     fake.cut, fake.stall = 0.5, 30
     code = f"from course_utils.model.hub import model_folder; model_folder({NAME!r})"
     env = environment(fake.url, tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="30")
     process = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
-    half = int((repository / "model.safetensors").stat().st_size * 0.5)
-    here, end = [], time.monotonic() + 120
-    while not (here and max(here) > half / 2) and process.poll() is None and time.monotonic() < end:
+    end = time.monotonic() + 120
+    while not fake.sent and process.poll() is None and time.monotonic() < end:
         time.sleep(0.05)
-        here = [path.stat().st_size for path in tmp_path.rglob(f"{64 * '?'}.incomplete")]  # named by sha256: weights
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert here, "the download of the weights did not begin"
-    assert not [*tmp_path.rglob("*.safetensors"), *tmp_path.rglob("config.json")]
+    assert fake.sent, "the download of the weights did not begin"
+    assert not [*tmp_path.rglob("*.safetensors")]
     fake.heal()
     point_to(fake.url, tmp_path / "hub", monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(InputError, match="never finished"):
+            model_folder(NAME, quiet=True)
     assert contents(model_folder(NAME, quiet=True)) == contents(repository)
-    assert fake.sent < half * 1.5
 
 
 def test_offline_with_the_cache_filled_works(fake, monkeypatch, repository):
@@ -326,7 +356,7 @@ def test_name_that_is_nothing_is_told_so_without_asking_the_hub(name, fake):
 def test_mistyped_path_is_said_to_be_no_folder_and_the_hub_is_not_asked(name, fake, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "adapted").mkdir()
-    monkeypatch.setattr(hub, "download", lambda *_: pytest.fail("the hub is asked"))
+    monkeypatch.setattr(hub, "_download", lambda *_: pytest.fail("the hub is asked"))
     with pytest.raises(InputError, match=r"no folder|not a folder|no config\.json"):
         model_folder(name)
     assert fake.log == []

@@ -1,27 +1,24 @@
 """Where a model comes from: bundled, a local folder, or the hub at a pinned revision.
 
-Downloads go into the hub's own cache, so other tools find them (layout: https://huggingface.co/docs/hub/local-cache).
-They are done here and not by ``snapshot_download``, for what benchmarks/hub_failures.md measures with huggingface_hub
-2.4.0: a download that is cut off starts again from nothing (2,170 KB sent again where 868 KB were missing; of the 1.2 GB
-of the 0.6B model, all), changed weights are not noticed, and a hub that is broken or cannot be reached is waited for
-23 to 25 s instead of 0.3 to 4.3 s, a busy one as long as it asks, five times over.
+The download is ``huggingface_hub.snapshot_download``. Measured with its version 2.4.0 (benchmarks/hub_failures.md): a cut
+is mended within the call, with at most a chunk of 1 MB sent again; what a failed or killed call had of a file is sent
+again by the next one, all of it (of the 0.6B model, 1.2 GB). Alone it waits 281 s for a hub that is busy for 55 s, as long
+as a silent hub stays silent, and without end for one that cuts and ignores Range, so ``_short_waits`` bounds it; it does not
+notice changed weights either, so their SHA-256 is compared here.
 """
 
-import hashlib
 import os
 import re
 import shutil
 import sys
-import time
+import threading
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
-
-from tqdm.auto import tqdm
 
 from course_utils.errors import InputError
-from course_utils.files import data_folder
-from course_utils.model.checkpoint import INDEX, WEIGHTS, check_folder, inside, no_weights
-from course_utils.model.hub_errors import asked_wait, explain, offline_way, status_of
+from course_utils.files import data_folder, sha256
+from course_utils.model.checkpoint import check_folder, inside, no_weights
 from course_utils.profile import HUB_MODEL
 
 BUNDLED = {"nano": data_folder() / "models" / "nano"}
@@ -29,22 +26,61 @@ BUNDLED = {"nano": data_folder() / "models" / "nano"}
 # A name can be moved to other weights at any time; a commit cannot. The checksum also covers a mirror.
 REVISIONS = {HUB_MODEL: "e61197ed45024b0ed8a2d74b80b4d909f1255473"}
 CHECKSUMS = {HUB_MODEL: {"model.safetensors": "27cd75a405b9c1b46b59abfd88aaa209e6fed2a1972cde9b70e7659537c5e65b"}}
-SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-
-NEEDED_MB = 1500  # assumed where the hub does not tell sizes
+WANTED = {  # no pickle, no program, nothing in a folder of its own
+    "allow_patterns": ["model*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE"],
+    "ignore_patterns": ["*/*", "*\\*", "*.bin.index.json"],
+}
 SPARE_MB = 100  # left free after a download
-PAUSES = (1, 3)  # seconds before the second and the third try; counted anew after each new byte
-PATIENCE = 10  # seconds that a busy hub may ask for; with more to wait, the reader decides
-
-
-class RemoteFile(NamedTuple):
-    """A file on the hub: name, size in bytes or None, and its sha256 (weights) or git hash (small files) or None."""
-
-    name: str
-    size: int | None
-    digest: str | None
+# Settings of huggingface_hub, which reads them from the environment only when it is first imported. Xet has connections of
+# its own, whose waits are not bounded here; what has come of a chunk is lost when the connection is cut.
+MEANWHILE = {"HF_HUB_DISABLE_XET": True, "DOWNLOAD_CHUNK_SIZE": 2**20}
+TIMEOUT = 4  # seconds without a byte, for each try, unless HF_HUB_DOWNLOAD_TIMEOUT says otherwise
+TRIES = 3  # at a listing or the size of a file
+WAY = (
+    "Without network: on another machine run `hf download {name}{pin} --local-dir FOLDER`, copy FOLDER here and give "
+    'its path as the model; or use the bundled "nano".'
+)
+MISSING = (
+    "The hub has no public repository {name}; check the spelling. If you meant a folder, there is none of that name "
+    "here."
+)
+NO_HUB = "The answer for {name} is not that of a hub: check HF_ENDPOINT. " + WAY
+SLOW = "The hub did not answer in time for {name}: the network is slow or blocked. " + WAY
+UNREACHED = "The hub cannot be reached for {name} ({kind}): no network, or a firewall. " + WAY
+CUT = (
+    "The download of {name} was cut off ({kind}): check the network, then try again; whole files are kept, a half one "
+    "starts anew. " + WAY
+)
+SAID = {  # HTTP status or class of the error -> what is said; the first that holds
+    "GatedRepoError": "{name} is gated: accept its terms on its page on the hub, then run `hf auth login`. The course's "
+    f"own models ({HUB_MODEL} and nano) need neither.",
+    "RevisionNotFoundError": '{name} has no revision "{revision}" on the hub; leave it out, or look up the commits on '
+    "its page.",
+    "RepositoryNotFoundError": MISSING,
+    401: "The hub refuses the access token of this machine (HF_TOKEN or `hf auth login`): unset it or log in again; "
+    "public models need none.",
+    403: "The hub, or a proxy on the way, refuses {name} (403). " + WAY,
+    404: MISSING,
+    429: "The hub is asked too often from this network (429): try again {when}. " + WAY,
+    "HfHubHTTPError": "The hub answers {status} for {name}: try again later. " + WAY,
+    "TimeoutException": SLOW,
+    "TimeoutError": SLOW,
+    "JSONDecodeError": "Something else answers in the place of the hub (a login page of this network?), so {name} is "
+    "not fetched. " + WAY,
+    "FileMetadataError": NO_HUB,
+    "TypeError": NO_HUB,
+    "KeyError": NO_HUB,
+    "AttributeError": NO_HUB,
+    "ConnectionError": CUT,
+    "OSError": "{name} cannot be written to {cache}: {why}; free space there, or set HF_HOME to a folder that you may "
+    "write to.",
+    "ConnectError": UNREACHED,
+    "ProxyError": UNREACHED,
+    "Exception": CUT,
+}
+_ONE_AT_A_TIME = threading.Lock()  # for threads; processes wait for each other within huggingface_hub
 
 
 def model_folder(name, revision=None, quiet=False):
@@ -92,208 +128,144 @@ def model_folder(name, revision=None, quiet=False):
 
 def _hub_folder(name, revision, quiet):
     """Return the folder of ``name`` in the hub's cache, fetched first if need be; print which commit was taken."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     store = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
-    ref = inside(store / "refs", revision or "main")
-    commit = revision or ""
-    if not COMMIT.fullmatch(commit) and ref.is_file():
-        commit = ref.read_text(errors="replace").strip()
-    folder = store / "snapshots" / commit if COMMIT.fullmatch(commit) else None
+    inside(store / "refs", revision or "main")
     source, reason = "from the local cache", None
     try:
-        if folder is None or not (folder / "config.json").is_file():
-            raise InputError("its download was never finished" if store.exists() else "it was never downloaded")
-        check_folder(folder)
+        folder = check_folder(snapshot_download(name, revision=revision, local_files_only=True, **WANTED))
+    except LocalEntryNotFoundError:
+        reason = "its download was never finished" if store.exists() else "it was never downloaded"
     except InputError as error:
         reason = str(error).rstrip(".")
     if reason and constants.HF_HUB_OFFLINE:
-        way = offline_way(name, revision)
-        raise InputError(f"{name} is not ready in the local cache ({reason}) and HF_HUB_OFFLINE is set. {way}")
+        text = "{name} is not ready in the local cache ({why}) and HF_HUB_OFFLINE is set. " + WAY
+        raise InputError(text.format(name=name, why=reason, pin=f" --revision {revision}" if revision else ""))
     if reason:  # aloud, also where quiet: nobody should run a stranger's model because of a slip in a path
         print(f"{name} is no folder here: fetching it from the hub, {constants.ENDPOINT}", file=sys.stderr)
-        folder, source = check_folder(download(name, revision, store, quiet)), "from the hub"
+        folder, source = check_folder(_download(name, revision, store, quiet)), "from the hub"
     if folder.name != revision and not quiet:
         asked = f'revision "{revision}"' if revision else "no revision given"
         print(f'{name}: {asked}, commit {folder.name} taken {source}; revision="{folder.name}" gets the same again')
     return folder
 
 
-def download(name, revision, store, quiet=False):
-    """Fetch ``name`` at ``revision`` into ``store`` and return its folder.
-
-    A file gets its final name when it is whole and its checksum is right; config.json comes last, so a folder that
-    has one is whole. What is cut off stays as blobs/*.incomplete and is continued by the next call.
-    """
-    from huggingface_hub.utils import WeakFileLock
+def _download(name, revision, store, quiet):
+    """Fetch ``name`` at ``revision`` into the hub's cache, check the weights and return the folder."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HTTPError
 
     try:
-        commit, files = _list_files(name, revision)
-        folder, parts = store / "snapshots" / commit, store / "blobs"
-        for place in (parts, store.parent / ".locks" / store.name):
-            place.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(store.parent / ".locks" / store.name / "course.lock"):  # two notebooks at once
-            missing = [file for file in files if not _is_whole(folder / file.name, file)]
-            part = {file: parts / f"{file.digest or f'{commit}-{file.name}'}.incomplete" for file in missing}
-            done = {file: part[file].stat().st_size if part[file].exists() else 0 for file in missing}
-            _check_disk(name, parts, missing, done)
-            total = sum(file.size or 0 for file in missing)
-            look = {"unit": "B", "unit_scale": True, "desc": name, "disable": quiet}
-            with tqdm(total=total or None, initial=sum(done.values()), **look) as bar:
-                for file in missing:
-                    fetch(name, commit, file, part[file], bar)
-                    folder.mkdir(parents=True, exist_ok=True)
-                    part[file].replace(inside(folder, file.name))
-            if revision != commit:
-                ref = inside(store / "refs", revision or "main")
-                ref.parent.mkdir(parents=True, exist_ok=True)
-                temporary = ref.with_name(f".{ref.name}-{os.getpid()}")
-                temporary.write_text(commit)
-                temporary.replace(ref)
-    except OSError as error:
+        with _ONE_AT_A_TIME, _short_waits(quiet):
+            info = HfApi().model_info(name, revision=revision, files_metadata=True)
+            digests = _check_listing(name, revision, info, store)
+            # One file after the other: with more, a failure is told only when the other files have ended.
+            folder = Path(snapshot_download(name, revision=revision, max_workers=1, **WANTED))
+            wrong = [file for file, digest in digests.items() if sha256(folder / file) != digest]
+            for file in wrong:  # first what a link leads to
+                (folder / file).resolve().unlink()
+                (folder / file).unlink(missing_ok=True)
+    except InputError:
+        raise
+    except (HTTPError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(_explain(error, name, revision, store)) from None
+    if wrong:
         raise InputError(
-            f"{name} cannot be written to {store.parent}: {error.strerror or error}; free space there, or set "
-            "HF_HOME to a folder that you may write to. What has arrived is kept."
-        ) from None
+            f"{wrong[0]} of {name} arrived with a wrong checksum and was thrown away; try again, and if that does not "
+            "help, something on the way (a proxy, a mirror) changes what is sent."
+        )
     return folder
 
 
-def _list_files(name, revision):
-    """Ask the hub for the commit of ``revision`` and for the files that a reranker needs.
+def _check_listing(name, revision, info, store):
+    """Refuse what cannot become a model before anything is fetched; return file -> sha256, where the hub tells it."""
+    from huggingface_hub.utils import filter_repo_objects
 
-    Returns:
-        (commit, list of RemoteFile): small files, then weights, then config.json.
-    """
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HTTPError
-
-    asked = {"revision": revision, "files_metadata": True, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT}
-    for tries in range(len(PAUSES) + 1):
-        try:
-            info = HfApi().model_info(name, **asked)
-            break
-        except (HTTPError, ConnectionError, ValueError, TypeError, KeyError, AttributeError) as error:
-            wait = pause(error, tries) if status_of(error) else None  # no answer at all: say so at once
-            if wait is None:
-                raise InputError(explain(error, name, revision)) from None
-            time.sleep(wait)
     commit = info.sha or ""
     if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(revision or "") and commit != revision):
         raise InputError(f"The answer for {name} does not come from a hub (commit {commit[:60]!r}): check HF_ENDPOINT.")
-    pinned = CHECKSUMS.get(name, {}) if revision == REVISIONS.get(name) else {}
-    files = {}
-    for sibling in info.siblings or []:
-        file, size = str(sibling.rfilename), sibling.size
-        digest = str(sibling.lfs.sha256 if sibling.lfs else sibling.blob_id or pinned.get(file, ""))
-        if digest and pinned.get(file, digest) != digest:
+    listed = {str(sibling.rfilename): sibling for sibling in info.siblings or []}
+    wanted = list(filter_repo_objects(listed, **WANTED))
+    if not any(file.endswith(".safetensors") for file in wanted):
+        raise InputError(f"{name} on the hub {no_weights(listed)} Nothing was downloaded.")
+    digests = {file: listed[file].lfs.sha256 for file in wanted if listed[file].lfs}
+    for file, digest in (CHECKSUMS.get(name, {}) if revision == REVISIONS.get(name) else {}).items():
+        if digests.setdefault(file, digest) != digest:
             raise InputError(f"{file} of {name} is not the file that the course pins; check HF_ENDPOINT.")
-        if "/" not in file and "\\" not in file:
-            known = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digest)
-            files[file] = RemoteFile(file, size if type(size) is int else None, digest if known else None)
-    weights = [WEIGHTS] if WEIGHTS in files else sorted(filter(SHARD.fullmatch, files))
-    if not weights:
-        raise InputError(f"{name} on the hub {no_weights(files)} Nothing was downloaded.")
-    small = [n for n in files if n.endswith((".json", ".txt", ".jinja", ".model")) or n in ("README.md", "LICENSE")]
-    skipped = {"config.json", "pytorch_model.bin.index.json", INDEX if weights == [WEIGHTS] else ""}
-    order = [*sorted(set(small) - skipped), *weights, "config.json"]
-    return commit, [files[n] for n in order if n in files]
-
-
-def _check_disk(name, place, files, done):
-    """Raise InputError when ``files`` (RemoteFile, of which ``done`` bytes are here) do not fit on the disk."""
-    sizes = [None if file.size is None else max(0, file.size - done[file]) for file in files]
-    need = (NEEDED_MB if None in sizes else 0) + sum(size or 0 for size in sizes) / 2**20
+    need = SPARE_MB
+    for file in wanted:
+        here = store / "snapshots" / commit / file
+        if here.exists() and here.stat().st_size != listed[file].size:  # of another tool; it would be kept as it is
+            here.unlink()
+        need += 0 if here.exists() else (listed[file].size or 0) / 2**20
+    place = next(folder for folder in (store, *store.parents) if folder.exists())
     free = shutil.disk_usage(place).free / 2**20
-    if need and free < need + SPARE_MB:
+    if SPARE_MB < need > free:
         raise InputError(
-            f"{name} needs {need:.0f} MB (and {SPARE_MB} MB to spare) and {place} has {free:.0f} MB free; free some "
-            "space or set HF_HOME to a folder on a larger disk."
+            f"{name} needs {need - SPARE_MB:.0f} MB (and {SPARE_MB} MB to spare) and {place} has {free:.0f} MB free; "
+            "free some space or set HF_HOME to a folder on a larger disk."
         )
+    return digests
 
 
-def fetch(name, commit, file, part, bar):
-    """Bring ``part`` to the whole content of a RemoteFile, going on where it stops, and check it.
+@contextmanager
+def _short_waits(quiet):
+    """Let huggingface_hub give up within half a minute, by hooks of its HTTP session, and show no bar if quiet."""
+    from huggingface_hub import constants, get_session, utils
 
-    Gives up after three tries without a new byte; ``part`` stays for the next call, unless its checksum is wrong.
-    """
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.errors import HTTPError
+    seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT if "HF_HUB_DOWNLOAD_TIMEOUT" in os.environ else TIMEOUT
+    tries = Counter()
 
-    part.touch()
-    if file.size is None or part.stat().st_size > file.size:  # no way to tell where it stops
-        part.write_bytes(b"")
-    url, tries, most = hf_hub_url(name, file.name, revision=commit), 0, part.stat().st_size
-    while file.size is None or part.stat().st_size < file.size:
-        try:
-            _receive(url, part, file.size, bar)
-            break
-        except (HTTPError, ConnectionError) as error:
-            have = part.stat().st_size
-            tries, most = (0, have) if have > most else (tries + 1, most)
-            wait = pause(error, tries)
-            if wait is None:
-                sizes = f"{have / 2**20:.1f} of {(file.size or have) / 2**20:.1f} MB"
-                kept = f"{sizes} of {file.name} are kept and the next call goes on from there." if have else ""
-                raise InputError(explain(error, name, commit, kept)) from None
-            time.sleep(wait)
-    if not _is_whole(part, file):
-        part.unlink()
-        raise InputError(
-            f"{file.name} of {name} arrived with a wrong checksum and was thrown away; try again, and if that does not "
-            "help, something on the way (a proxy, a mirror) changes what is sent."
-        )
+    def ask(request):
+        waits = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+        request.extensions = {**request.extensions, "timeout": waits}
+        tries[str(request.url)] += request.method == "HEAD" or "/api/" in request.url.path
+        if tries[str(request.url)] > TRIES:
+            raise TimeoutError
 
+    def hear(response):
+        status, url = response.status_code, str(response.request.url)
+        if status == 200 and "Range" in response.request.headers:  # asked for the rest, it sends all of it again
+            tries[url] += 1
+            if tries[url] > TRIES:
+                raise ConnectionError
+        if status == 429 or (status >= 500 and tries[url] >= TRIES):
+            response.read()
+            utils.hf_raise_for_status(response)
 
-def _receive(url, part, size, bar):
-    """Append to ``part`` what the hub sends of ``url`` after the bytes that are there; one try.
-
-    Raises ConnectionError when fewer than ``size`` bytes (None: not known) have come at the end of the answer.
-    """
-    from huggingface_hub import constants
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
-
-    have = part.stat().st_size
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as answer:
-        if answer.status_code >= 400:
-            answer.read()
-        hf_raise_for_status(answer)
-        if not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):  # all of it is sent again
-            bar.update(-have)
-            have = 0
-        with part.open("ab" if have else "wb") as out:
-            for chunk in answer.iter_bytes():
-                out.write(chunk)
-                have += len(chunk)
-                bar.update(len(chunk))
-                if size is not None and have > size:
-                    return  # its checksum cannot be right
-    if size is not None and have < size:
-        raise ConnectionError(f"the answer ended after {have} of {size} bytes")
+    session, silent = get_session(), utils.are_progress_bars_disabled()
+    hooks, settings = session.event_hooks, {key: getattr(constants, key) for key in MEANWHILE}
+    session.event_hooks = {"request": [*hooks["request"], ask], "response": [*hooks["response"], hear]}
+    vars(constants).update(MEANWHILE)
+    if quiet:
+        utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        session.event_hooks = hooks
+        vars(constants).update(settings)
+        if quiet and not silent:
+            utils.enable_progress_bars()
 
 
-def _is_whole(path, file):
-    """Return whether ``path`` has the size and checksum of a RemoteFile, as far as the hub told them."""
-    if not path.is_file() or (file.size is not None and path.stat().st_size != file.size):
-        return False
-    if file.digest is None:
-        return True
-    if len(file.digest) == 64:
-        digest = hashlib.sha256()
-    else:  # git's name for a file of this content
-        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
-    return digest.hexdigest() == file.digest
+def _explain(error, name, revision, store):
+    """Return the sentence of SAID for an error between here and the hub."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-
-def pause(error, tries):
-    """Return the seconds to wait before the next try, or None when another try does not help."""
-    status = status_of(error)
-    if tries >= len(PAUSES) or (status is not None and status < 500 and status not in (408, 429)):
-        return None
-    asked = asked_wait(error)
-    return PAUSES[tries] if asked is None else (asked if asked <= PATIENCE else None)
+    error = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+    response = getattr(error, "response", None)
+    status, headers = getattr(response, "status_code", None), getattr(response, "headers", {})
+    asked = re.search(r"^(\d+)$|\br=0\b.*?\bt=(\d+)", headers.get("Retry-After") or headers.get("RateLimit", ""))
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    return next(sentence for key, sentence in SAID.items() if key == status or key in kinds).format(
+        name=name,
+        revision=revision,
+        pin=f" --revision {revision}" if revision else "",
+        kind=kinds[0],
+        status=status,
+        when=f"in {asked.group(1) or asked.group(2)} s" if asked else "in some minutes",
+        cache=store.parent,
+        why=getattr(error, "strerror", None) or str(error).split("\n")[0][:200],
+    )
