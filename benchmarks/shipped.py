@@ -31,6 +31,7 @@ from course_utils.model import Reranker
 from course_utils.ship import SearchIndex, build_index, score_long, search
 from course_utils.text import CJK, markdown_table
 
+DOCUMENTS = 5  # of a request
 TRADES = ("medical", "legal", "financial")
 START = (
     "import sys, torch; torch.set_num_threads(int(sys.argv[3]))\n"
@@ -40,7 +41,7 @@ START = (
 
 
 def measure_server(folder, requests, clients, threads):
-    """Return rows of (what, figure) for ``requests`` requests of 10 documents by ``clients`` clients at once."""
+    """Return rows of (what, figure) for ``requests`` requests of 5 documents by ``clients`` clients at once."""
     import httpx
 
     groups = [g for t in TRADES for language in ("en", "zh") for g in load_domain(t, language, "test")]
@@ -64,7 +65,7 @@ def measure_server(folder, requests, clients, threads):
         client = httpx.Client(trust_env=False, timeout=300, limits=httpx.Limits(max_connections=clients))
 
         def ask(group):
-            body = {"query": group.query, "documents": list(group.documents[:10]), "raw_scores": True}
+            body = {"query": group.query, "documents": list(group.documents[:DOCUMENTS]), "raw_scores": True}
             started = time.perf_counter()
             answer = client.post(url + "/v1/rerank", json=body)
             answer.raise_for_status()
@@ -81,7 +82,7 @@ def measure_server(folder, requests, clients, threads):
         process.terminate()
         process.wait()
     reranker = Reranker.load(folder, device="cpu", quiet=True)
-    true = {g.query: reranker.score_groups([(g.query, g.documents[:10])])[0] for g in dict.fromkeys(asked[:200])}
+    true = {g.query: reranker.score_groups([(g.query, g.documents[:DOCUMENTS])])[0] for g in dict.fromkeys(asked[:200])}
     gap = max(
         abs(r["relevance_score"] - true[g.query][r["index"]])
         for g, (_, results) in zip(asked[:200], answers[:200], strict=True)
@@ -89,8 +90,8 @@ def measure_server(folder, requests, clients, threads):
     )
     took = sorted(t for t, _ in answers)
     return [
-        ("requests of 10 documents", f"{requests:,} by {clients} clients"),
-        ("throughput", f"{requests / seconds:.1f} requests/s, {10 * requests / seconds:,.0f} documents/s"),
+        (f"requests of {DOCUMENTS} documents", f"{requests:,} by {clients} clients"),
+        ("throughput", f"{requests / seconds:.1f} requests/s, {DOCUMENTS * requests / seconds:,.0f} documents/s"),
         ("latency: median, 95 %, longest", f"{statistics.median(took):.2f} s, {took[int(0.95 * requests)]:.2f} s, {took[-1]:.2f} s"),
         ("requests in a batch, mean", f"{(requests + 1) / batches:.1f}"),
         ("memory of the server: at the start, at the end", f"{memory / 2**20:,.0f} MB, {peak / 2**20:,.0f} MB"),
@@ -168,6 +169,7 @@ def measure_long(reranker, queries):
     for name, way in ways.items():
         started = time.perf_counter()
         found[name] = evaluate_scores([np.asarray(s) for s in way()], short), time.perf_counter() - started
+        print(name, found[name][0].summary["ndcg@10"], flush=True)
     cut = found[f"cut at {reranker.max_length} tokens"][0].per_query()
     for name, (run, seconds) in found.items():
         gain = paired_bootstrap(cut, run.per_query())
@@ -189,7 +191,9 @@ def main():
     folder, busy = model_folder(options.model), psutil.getloadavg()[0]
     reranker = Reranker.load(folder, max_length=512, device="cpu", quiet=True)
     server = measure_server(folder, options.requests, options.clients, options.threads)
+    print(markdown_table(["what", "measured"], server), flush=True)
     found = measure_search(reranker)
+    print(markdown_table(["what", "measured"], found), flush=True)
     rows, what = measure_long(reranker, options.queries)
     write_page(
         HERE / "shipped.md",
