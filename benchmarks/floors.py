@@ -6,7 +6,7 @@ import time
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from course_utils.model.prompt import encode_groups
+from course_utils.model.prompt import _encode_groups
 
 
 def matrix_rate(dtype, seconds=2.0):
@@ -70,6 +70,6 @@ def floor(config, train, dev, below, layers, epochs):
 def floor_of(folder, groups, dev, layers, epochs):
     """Return (operations, config) of an adaptation of the model in ``folder``."""
     config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    encoded = [encode_groups(tokenizer, own, max_length=1024) for own in (groups, dev)]
+    encoded = [_encode_groups(tokenizer, own, max_length=1024) for own in (groups, dev)]
     below = config.num_hidden_layers - layers
     return floor(config, *encoded, below, layers, epochs)

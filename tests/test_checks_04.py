@@ -7,7 +7,7 @@ from conftest import make_groups
 
 from course_utils.checks import NotYet, lesson04
 from course_utils.evaluation.metrics import ndcg_at_k
-from course_utils.training.losses import listwise as course_listwise
+from course_utils.training.losses import _listwise as course_listwise
 
 
 def listwise(scores, labels):

@@ -42,10 +42,10 @@ def test_a_forecast_of_the_bundled_model_is_near_the_truth():
 
 
 def test_a_forecast_reads_as_a_sentence():
-    assert str(cost.Forecast(2400, 6144, 1234)) == (
+    assert str(cost._Forecast(2400, 6144, 1234)) == (
         "This will take about 40 minutes and 6.0 GB of memory, with 1,234 MB on disk meanwhile."
     )
-    assert str(cost.Forecast(40, 512, 0)) == "This will take about 40 seconds and 0.5 GB of memory."
+    assert str(cost._Forecast(40, 512, 0)) == "This will take about 40 seconds and 0.5 GB of memory."
 
 
 def test_too_few_queries_cannot_be_forecast(tiny):

@@ -486,7 +486,7 @@ def test_lengths_are_those_of_the_whole_prompt(tokenizer):
     # Joined parts and one whole string may be cut into tokens differently at the two seams.
     assert sorted(lengths.counts.elements()) == pytest.approx(sorted(whole), abs=2)
     assert lengths.cut == 1 and lengths.longest == (max(lengths.counts), "query 1") and not lengths.too_long
-    assert prompt.encode_groups(tokenizer, groups, max_length=200).truncated == lengths.cut
+    assert prompt._encode_groups(tokenizer, groups, max_length=200).truncated == lengths.cut
     assert lengths.quantile(0.3) == min(lengths.counts) and lengths.quantile(1) == max(lengths.counts)
     report = data_report.check_groups(groups, tokenizer=tokenizer, max_length=200)
     assert report.counts["cut document"] == 1 and "1 documents (33.3%) would be cut" in str(report)
@@ -497,7 +497,7 @@ def test_a_query_that_leaves_no_room_must_be_mended(tokenizer):
     report = data_report.check_groups(groups, tokenizer=tokenizer, max_length=128)
     assert report.counts["query too long"] == 1 and not report.ok
     with pytest.raises(InputError, match="too small"):
-        prompt.encode_groups(tokenizer, groups, max_length=128)
+        prompt._encode_groups(tokenizer, groups, max_length=128)
 
 
 def test_grades_in_a_report_go_to_255():

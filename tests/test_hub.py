@@ -15,7 +15,7 @@ from huggingface_hub import constants, get_session, snapshot_download, utils
 
 from course_utils.errors import InputError
 from course_utils.model import hub
-from course_utils.model.checkpoint import check_folder
+from course_utils.model.checkpoint import _check_folder
 from course_utils.model.hub import model_folder
 from course_utils.model.reranker import Reranker
 
@@ -382,4 +382,4 @@ def test_bundled_model_that_is_missing_is_told_so(monkeypatch, tmp_path):
 
 
 def test_bundled_model_passes_its_own_checks():
-    assert check_folder(hub.BUNDLED["nano"]) == hub.BUNDLED["nano"]
+    assert _check_folder(hub.BUNDLED["nano"]) == hub.BUNDLED["nano"]

@@ -9,7 +9,7 @@ from conftest import tiny_model
 
 from course_utils.errors import InputError
 from course_utils.model import prompt
-from course_utils.model.batches import token_batches
+from course_utils.model.batches import _token_batches
 from course_utils.model.reranker import Reranker, sigmoid
 
 QUERIES = [
@@ -93,7 +93,7 @@ def test_the_way_pairs_are_batched_changes_no_score(tiny):
 
 def test_batches_hold_every_candidate_once(tiny):
     encoded = tiny.encode([(f"q{i}", [f"d {j} " * (j + 1) for j in range(i + 1)]) for i in range(8)])
-    seen = [(g, c) for batch in token_batches(encoded, 200) for g, own in batch for c in own]
+    seen = [(g, c) for batch in _token_batches(encoded, 200) for g, own in batch for c in own]
     assert sorted(seen) == [(i, j) for i in range(8) for j in range(i + 1)]
 
 

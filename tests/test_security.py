@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from course_utils.data.read import read_pairs
 from course_utils.errors import InputError
-from course_utils.model.checkpoint import INDEX, WEIGHTS, check_folder, inside, read_header, read_json
+from course_utils.model.checkpoint import INDEX, WEIGHTS, _check_folder, _inside, _read_header, _read_json
 from course_utils.model.reranker import Reranker
 
 # --- what the project's own code does -----------------------------------------------------------------------------
@@ -269,12 +269,12 @@ def test_link_of_a_cache_reaches_its_blobs_and_nothing_else(good, tmp_path):
     blobs.mkdir()
     (folder / WEIGHTS).rename(blobs / "abc")
     (folder / WEIGHTS).symlink_to("../../blobs/abc")
-    assert check_folder(folder) == folder
+    assert _check_folder(folder) == folder
     (blobs / "abc").rename(tmp_path / "hub" / "abc")
     (folder / WEIGHTS).unlink()
     (folder / WEIGHTS).symlink_to("../../../abc")
     with pytest.raises(InputError, match="leads out of"):
-        check_folder(folder)
+        _check_folder(folder)
 
 
 @given(
@@ -283,16 +283,16 @@ def test_link_of_a_cache_reaches_its_blobs_and_nothing_else(good, tmp_path):
 def test_no_name_leads_out(tmp_path_factory, name):
     folder = tmp_path_factory.getbasetemp() / "inside"
     try:
-        path = inside(folder, name)
+        path = _inside(folder, name)
     except InputError:
         return
     assert path.resolve().is_relative_to(folder.resolve())
 
 
 def test_plain_names_are_inside(tmp_path):
-    assert inside(tmp_path, "a/b c.json") == tmp_path / "a" / "b c.json"
-    assert inside(tmp_path, "中文.json") == tmp_path / "中文.json"
-    assert inside(tmp_path, "..a") == tmp_path / "..a"
+    assert _inside(tmp_path, "a/b c.json") == tmp_path / "a" / "b c.json"
+    assert _inside(tmp_path, "中文.json") == tmp_path / "中文.json"
+    assert _inside(tmp_path, "..a") == tmp_path / "..a"
 
 
 # --- values -------------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_settings_file_of_absurd_size_is_not_read(tmp_path):
     with path.open("wb") as file:
         file.truncate(65 * 2**20)
     with pytest.raises(InputError, match="larger than 64 MB"):
-        read_json(path)
+        _read_json(path)
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_weights_that_are_none_are_refused(folder, content):
 def test_lfs_pointer_is_called_by_its_name(tmp_path):
     (tmp_path / WEIGHTS).write_bytes(BAD_WEIGHTS["an LFS pointer"])
     with pytest.raises(InputError, match=r"git lfs pull"):
-        read_header(tmp_path / WEIGHTS)
+        _read_header(tmp_path / WEIGHTS)
 
 
 def test_weights_cut_short_are_refused(folder):

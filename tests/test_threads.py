@@ -37,7 +37,7 @@ def test_threads_rank_as_one_thread_does(tiny, rounds):
 def test_other_users_of_the_tokenizer_change_nothing(tiny):
     """Another thread cuts, pads and switches control tokens on the same tokenizer, as a data loader would."""
     own = lists(40)
-    expected = [prompt.encode_groups(tiny.tokenizer, [item]).full_ids(0, 0) for item in own]
+    expected = [prompt._encode_groups(tiny.tokenizer, [item]).full_ids(0, 0) for item in own]
     going = True
 
     def disturb():
@@ -47,7 +47,7 @@ def test_other_users_of_the_tokenizer_change_nothing(tiny):
 
     with ThreadPoolExecutor(2) as pool:
         busy = pool.submit(disturb)
-        found = [prompt.encode_groups(tiny.tokenizer, [item]).full_ids(0, 0) for item in own * 5]
+        found = [prompt._encode_groups(tiny.tokenizer, [item]).full_ids(0, 0) for item in own * 5]
         going = False
         busy.result()
     assert found == expected * 5

@@ -15,21 +15,21 @@ import torch
 from conftest import ROOT, make_groups, tiny_model
 
 from course_utils.errors import InputError
-from course_utils.model.prompt import EncodedGroups
+from course_utils.model.prompt import _EncodedGroups
 from course_utils.model.reranker import Reranker
 from course_utils.training import trunk as trunk_module
 from course_utils.training.adaptation import adapt
 from course_utils.training.batch import Source
 from course_utils.training.recipe import Recipe
 from course_utils.training.trunk import (
-    Trunk,
     _data_fingerprint,
+    _fingerprint,
     _remove_stale,
     _to_array,
     _to_tensor,
+    _Trunk,
     _trunk_name,
     build_trunk,
-    fingerprint,
     trunk_megabytes,
 )
 
@@ -106,7 +106,7 @@ def test_a_killed_build_goes_on_where_it_was(tiny, groups, tmp_path, monkeypatch
     killed = subprocess.run(command, cwd=ROOT, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL
     encoded = encode(tiny, groups)
-    place = tmp_path / _trunk_name(fingerprint(tiny.model, 2), encoded)
+    place = tmp_path / _trunk_name(_fingerprint(tiny.model, 2), encoded)
     done = trunk_module._done(place)
     assert 0 < len(done) < len(groups)
     computed, compute = [], trunk_module._compute
@@ -138,17 +138,17 @@ def test_a_file_cut_short_is_made_again(tiny, groups, tmp_path):
 
 def test_other_weights_other_settings_and_other_data_have_other_names(tiny, tokenizer, groups):
     encoded, same = encode(tiny, groups), tiny_model(tokenizer)
-    assert fingerprint(same, 2) == fingerprint(tiny.model, 2)
-    assert fingerprint(same, 3) != fingerprint(tiny.model, 2)
-    assert fingerprint(same.to(torch.bfloat16), 2) != fingerprint(tiny.model, 2)
+    assert _fingerprint(same, 2) == _fingerprint(tiny.model, 2)
+    assert _fingerprint(same, 3) != _fingerprint(tiny.model, 2)
+    assert _fingerprint(same.to(torch.bfloat16), 2) != _fingerprint(tiny.model, 2)
     other = tiny_model(tokenizer, rms_norm_eps=1e-5)
-    assert fingerprint(other, 2) != fingerprint(tiny.model, 2)
+    assert _fingerprint(other, 2) != _fingerprint(tiny.model, 2)
     above, below = tiny_model(tokenizer), tiny_model(tokenizer)
     with torch.no_grad():
         above.model.layers[2].mlp.up_proj.weight[0, 0] += 1
         below.model.layers[1].mlp.up_proj.weight[0, 0] += 1
-    assert fingerprint(above, 2) == fingerprint(tiny.model, 2), "what trains does not make the states stale"
-    assert fingerprint(below, 2) != fingerprint(tiny.model, 2)
+    assert _fingerprint(above, 2) == _fingerprint(tiny.model, 2), "what trains does not make the states stale"
+    assert _fingerprint(below, 2) != _fingerprint(tiny.model, 2)
     assert _data_fingerprint(encode(tiny, groups)) == _data_fingerprint(encoded)
     assert _data_fingerprint(encode(tiny, groups[1:])) != _data_fingerprint(encoded)
     tiny.instruction = "Given a health question, retrieve medical passages that answer it"
@@ -227,12 +227,12 @@ def test_memory_does_not_grow_with_pairs_while_building(tokenizer, tmp_path):
 def test_memory_does_not_grow_with_pairs_while_reading(tmp_path):
     queries, length, hidden = 400, 50, 512
     ids = np.zeros(length, np.int32)
-    encoded = EncodedGroups(ids, [ids] * queries, [[ids] * 4] * queries)
+    encoded = _EncodedGroups(ids, [ids] * queries, [[ids] * 4] * queries)
     path = tmp_path / "states.bin"
     with path.open("wb") as file:
         for _ in range(queries):
             file.write(np.random.default_rng(0).standard_normal((5 * length, hidden), np.float32).tobytes())
-    trunk = Trunk(encoded, path, torch.float32, torch.zeros(length, hidden))
+    trunk = _Trunk(encoded, path, torch.float32, torch.zeros(length, hidden))
     labels = [SimpleNamespace(relevance=(1, 0, 0, 0))] * queries
     source = Source(labels, encoded, trunk)
     source.collate([0, 1])

@@ -226,9 +226,9 @@ def test_the_static_copy_has_a_row_for_every_boundary(freezing):
 def test_an_estimate_agrees_with_what_is_counted_and_leaves_the_model_as_it_was(tiny):
     state = [(p, p.clone(), p.requires_grad) for p in tiny.model.parameters()]
     groups = make_groups(8)
-    predicted = cost.estimate(tiny, groups)
+    predicted = cost._estimate(tiny, groups)
     for k in (1, 3, 4):
-        counted = cost.measure(tiny, groups, k, repeats=1)
+        counted = cost._measure(tiny, groups, k, repeats=1)
         assert counted.trained == predicted[k].trained
         assert counted.states_mb == predicted[k].states_mb
         assert counted.activations_mb == pytest.approx(predicted[k].activations_mb, rel=0.02)

@@ -9,7 +9,7 @@ import torch
 from course_utils.data.grid import load_domain
 from course_utils.evaluation.metrics import per_query
 from course_utils.model import prompt
-from course_utils.model.forward import decoder_of, pad_rows, yes_minus_no
+from course_utils.model.forward import _decoder_of, _yes_minus_no, pad_rows
 from course_utils.model.reranker import Reranker
 from course_utils.ship.export import export_causal_lm, export_sequence_classifier
 from course_utils.ship.folders import wrap_pair
@@ -130,7 +130,7 @@ def rows_in_bf16(root, pairs, truth):
 def slips(reranker, groups):
     """Return [(what was done wrong, largest change of a score, nDCG@10)] for prompts that are nearly right."""
     tokenizer, model = reranker.tokenizer, reranker.model
-    content, prefix, suffix = prompt.content_text, prompt.PREFIX, prompt.SUFFIX
+    content, prefix, suffix = prompt._content_text, prompt.PREFIX, prompt.SUFFIX
     forms = {
         "the official prompt": lambda q, d: prefix + content(q, d, INSTRUCTION) + suffix,
         "last two newlines lost (a server strips the text)": lambda q, d: (
@@ -149,9 +149,9 @@ def slips(reranker, groups):
             ids = [tokenizer.encode(form(g.query, d), add_special_tokens=False) for d in g.documents]
             values, lengths = pad_rows([torch.tensor(i) for i in ids])
             with torch.inference_mode():
-                states = decoder_of(model)(input_ids=values, use_cache=False).last_hidden_state
+                states = _decoder_of(model)(input_ids=values, use_cache=False).last_hidden_state
                 last = states[torch.arange(len(ids)), lengths - 1]
-                scores.append(yes_minus_no(model, last, reranker.yes_id, reranker.no_id).numpy())
+                scores.append(_yes_minus_no(model, last, reranker.yes_id, reranker.no_id).numpy())
         first = first or scores
         change = max(np.abs(a - b).max() for a, b in zip(scores, first, strict=True))
         rows.append((name, change, per_query(scores, [g.relevance for g in groups]).mean()))

@@ -32,7 +32,7 @@ from course_utils.evaluation.calibration import fit_temperature
 from course_utils.files import replace_folder
 from course_utils.machine import has_fast_bf16
 from course_utils.model import prompt
-from course_utils.model.forward import Segment, decoder_of, pad_rows, shared_forward, yes_minus_no
+from course_utils.model.forward import _decoder_of, _Segment, _shared_forward, _yes_minus_no, pad_rows
 from course_utils.model.reranker import Reranker
 from course_utils.ship.folders import chat_template
 
@@ -257,7 +257,11 @@ class Frame:
         labels = torch.tensor([x for _, _, own in groups for x in own], dtype=torch.float32)
         zero = torch.zeros(len(groups), dtype=torch.long)
         return (
-            [Segment(head, head_length), Segment(queries, query_length, 0, zero), Segment(documents, length, 1, owner)],
+            [
+                _Segment(head, head_length),
+                _Segment(queries, query_length, 0, zero),
+                _Segment(documents, length, 1, owner),
+            ],
             labels,
         )
 
@@ -321,15 +325,15 @@ def step_loss(model, heads, frame, groups, yes_no, dense, language=0.0, instruct
     segments, labels = frame.segments(groups, instruction)
     ids = [s.to(device) for s in segments]
     labels = labels.to(device)
-    layers = len(decoder_of(model).layers)
-    middle = shared_forward(model, ids, [2], stop=layers // 2)
-    upper = [Segment(x, s.lengths, s.parent, s.rows) for x, s in zip(middle, ids, strict=True)]
+    layers = len(_decoder_of(model).layers)
+    middle = _shared_forward(model, ids, [2], stop=layers // 2)
+    upper = [_Segment(x, s.lengths, s.parent, s.rows) for x, s in zip(middle, ids, strict=True)]
     if dense:
-        states = decoder_of(model).norm(shared_forward(model, upper, [2], first=layers // 2, stop=layers)[2])
+        states = _decoder_of(model).norm(_shared_forward(model, upper, [2], first=layers // 2, stop=layers)[2])
         last = states[torch.arange(len(states)), ids[2].lengths - 1]
     else:
-        last = shared_forward(model, upper, [2], first=layers // 2)[0]
-    scores = yes_minus_no(model, last, *yes_no)
+        last = _shared_forward(model, upper, [2], first=layers // 2)[0]
+    scores = _yes_minus_no(model, last, *yes_no)
     lists = scores.view(len(groups), -1)
     loss = bce(scores, labels, pos_weight=scores.new_tensor(lists.shape[1] - 1.0))
     loss = loss - log_softmax(lists, dim=1)[:, 0].mean()

@@ -85,9 +85,9 @@ def check_build(build, tokenizer):
         ("痛风症状", "脚趾突然红肿疼痛。" * 20),
     )
     for query, document in pairs:
-        whole = prompt.encode_groups(tokenizer, [(query, [document])]).full_ids(0, 0)
+        whole = prompt._encode_groups(tokenizer, [(query, [document])]).full_ids(0, 0)
         for limit in (len(whole) + 5, len(whole) - 1, len(whole) - 40):
-            expected = prompt.encode_groups(tokenizer, [(query, [document])], max_length=limit).full_ids(0, 0)
+            expected = prompt._encode_groups(tokenizer, [(query, [document])], max_length=limit).full_ids(0, 0)
             answer = list(build(tokenizer, query, document, limit))
             name = f'For "{query}", {len(whole)} tokens long, and limit {limit}'
             need(len(answer) <= limit, f"{name} you return {len(answer)} tokens.")
@@ -96,7 +96,7 @@ def check_build(build, tokenizer):
                 len(answer) == len(expected),
                 f"{name} you return {len(answer)} tokens; {len(expected)} fit. Subtract prefix and suffix from the limit.",
             )
-            head = prompt.common_prefix_length([expected, whole])
+            head = prompt._common_prefix_length([expected, whole])
             tail_kept = (
                 head < len(answer) and answer[-len(tail) - 8 :] == whole[-len(tail) - 8 :] and limit < len(whole)
             )

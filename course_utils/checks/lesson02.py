@@ -162,7 +162,7 @@ def check_max_length(smallest, tokenizer):
 
     def cut(length):
         try:
-            return prompt.encode_groups(tokenizer, pairs, max_length=length).truncated / len(texts)
+            return prompt._encode_groups(tokenizer, pairs, max_length=length).truncated / len(texts)
         except InputError:
             return 1.0
 

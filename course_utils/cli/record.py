@@ -26,12 +26,12 @@ class Record:
 
     def model(self, reranker):
         """Put down which model is used, and where."""
-        from course_utils.model.checkpoint import weights_hash
+        from course_utils.model.checkpoint import _weights_hash
 
         first = next(reranker.model.parameters())
         self.content["model"] = {
             "name": shown(reranker.name),
-            "weights_sha256": weights_hash(reranker.model),
+            "weights_sha256": _weights_hash(reranker.model),
             "parameters": sum(p.numel() for p in reranker.model.parameters()),
             "dtype": str(first.dtype).removeprefix("torch."),
             "max_length": reranker.max_length,

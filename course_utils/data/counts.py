@@ -82,7 +82,7 @@ def usable(groups, reranker=None):
     kept = [g for g in groups if any(r > 0 for r in g.relevance) and any(r <= 0 for r in g.relevance)]
     counts = Counts(len(groups), len(without), len(only))
     if hasattr(reranker, "tokenizer"):
-        long = prompt.queries_too_long(
+        long = prompt._queries_too_long(
             {g.query for g in kept}, reranker.tokenizer, reranker.instruction, reranker.max_length
         )
         fitting = [g for g in kept if g.query not in long]

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from course_utils.errors import InputError
 from course_utils.files import whole_folder, write_json
-from course_utils.model.checkpoint import read_header, read_json, weights_hash
+from course_utils.model.checkpoint import _read_header, _read_json, _weights_hash
 
 _BASE, _KINDS = "general", ("layers", "lora")  # _BASE: what the base itself is called among domains
 _TENSORS, _ABOUT = "delta.safetensors", "delta.json"
@@ -113,7 +113,7 @@ def _base_hash(reranker, originals=None):
 
 
 def _rounded_hash(named):
-    parts = (weights_hash([(n, t.detach().to(torch.float16))]) for n, t in named)  # one by one: rounding makes copies
+    parts = (_weights_hash([(n, t.detach().to(torch.float16))]) for n, t in named)  # one by one: rounding makes copies
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
 
@@ -159,7 +159,7 @@ def load_delta(folder):
     for file in (_ABOUT, _TENSORS):
         if not (folder / file).is_file():
             raise InputError(f"{folder} holds no {file}, so it is not a delta; give a folder that save_delta wrote.")
-    about = read_json(folder / _ABOUT)
+    about = _read_json(folder / _ABOUT)
     for key, kind in _FIELDS.items():
         if not isinstance(about.get(key), kind):
             raise InputError(f'{folder / _ABOUT}: "{key}" is missing or of the wrong kind; save the delta again.')
@@ -169,7 +169,7 @@ def load_delta(folder):
         )
     if len(about["instruction"]) > 2000 or "<|" in about["instruction"]:
         raise InputError(f'{folder / _ABOUT}: "instruction" must be one sentence without <| marks; mend it.')
-    read_header(folder / _TENSORS)
+    _read_header(folder / _TENSORS)
     try:
         # Copied, because a loaded tensor may be a view of the file.
         tensors = {n: t.clone() for n, t in load_file(folder / _TENSORS).items()}

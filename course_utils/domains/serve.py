@@ -15,7 +15,7 @@ from course_utils.domains.delta import (
     detach,
 )
 from course_utils.errors import InputError
-from course_utils.model.prompt import as_lists
+from course_utils.model.prompt import _as_lists
 from course_utils.model.reranker import Counted
 
 
@@ -100,7 +100,7 @@ class Domains:
         Raises:
             InputError: an unknown name, not one name a query, or no names and no router.
         """
-        groups = as_lists(groups)
+        groups = _as_lists(groups)
         if domains is None:
             if self.router is None:
                 raise InputError("Give a domain for each query, or make Domains with a router.")

@@ -6,7 +6,7 @@ import torch
 from course_utils import machine
 
 
-def token_batches(encoded, batch_tokens):
+def _token_batches(encoded, batch_tokens):
     """Yield lists of (query index, [candidate index, ...]) of about ``batch_tokens`` tokens.
 
     Queries of similar length stand together; a list that is too long for one batch is split, longest apart.
@@ -32,16 +32,16 @@ def token_batches(encoded, batch_tokens):
         yield batch
 
 
-def own_batches(encoded, batch_tokens, device="cpu"):
+def _own_batches(encoded, batch_tokens, device="cpu"):
     """Return those of ``token_batches`` that this process computes: all of them where there is one process."""
     rank, count = machine.join(device)
     if count > 1:
         tokens = sum(len(ids) for own in encoded.candidates for ids in own)
         batch_tokens = min(batch_tokens, tokens // count + 1)  # one short list is divided, too
-    return list(token_batches(encoded, batch_tokens))[rank::count]
+    return list(_token_batches(encoded, batch_tokens))[rank::count]
 
 
-def gather_scores(scores, device):
+def _gather_scores(scores, device):
     """Return score arrays in which every process has filled in its share and left the rest 0."""
     if not machine.started() or not scores:
         return scores

@@ -21,7 +21,7 @@ WEIGHTS, INDEX, SETTINGS = "model.safetensors", "model.safetensors.index.json", 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 
 
-def inside(folder, name, *roots):
+def _inside(folder, name, *roots):
     """Return ``folder / name`` if it stays inside, else raise InputError.
 
     Args:
@@ -37,7 +37,7 @@ def inside(folder, name, *roots):
     return path
 
 
-def check_folder(path):
+def _check_folder(path):
     """Return ``path`` if it holds a model that can be loaded without running its code, else raise InputError.
 
     Looked at: config.json, the index of the weights, the header of each weights file, symbolic links, reranker.json,
@@ -52,14 +52,14 @@ def check_folder(path):
     if full.parent.name == "snapshots" and full.parents[1].name.startswith("models--"):  # how the hub's cache links
         roots = (full.parents[1] / "blobs", full.parents[2] / "blobs")
     for file in path.iterdir():
-        inside(path, file.name, *roots)
+        _inside(path, file.name, *roots)
     if (path / "adapter_config.json").exists():
         raise InputError(f"{path} holds a LoRA adapter, which names another model; merge it first (merge_and_unload).")
     config = _check_config(path / "config.json")
     _check_complete(path, *roots)
     shapes = {}
     for file in _weight_files(path, *roots):
-        shapes |= {name: entry["shape"] for name, entry in read_header(file).items()}
+        shapes |= {name: entry["shape"] for name, entry in _read_header(file).items()}
     layers = {i for name in shapes for i in re.findall(r"\.(?:layers|h)\.(\d+)\.", name)}
     if layers and config.get("num_hidden_layers", len(layers)) != len(layers):
         raise InputError(
@@ -76,15 +76,15 @@ def _check_complete(folder, *roots):
 
     Without its settings another tokenizer class is guessed, which cuts text otherwise: the scores would be wrong.
     """
-    written = read_json(folder / MARKER).get("files") if (folder / MARKER).is_file() else []
+    written = _read_json(folder / MARKER).get("files") if (folder / MARKER).is_file() else []
     for name in ["tokenizer_config.json", *(written if isinstance(written, list) else [])]:
-        if not inside(folder, name, *roots).is_file() and not str(name).endswith(".md"):
+        if not _inside(folder, name, *roots).is_file() and not str(name).endswith(".md"):
             raise InputError(f"{folder} lacks {name}, without which the scores would be wrong; copy the folder again.")
 
 
 def _check_config(path):
     """Return config.json as a dict; raise InputError when a value is of the wrong kind or asks for code."""
-    config = read_json(path)
+    config = _read_json(path)
     sizes = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads")
     for key in (*sizes, "num_key_value_heads", "head_dim"):
         if config.get(key) is not None and (type(config[key]) is not int or not 1 <= config[key] <= 2**24):
@@ -156,7 +156,7 @@ def _one_line(error):
 def _check_settings(folder):
     """Raise InputError unless the settings of the tokenizer and of ``Reranker.save`` hold plain values, where they exist."""
     path = folder / "tokenizer_config.json"
-    if path.exists() and not isinstance(read_json(path).get("tokenizer_class") or "", str):
+    if path.exists() and not isinstance(_read_json(path).get("tokenizer_class") or "", str):
         raise InputError(f"{path}: tokenizer_class does not name a tokenizer; copy or download it again.")
     read_settings(folder)
 
@@ -170,13 +170,13 @@ def read_settings(folder):
     path = Path(folder) / SETTINGS
     if not path.exists():
         return {}
-    saved = read_json(path)
+    saved = _read_json(path)
     text, length, mark = saved.get("instruction"), saved.get("max_length"), saved.get("prompt")
     try:
-        prompt.check_prompt(text, length)
+        prompt._check_prompt(text, length)
     except InputError as error:
         raise InputError(f"{path}: {error} Mend it, or copy the folder again.") from None
-    if mark is not None and mark != prompt.fingerprint(text):  # folders of the first version have none
+    if mark is not None and mark != prompt._fingerprint(text):  # folders of the first version have none
         raise InputError(
             f"{path}: the instruction, or the course's prompt around it, is not the one that these weights were trained "
             f'with, so the scores would be wrong; put it back, or give an instruction and delete the line "prompt".'
@@ -184,7 +184,7 @@ def read_settings(folder):
     return {"instruction": text, "max_length": length}
 
 
-def weights_hash(weights):
+def _weights_hash(weights):
     """Return 64 hex digits for a torch module, or for an iterable of (name, tensor): names, shapes, dtypes, values.
 
     Tensors are hashed side by side: a gigabyte takes a second on one core.
@@ -208,22 +208,22 @@ def _weight_files(folder, *roots):
     """
     files = []
     if (folder / INDEX).is_file():
-        shards = read_json(folder / INDEX).get("weight_map")
+        shards = _read_json(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
             raise InputError(f"{folder / INDEX} does not tell which file holds which tensor.")
-        files = [inside(folder, name, *roots) for name in sorted(set(shards.values()))]
+        files = [_inside(folder, name, *roots) for name in sorted(set(shards.values()))]
     if (folder / WEIGHTS).is_file():  # transformers takes this one first
         return [folder / WEIGHTS]
     if not files:
         names = [p.name for p in folder.iterdir()]
-        raise InputError(f"{folder} {no_weights(names)}")
+        raise InputError(f"{folder} {_no_weights(names)}")
     for file in files:
         if file.suffix != ".safetensors" or not file.is_file():
             raise InputError(f"{folder} lacks {file.name}, which {INDEX} names; copy or download the folder again.")
     return files
 
 
-def no_weights(names):
+def _no_weights(names):
     """Return the reason why a list of file names is no model: only pickles, or no weights at all."""
     pickles = sorted(name for name in names if name.endswith(PICKLES))
     if pickles:
@@ -234,7 +234,7 @@ def no_weights(names):
     return f"holds no {WEIGHTS}."
 
 
-def read_header(path):
+def _read_header(path):
     """Return the header of a safetensors file: tensor name -> dtype, shape, data_offsets (bytes).
 
     The format: https://huggingface.co/docs/safetensors. Raises InputError when the file is cut short or something else.
@@ -260,7 +260,7 @@ def read_header(path):
     return header
 
 
-def read_json(path, limit_mb=64):
+def _read_json(path, limit_mb=64):
     """Return the object in a JSON file as a dict; raise InputError when it is broken, too large or not an object."""
     if path.stat().st_size > limit_mb * 2**20:
         raise InputError(f"{path} is larger than {limit_mb} MB, too large for a settings file.")

@@ -17,7 +17,7 @@ SUPPORTED = {"qwen3", "qwen2", "llama", "mistral", "smollm3"}
 
 
 @dataclass
-class Segment:
+class _Segment:
     """Rows of tokens that continue rows of an earlier segment.
 
     Attributes:
@@ -35,7 +35,7 @@ class Segment:
     def to(self, device):
         """Return the same segment on ``device``."""
         rows = None if self.rows is None else self.rows.to(device)
-        return Segment(self.values.to(device), self.lengths.to(device), self.parent, rows)
+        return _Segment(self.values.to(device), self.lengths.to(device), self.parent, rows)
 
 
 @dataclass
@@ -47,13 +47,13 @@ class _Layout:
     ends: list = field(default_factory=list)
 
 
-def decoder_of(model):
+def _decoder_of(model):
     """Return the module that holds ``layers`` and the final norm, also under a peft wrapper."""
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     return model.get_decoder()
 
 
-def supports_sharing(model):
+def _supports_sharing(model):
     """Return whether ``shared_forward`` knows this architecture (full attention in every layer)."""
     config = model.config
     kinds = getattr(config, "layer_types", None) or ["full_attention"]
@@ -179,7 +179,7 @@ def _run_layer(layer, segments, states, angles, layout, leaves, last):
     return out
 
 
-def shared_forward(model, segments, leaves, first=0, stop=None, recompute=False):
+def _shared_forward(model, segments, leaves, first=0, stop=None, recompute=False):
     """Run decoder layers ``first`` to ``stop`` over a tree of segments.
 
     Args:
@@ -194,7 +194,7 @@ def shared_forward(model, segments, leaves, first=0, stop=None, recompute=False)
         With ``stop``: a list of states [rows, length, hidden], one per segment (padding rows hold no meaning).
         Without: a list of final normed states of the last tokens [rows, hidden], one per leaf in order.
     """
-    decoder = decoder_of(model)
+    decoder = _decoder_of(model)
     layers = decoder.layers
     to_end = stop is None
     stop = len(layers) if to_end else stop
@@ -216,7 +216,7 @@ def shared_forward(model, segments, leaves, first=0, stop=None, recompute=False)
     return [decoder.norm(states[i][:, 0]) for i in leaves]  # [rows, hidden] a leaf
 
 
-def yes_minus_no(model, states, yes_id, no_id):
+def _yes_minus_no(model, states, yes_id, no_id):
     """Return logit(yes) - logit(no) in float32 from final states [rows, hidden]: a two-row output matrix."""
     weight = model.get_output_embeddings().weight
     direction = weight[yes_id].float() - weight[no_id].float()
@@ -237,7 +237,7 @@ def pad_rows(rows, pad=0):
     return out, lengths
 
 
-def bucket_size(device):
+def _bucket_size(device):
     """Return the tokens that one matrix product should see on ``device``.
 
     A CPU is at full speed from a few hundred rows on, and small buckets pad less and stay in its cache (0.6B shape,
@@ -246,7 +246,7 @@ def bucket_size(device):
     return 512 if torch.device(device).type == "cpu" else 4096
 
 
-def build_segments(constant, prefixes, candidates, bucket_tokens=512):
+def _build_segments(constant, prefixes, candidates, bucket_tokens=512):
     """Arrange queries and their candidates as a tree: constant, then queries, then buckets of documents.
 
     Documents are put in buckets of similar length so that little padding is computed.
@@ -262,9 +262,9 @@ def build_segments(constant, prefixes, candidates, bucket_tokens=512):
     """
     # Segment 0: one row, the constant. Segment 1: one row a query, all children of that one row.
     values, lengths = pad_rows([constant])
-    segments = [Segment(values, lengths)]
+    segments = [_Segment(values, lengths)]
     values, lengths = pad_rows(prefixes)
-    segments.append(Segment(values, lengths, 0, torch.zeros(len(prefixes), dtype=torch.long)))
+    segments.append(_Segment(values, lengths, 0, torch.zeros(len(prefixes), dtype=torch.long)))
     order = sorted(
         ((g, c) for g, own in enumerate(candidates) for c in range(len(own))),
         key=lambda gc: (len(candidates[gc[0]][gc[1]]), gc),
@@ -282,7 +282,7 @@ def build_segments(constant, prefixes, candidates, bucket_tokens=512):
             stop = len(order)
         part = order[start:stop]
         values, lengths = pad_rows([candidates[g][c] for g, c in part])
-        segments.append(Segment(values, lengths, 1, torch.tensor([g for g, _ in part])))
+        segments.append(_Segment(values, lengths, 1, torch.tensor([g for g, _ in part])))
         leaves.append(len(segments) - 1)
         start = stop
     return segments, leaves, order

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from course_utils.errors import InputError
 from course_utils.files import data_folder, sha256
-from course_utils.model.checkpoint import check_folder, inside, no_weights
+from course_utils.model.checkpoint import _check_folder, _inside, _no_weights
 from course_utils.profile import HUB_MODEL
 
 BUNDLED = {"nano": data_folder() / "models" / "nano"}
@@ -105,14 +105,14 @@ def model_folder(name, revision=None, quiet=False):
             raise InputError(
                 f'The bundled model "{name}" is not at {path}; get the whole project again, with its data.'
             )
-        return check_folder(path)
+        return _check_folder(path)
     try:
         path = Path(name).expanduser()
         here = path.exists()
     except (OSError, RuntimeError, ValueError, TypeError):  # a name that is no path on this system
         here = None
     if here:
-        return check_folder(path)
+        return _check_folder(path)
     owner, slash, _ = str(name).replace("\\", "/").partition("/")
     if slash and here is not None and (not HUB_NAME.fullmatch(str(name)) or Path(owner).exists()):
         raise InputError(
@@ -132,10 +132,10 @@ def _hub_folder(name, revision, quiet):
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     store = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
-    inside(store / "refs", revision or "main")
+    _inside(store / "refs", revision or "main")
     source, reason = "from the local cache", None
     try:
-        folder = check_folder(snapshot_download(name, revision=revision, local_files_only=True, **WANTED))
+        folder = _check_folder(snapshot_download(name, revision=revision, local_files_only=True, **WANTED))
     except LocalEntryNotFoundError:
         reason = "its download was never finished" if store.exists() else "it was never downloaded"
     except InputError as error:
@@ -145,7 +145,7 @@ def _hub_folder(name, revision, quiet):
         raise InputError(text.format(name=name, why=reason, pin=f" --revision {revision}" if revision else ""))
     if reason:  # aloud, also where quiet: nobody should run a stranger's model because of a slip in a path
         print(f"{name} is no folder here: fetching it from the hub, {constants.ENDPOINT}", file=sys.stderr)
-        folder, source = check_folder(_download(name, revision, store, quiet)), "from the hub"
+        folder, source = _check_folder(_download(name, revision, store, quiet)), "from the hub"
     if folder.name != revision and not quiet:
         asked = f'revision "{revision}"' if revision else "no revision given"
         print(f'{name}: {asked}, commit {folder.name} taken {source}; revision="{folder.name}" gets the same again')
@@ -189,7 +189,7 @@ def _check_listing(name, revision, info, store):
     listed = {str(sibling.rfilename): sibling for sibling in info.siblings or []}
     wanted = list(filter_repo_objects(listed, **WANTED))
     if not any(file.endswith(".safetensors") for file in wanted):
-        raise InputError(f"{name} on the hub {no_weights(listed)} Nothing was downloaded.")
+        raise InputError(f"{name} on the hub {_no_weights(listed)} Nothing was downloaded.")
     digests = {file: listed[file].lfs.sha256 for file in wanted if listed[file].lfs}
     for file, digest in (CHECKSUMS.get(name, {}) if revision == REVISIONS.get(name) else {}).items():
         if digests.setdefault(file, digest) != digest:

@@ -5,7 +5,7 @@ import torch
 from course_utils.errors import InputError
 
 
-def load_parts(folder, dtype):
+def _load_parts(folder, dtype):
     """Return (tokenizer, model) of a folder that ``check_folder`` let pass; nothing is repaired in silence.
 
     Args:

@@ -31,22 +31,22 @@ INSTRUCTIONS = {
 }
 
 
-def content_text(query, document, instruction=DEFAULT_INSTRUCTION):
+def _content_text(query, document, instruction=DEFAULT_INSTRUCTION):
     """Return the user part of the prompt: instruction, query and document, one per line."""
     return f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"
 
 
 def prompt_text(query, document, instruction=DEFAULT_INSTRUCTION):
     """Return the whole prompt as one string, for reading; scoring works on token ids."""
-    return PREFIX + content_text(query, document, instruction) + SUFFIX
+    return PREFIX + _content_text(query, document, instruction) + SUFFIX
 
 
-def fingerprint(instruction):
+def _fingerprint(instruction):
     """Return 16 hex digits of the prompt around a pair; ``Reranker.save`` keeps them, so that a change is noticed."""
     return hashlib.sha256(prompt_text("", "", instruction).encode()).hexdigest()[:16]
 
 
-def check_prompt(instruction, max_length):
+def _check_prompt(instruction, max_length):
     """Raise InputError unless both can stand in a saved model: a plain sentence, and 32 to 131,072 tokens."""
     if not isinstance(instruction, str) or not instruction.strip() or len(instruction) > 2000 or "<|" in instruction:
         raise InputError(
@@ -97,7 +97,7 @@ def _is_word(token):
     return not token.special and all(unicodedata.category(c)[0] in "LMN" or c.isspace() for c in token.content)
 
 
-def cutter(tokenizer):
+def _cutter(tokenizer):
     """Return the _Cutter of a fast Hugging Face tokenizer.
 
     A tokenizer first looks for its added tokens (<|im_end|>, <think>, <tool_call> ...) in the text, then cuts the rest
@@ -135,17 +135,17 @@ def _bare(core):
     return bare
 
 
-def queries_too_long(queries, tokenizer, instruction=DEFAULT_INSTRUCTION, max_length=8192):
+def _queries_too_long(queries, tokenizer, instruction=DEFAULT_INSTRUCTION, max_length=8192):
     """Return the set of those queries that leave fewer than ``LEAST_DOCUMENT`` tokens for a document."""
-    cut = cutter(tokenizer)
+    cut = _cutter(tokenizer)
     room = max_length - len(cut.head) - len(cut.tail) - LEAST_DOCUMENT
     # No token is shorter than a byte: most queries are settled without the tokenizer.
-    texts = {query: content_text(query, "", instruction) for query in queries}
+    texts = {query: _content_text(query, "", instruction) for query in queries}
     unsure = [query for query, text in texts.items() if len(text.encode()) > room]
     return {query for query, ids in zip(unsure, cut.ids([texts[q] for q in unsure]), strict=True) if len(ids) > room}
 
 
-def common_prefix_length(rows):
+def _common_prefix_length(rows):
     """Return how many leading ids all rows share. ``rows``: list of lists of int."""
     first, last = min(rows), max(rows)  # all others lie between the two in alphabetical order
     for i, (a, b) in enumerate(zip(first, last, strict=False)):
@@ -155,7 +155,7 @@ def common_prefix_length(rows):
 
 
 @dataclass
-class EncodedGroups:
+class _EncodedGroups:
     """Token ids of queries with their candidates; ids that several prompts share are kept once.
 
     The prompt of candidate c of query g is ``constant + prefixes[g] + candidates[g][c]``.
@@ -180,7 +180,7 @@ class EncodedGroups:
         return len(self.prefixes)
 
 
-def as_lists(groups):
+def _as_lists(groups):
     """Return [(query, [document, ...])] of groups: Group objects, or (query, documents) pairs as ``rank`` makes them.
 
     Raises:
@@ -206,7 +206,7 @@ def as_lists(groups):
     return out
 
 
-def encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_length=8192):
+def _encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_length=8192):
     """Turn groups into token ids, sharing what candidates have in common.
 
     The ids are exactly those of the official tokenisation of each pair, except that control tokens spelt out in a
@@ -225,11 +225,11 @@ def encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_length
     Raises:
         InputError: when prompt and query alone leave no room for a document, or something is no text.
     """
-    groups, cut = as_lists(groups), cutter(tokenizer)
+    groups, cut = _as_lists(groups), _cutter(tokenizer)
     head, tail = cut.head, cut.tail
     # 1. One text a pair, from "<Instruct>" to the end of the document; all of them through the tokenizer at once.
     room = max_length - len(head) - len(tail)
-    contents = cut.ids([content_text(q, d, instruction) for q, documents in groups for d in documents])
+    contents = cut.ids([_content_text(q, d, instruction) for q, documents in groups for d in documents])
     # 2. Back into one list of rows a query, each cut at the end of its document: head + content[:room].
     rows, start, truncated = [], 0, 0
     for query, documents in groups:
@@ -240,32 +240,32 @@ def encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_length
             truncated += sum(len(ids) > room for ids in own)
         rows.append([head + ids[:room] for ids in own])
     # 3. What all documents of a query have in common: its prefix. One document alone has nobody to share with (None).
-    shared = [own[0][: common_prefix_length(own)] if len(own) > 1 else None for own in rows]
+    shared = [own[0][: _common_prefix_length(own)] if len(own) > 1 else None for own in rows]
     # 4. What all queries have in common: the constant. It starts every row, those without a prefix included.
     known = [ids for ids in shared if ids is not None] or [own[0] for own in rows if own] or [head]
-    constant = known[0][: common_prefix_length(known)] if len(known) > 1 else head
+    constant = known[0][: _common_prefix_length(known)] if len(known) > 1 else head
     for own in rows:
-        constant = constant[: common_prefix_length([constant, *own])]
+        constant = constant[: _common_prefix_length([constant, *own])]
     # 5. Each row in three pieces: constant | rest of the query's prefix | rest of the document + suffix.
     prefixes, candidates = [], []
     for own, common in zip(rows, shared, strict=True):
         common = constant if common is None else common
         prefixes.append(np.array(common[len(constant) :], dtype=np.int32))
         candidates.append([np.array(ids[len(common) :] + tail, dtype=np.int32) for ids in own])
-    encoded = EncodedGroups(np.array(constant, dtype=np.int32), prefixes, candidates, truncated)
-    assert_suffix(encoded, tail)
+    encoded = _EncodedGroups(np.array(constant, dtype=np.int32), prefixes, candidates, truncated)
+    _assert_suffix(encoded, tail)
     return encoded
 
 
 def _check_query(query, tokenizer, instruction, max_length):
-    if queries_too_long([query], tokenizer, instruction, max_length):
+    if _queries_too_long([query], tokenizer, instruction, max_length):
         raise InputError(
             f"max_length {max_length} is too small: prompt and query leave no room for a document "
             f'(query "{query[:60]}"). Raise max_length or shorten the query.'
         )
 
 
-def assert_suffix(encoded, tail):
+def _assert_suffix(encoded, tail):
     """Raise AssertionError unless every candidate ends in the suffix ids ``tail``.
 
     The score is read at the last token; a prompt that lost its suffix would be read at a document token.

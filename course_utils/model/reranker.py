@@ -16,19 +16,19 @@ from course_utils.errors import InputError
 from course_utils.files import whole_folder, write_json
 from course_utils.machine import check_device, check_dtype, pick_dtype
 from course_utils.model import prompt
-from course_utils.model.batches import gather_scores, own_batches
+from course_utils.model.batches import _gather_scores, _own_batches
 from course_utils.model.checkpoint import SETTINGS, read_settings
 from course_utils.model.forward import (
-    bucket_size,
-    build_segments,
-    decoder_of,
+    _bucket_size,
+    _build_segments,
+    _decoder_of,
+    _shared_forward,
+    _supports_sharing,
+    _yes_minus_no,
     pad_rows,
-    shared_forward,
-    supports_sharing,
-    yes_minus_no,
 )
 from course_utils.model.hub import model_folder
-from course_utils.model.loading import load_parts
+from course_utils.model.loading import _load_parts
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Reranker:
     def __init__(
         self, model, tokenizer, instruction=prompt.DEFAULT_INSTRUCTION, max_length=1024, batch_tokens=16384, name=""
     ):
-        prompt.check_prompt(instruction, max_length)
+        prompt._check_prompt(instruction, max_length)
         self.model, self.tokenizer = model.eval(), tokenizer
         self.instruction, self.max_length, self.batch_tokens, self.name = instruction, max_length, batch_tokens, name
         self.yes_id, self.no_id = prompt.yes_no_ids(tokenizer)
@@ -96,14 +96,14 @@ class Reranker:
 
         disable_progress_bar()  # one bar a load says nothing and hides messages
         device, dtype = check_device(device), check_dtype(dtype)
-        prompt.check_prompt(
+        prompt._check_prompt(
             prompt.DEFAULT_INSTRUCTION if instruction is None else instruction,
             1024 if max_length is None else max_length,
         )
         folder = model_folder(name, revision, quiet=quiet)
         size = sum(p.stat().st_size for p in folder.glob("*.safetensors")) / 2
         dtype = dtype or pick_dtype(device, size)
-        tokenizer, model = load_parts(folder, dtype)
+        tokenizer, model = _load_parts(folder, dtype)
         saved = read_settings(folder)
         reranker = cls(
             model.to(device),
@@ -124,7 +124,7 @@ class Reranker:
 
     def encode(self, groups):
         """Return EncodedGroups of groups under this instruction and max_length."""
-        return prompt.encode_groups(self.tokenizer, groups, self.instruction, self.max_length)
+        return prompt._encode_groups(self.tokenizer, groups, self.instruction, self.max_length)
 
     @torch.inference_mode()
     def score_encoded(self, encoded):
@@ -133,14 +133,14 @@ class Reranker:
         Raises:
             InputError: when a score is no number, as with damaged weights.
         """
-        share = supports_sharing(self.model)
+        share = _supports_sharing(self.model)
         scores = [np.zeros(len(own), dtype=np.float32) for own in encoded.candidates]
-        for batch in own_batches(encoded, self.batch_tokens, self.device):
+        for batch in _own_batches(encoded, self.batch_tokens, self.device):
             if share:
                 self._score_shared(encoded, batch, scores)
             else:
                 self._score_plain(encoded, batch, scores)
-        scores = gather_scores(scores, self.device)
+        scores = _gather_scores(scores, self.device)
         if not all(np.isfinite(own).all() for own in scores):
             raise InputError(
                 f"The model {self.name} gives scores that are no numbers (NaN): its weights are damaged, or too large "
@@ -151,9 +151,9 @@ class Reranker:
     def _score_shared(self, encoded, batch, scores):
         candidates = [[encoded.candidates[g][c] for c in own] for g, own in batch]
         prefixes = [encoded.prefixes[g] for g, _ in batch]
-        segments, leaves, order = build_segments(encoded.constant, prefixes, candidates, bucket_size(self.device))
-        states = shared_forward(self.model, [s.to(self.device) for s in segments], leaves)
-        logits = yes_minus_no(self.model, torch.cat(states), self.yes_id, self.no_id).cpu().numpy()
+        segments, leaves, order = _build_segments(encoded.constant, prefixes, candidates, _bucket_size(self.device))
+        states = _shared_forward(self.model, [s.to(self.device) for s in segments], leaves)
+        logits = _yes_minus_no(self.model, torch.cat(states), self.yes_id, self.no_id).cpu().numpy()
         for (row, column), value in zip(order, logits, strict=True):
             g, own = batch[row]
             scores[g][own[column]] = value
@@ -162,11 +162,11 @@ class Reranker:
         keys = [(g, c) for g, own in batch for c in own]
         ids, lengths = pad_rows([encoded.full_ids(g, c) for g, c in keys], pad=self.tokenizer.pad_token_id or 0)
         mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
-        out = decoder_of(self.model)(
+        out = _decoder_of(self.model)(
             input_ids=ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False
         ).last_hidden_state
         last = out[torch.arange(len(ids)), lengths.to(self.device) - 1]
-        for (g, c), value in zip(keys, yes_minus_no(self.model, last, self.yes_id, self.no_id).tolist(), strict=True):
+        for (g, c), value in zip(keys, _yes_minus_no(self.model, last, self.yes_id, self.no_id).tolist(), strict=True):
             scores[g][c] = value
 
     def score_groups(self, groups, progress=False, chunk=2048):
@@ -181,7 +181,7 @@ class Reranker:
             InputError: something is no text, or a query leaves no room for a document (``prompt.queries_too_long``
                 tells which, before).
         """
-        groups = prompt.as_lists(groups)
+        groups = prompt._as_lists(groups)
         total = sum(len(documents) for _, documents in groups)
         bar = tqdm(total=total, unit="pair", disable=not progress)
         scores, waiting, size = Counted(), [], 0
@@ -220,7 +220,7 @@ class Reranker:
         Raises:
             InputError: when there is no document, the query is empty or too long, or something is no text.
         """
-        [(query, documents)] = prompt.as_lists([(query, documents)])
+        [(query, documents)] = prompt._as_lists([(query, documents)])
         if not query.strip():
             raise InputError("The query is empty; write what you are looking for.")
         if not documents:
@@ -243,8 +243,8 @@ class Reranker:
 
     def settings(self):
         """Return what belongs to the weights beside them: instruction, max_length and a fingerprint of the prompt."""
-        prompt.check_prompt(self.instruction, self.max_length)
-        mark = prompt.fingerprint(self.instruction)
+        prompt._check_prompt(self.instruction, self.max_length)
+        mark = prompt._fingerprint(self.instruction)
         return {"instruction": self.instruction, "max_length": self.max_length, "prompt": mark}
 
     def save(self, folder):

@@ -20,7 +20,7 @@ import torch
 from course_utils.errors import InputError
 from course_utils.files import whole_folder
 from course_utils.model import prompt
-from course_utils.model.forward import decoder_of
+from course_utils.model.forward import _decoder_of
 from course_utils.ship.folders import (
     _causal_files,
     _check_merged,
@@ -141,7 +141,7 @@ def _one_label_model(reranker):
     head = getattr(model, "score", None)
     if not isinstance(head, torch.nn.Linear) or head.bias is not None:
         raise InputError(f"The classifier of {config.model_type} has no plain linear head called score.")
-    setattr(model, model.base_model_prefix, decoder_of(reranker.model))
+    setattr(model, model.base_model_prefix, _decoder_of(reranker.model))
     row = weight[reranker.yes_id].detach().float() - weight[reranker.no_id].detach().float()
     head.weight = torch.nn.Parameter(row[None].to(weight.dtype), requires_grad=False)
     model.config.architectures = [type(model).__name__]

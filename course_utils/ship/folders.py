@@ -41,7 +41,7 @@ def chat_template(instruction=prompt.DEFAULT_INSTRUCTION, markup=()):
         "{%- endfor -%}\n"
         + broken * bool(markup)
         + prompt.PREFIX
-        + prompt.content_text("{{ ns.query }}", "{{ ns.document }}", "{{ ns.task }}")
+        + prompt._content_text("{{ ns.query }}", "{{ ns.document }}", "{{ ns.task }}")
         + f"{thinking}{{{{ {newlines} -}}}}\n"
     )
 
@@ -70,7 +70,7 @@ def wrap_pair(query, document, instruction=prompt.DEFAULT_INSTRUCTION):
     its end gets another score. Chat markup in both texts is broken with ``_plain``.
     """
     system, user = prompt.PREFIX.removesuffix("user\n"), "user\n"
-    return system, user + prompt.content_text(_plain(query), _plain(document), instruction)
+    return system, user + prompt._content_text(_plain(query), _plain(document), instruction)
 
 
 def _check_merged(reranker):
@@ -169,7 +169,7 @@ def _check_template(tokenizer, instruction=prompt.DEFAULT_INSTRUCTION):
         text = tokenizer.apply_chat_template(messages, tokenize=False)
         if text != prompt.prompt_text(query, document, instruction):
             raise InputError("The chat template does not give the official prompt; export the folder again.")
-        parts = prompt.encode_groups(tokenizer, [(query, [document])], instruction).full_ids(0, 0)
+        parts = prompt._encode_groups(tokenizer, [(query, [document])], instruction).full_ids(0, 0)
         if parts != tokenizer.encode(text, add_special_tokens=False):
             raise InputError(
                 "This tokenizer joins tokens across the parts of the prompt, so other software would score other tokens."
@@ -191,7 +191,7 @@ def _end_pairs(folder, instruction):
     core.save(str(folder / "tokenizer.json"))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     pair = ("dose of iron?", "铁剂剂量")
-    whole = prompt.encode_groups(tokenizer, [(pair[0], [pair[1]])], instruction).full_ids(0, 0)
+    whole = prompt._encode_groups(tokenizer, [(pair[0], [pair[1]])], instruction).full_ids(0, 0)
     if tokenizer(*wrap_pair(*pair, instruction))["input_ids"] != whole:
         raise InputError("This tokenizer joins tokens across the parts of the prompt; pairs of texts cannot be served.")
 

@@ -13,7 +13,7 @@ import numpy as np
 from course_utils.data.passages import pieces
 from course_utils.errors import InputError
 from course_utils.model import Counted, sigmoid
-from course_utils.model.prompt import as_lists
+from course_utils.model.prompt import _as_lists
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def score_long(reranker, groups, size=120, overlap=1, progress=False):
         (Counted list of float32 arrays of logits, one a query, for ``evaluate_scores`` too; list of lists of
         (start, end) in characters). ``truncated`` counts pieces that were cut: then take a smaller ``size``.
     """
-    groups, cuts, parts = as_lists(groups), [], []
+    groups, cuts, parts = _as_lists(groups), [], []
     for query, documents in groups:
         own = [pieces(d, size, overlap) for d in documents]
         cuts.append(own)

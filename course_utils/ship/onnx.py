@@ -117,7 +117,7 @@ def load_onnx(folder, name="model.onnx", threads=None):
 
     def score(pairs, batch_size=32):
         """Score pairs, those of similar length together. ``batch_size``: pairs computed at once."""
-        encoded = prompt.encode_groups(tokenizer, [(q, [d]) for q, d in pairs], **settings)
+        encoded = prompt._encode_groups(tokenizer, [(q, [d]) for q, d in pairs], **settings)
         rows = [encoded.full_ids(i, 0) for i in range(len(pairs))]
         scores = np.empty(len(pairs), dtype=np.float32)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))

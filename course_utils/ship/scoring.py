@@ -15,7 +15,7 @@ from course_utils import machine
 from course_utils.data.read import check_row, iter_rows
 from course_utils.errors import InputError
 from course_utils.files import write_json
-from course_utils.model.checkpoint import weights_hash
+from course_utils.model.checkpoint import _weights_hash
 
 _SECONDS = 10  # of work between two appends
 _FIRST, _MOST = 64, 8192  # pairs in the first and in the largest append
@@ -96,7 +96,7 @@ def _pair_hash(query, document):
 
 def _about(reranker):
     # What scores depend on: configuration and weights with their types, the instruction, the length of a prompt.
-    made_of = f"{reranker.model.config.to_dict()} {weights_hash(reranker.model)}"
+    made_of = f"{reranker.model.config.to_dict()} {_weights_hash(reranker.model)}"
     return {
         "weights": hashlib.sha256(made_of.encode()).hexdigest()[:16],
         "instruction": reranker.instruction,

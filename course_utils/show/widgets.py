@@ -188,7 +188,7 @@ def freezing_panel(reranker, groups, queries=8, batch_queries=4):
     Raises:
         InputError: too few queries, or a model whose layers cannot be timed.
     """
-    costs = cost.estimate(reranker, groups, batch_queries, queries)
+    costs = cost._estimate(reranker, groups, batch_queries, queries)
     count, queries_in_all = len(decoder_layers(reranker.model)[1]), len(groups)
     xs = list(range(1, count + 1))
     series = {
@@ -201,7 +201,7 @@ def freezing_panel(reranker, groups, queries=8, batch_queries=4):
     )
     if widgets := _ipywidgets():
         _freezing_controls(
-            widgets, panel, costs, queries_in_all, lambda k: cost.measure(reranker, groups, k, batch_queries, queries)
+            widgets, panel, costs, queries_in_all, lambda k: cost._measure(reranker, groups, k, batch_queries, queries)
         )
     return panel
 

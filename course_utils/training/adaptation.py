@@ -18,14 +18,14 @@ from course_utils.data.counts import Counts, usable
 from course_utils.data.groups import check_no_leak, rankable, split, subset, without_answers
 from course_utils.errors import InputError
 from course_utils.files import lock
-from course_utils.model.forward import supports_sharing
+from course_utils.model.forward import _supports_sharing
 from course_utils.training import checkpoints
 from course_utils.training.batch import Source
 from course_utils.training.freezing import _first_trainable_layer, train_only
 from course_utils.training.recipe import Recipe
 from course_utils.training.scorer import GroupScorer
 from course_utils.training.trainer import HISTORY, _make_trainer
-from course_utils.training.trunk import _can_cache, _remove_stale, _trunk_name, build_trunk, fingerprint
+from course_utils.training.trunk import _can_cache, _fingerprint, _remove_stale, _trunk_name, build_trunk
 from course_utils.training.weights import load_tensors
 
 # Checkpoints of a short run are seconds apart; the Trainer then sorts them by step, and warns that it does.
@@ -124,7 +124,7 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
     quiet = quiet or machine.join(reranker.device)[0] > 0
     with (
         _work_folder(work_dir, reranker.device) as (work, temporary),
-        checkpoints.explained(work),
+        checkpoints._explained(work),
         _undone_on_failure(model) as undo,
     ):
         table, dtypes = train_only(model, recipe.layers), _widen(model)
@@ -132,8 +132,8 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         first = _cache_states(reranker, sources, recipe, work / "trunk", temporary, quiet)
         scorer = GroupScorer(reranker, first, recipe.loss, recipe.recompute, recipe.penalty)
         folder = work / "checkpoints"
-        settings = None if temporary else checkpoints.fingerprint(reranker, recipe, sources)
-        last = checkpoints.begin(folder, model, settings, resume, quiet)
+        settings = None if temporary else checkpoints._fingerprint(reranker, recipe, sources)
+        last = checkpoints._begin(folder, model, settings, resume, quiet)
         undo["start"] = folder / checkpoints.START
         trainer = _make_trainer(reranker, scorer, sources, folder, recipe, resumable=not temporary, quiet=quiet)
         _run(trainer, last, quiet)
@@ -258,9 +258,9 @@ def _cache_states(reranker, sources, recipe, folder, temporary, quiet):
     """Compute the states below the first layer that trains, for every Source; return that layer, 0 without cache."""
     model = reranker.model
     first = _first_trainable_layer(model)
-    if not recipe.cache or not supports_sharing(model) or not _can_cache(model, first):
+    if not recipe.cache or not _supports_sharing(model) or not _can_cache(model, first):
         return 0
-    weights = "this-run" if temporary else fingerprint(model, first)  # nobody comes back to a temporary folder
+    weights = "this-run" if temporary else _fingerprint(model, first)  # nobody comes back to a temporary folder
     if machine.join(reranker.device)[0] == 0:
         _remove_stale(folder, [_trunk_name(weights, s.encoded) for s in sources])
     for source in sources:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from course_utils.model.forward import Segment, build_segments, pad_rows
+from course_utils.model.forward import _build_segments, _Segment, pad_rows
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Source:
         """Return (segments, leaves, order) of whole prompts, a row each."""
         order = [(row, c) for row, (_, own) in enumerate(chosen) for c in range(len(own))]
         ids = [np.array(self.encoded.full_ids(chosen[row][0], chosen[row][1][c])) for row, c in order]
-        return [Segment(*pad_rows(ids))], [0], order
+        return [_Segment(*pad_rows(ids))], [0], order
 
     def _tree(self, chosen, bucket_tokens):
         """Return (segments, leaves, order) of a tree of shared tokens: ids, or states where a trunk holds them."""
@@ -84,4 +84,4 @@ class Source:
                 (self.encoded.prefixes[g], self.encoded.candidates[g]) if self.trunk is None else self.trunk.group(g)
             )
             parts.append((prefix, [candidates[c] for c in own]))
-        return build_segments(constant, [p for p, _ in parts], [c for _, c in parts], bucket_tokens)
+        return _build_segments(constant, [p for p, _ in parts], [c for _, c in parts], bucket_tokens)

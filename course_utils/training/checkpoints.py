@@ -13,14 +13,14 @@ from transformers.trainer_utils import get_last_checkpoint
 from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.files import write_json
-from course_utils.model.checkpoint import weights_hash
+from course_utils.model.checkpoint import _weights_hash
 from course_utils.training.trainer import HISTORY, RAW, TENSORS
 from course_utils.training.weights import trained_tensors
 
 START, SETTINGS = "start.safetensors", "settings.json"
 
 
-def fingerprint(reranker, recipe, sources):
+def _fingerprint(reranker, recipe, sources):
     """Return what a run's result depends on, as JSON can hold it; a run is resumed only if all of it is the same.
 
     Args:
@@ -37,11 +37,11 @@ def fingerprint(reranker, recipe, sources):
         "instruction": reranker.instruction,
         "max_length": reranker.max_length,
         "data": data.hexdigest(),
-        "start": weights_hash((n, p) for n, p in reranker.model.named_parameters() if p.requires_grad),
+        "start": _weights_hash((n, p) for n, p in reranker.model.named_parameters() if p.requires_grad),
     }
 
 
-def begin(folder, model, settings, resume, quiet=True):
+def _begin(folder, model, settings, resume, quiet=True):
     """Return the checkpoint to go on from, or None after a new start has been written; the same in every process.
 
     Args:
@@ -65,7 +65,7 @@ def begin(folder, model, settings, resume, quiet=True):
 
 
 @contextmanager
-def explained(folder):
+def _explained(folder):
     """Turn what a full or broken disk makes of a run into one sentence."""
     try:
         yield

@@ -15,7 +15,7 @@ import torch
 from course_utils.data.groups import rankable, subset
 from course_utils.errors import InputError
 from course_utils.machine import peak_memory_mb
-from course_utils.model.forward import supports_sharing
+from course_utils.model.forward import _supports_sharing
 from course_utils.training.batch import Source
 from course_utils.training.freezing import borrowed, decoder_layers
 from course_utils.training.recipe import Recipe, is_large
@@ -26,7 +26,7 @@ _BYTES = 16  # an fp32 weight, its gradient and two running means of AdamW
 
 
 @dataclass(frozen=True)
-class Cost:
+class _Cost:
     """What one boundary costs.
 
     Attributes:
@@ -58,7 +58,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class _Forecast:
     """What a whole run of ``adapt`` will take.
 
     Attributes:
@@ -77,7 +77,7 @@ class Forecast:
         return f"This will take about {time_} and {self.memory_mb / 2**10:.1f} GB of memory{disk}."
 
 
-def measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, negatives=Recipe.negatives):
+def _measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, negatives=Recipe.negatives):
     """Run the training steps of one boundary on a few queries and return its Cost; the reranker stays as it is.
 
     Args:
@@ -103,14 +103,14 @@ def measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, neg
     kept = _run(reranker, sample, batches, layers, below, repeats) if below > 0 else plain
     trained, total = plain["trained"], sum(p.numel() for p in model.parameters())
     scale = _tokens(everything.encoded) / _tokens(sample.encoded)
-    return Cost(
+    return _Cost(
         layers, trained, total, _weights_mb(model, trained, total), plain["activations_mb"],
         _states_mb(model, everything.encoded, below), scale * kept["seconds"], scale * plain["seconds"],
         scale * kept["adamw"] / trained,
     )  # fmt: skip
 
 
-def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
+def _estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
     """Return {layers: Cost} for the last 1 to N layers and "all"; the reranker stays as it is.
 
     Counted exactly: parameters, states on disk. The rest is a line through the last 1 and the last 4 layers, measured.
@@ -127,7 +127,7 @@ def estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
     """
     model, stack = reranker.model, decoder_layers(reranker.model)[1]
     count = len(stack)
-    near, far = (measure(reranker, groups, k, batch_queries, queries, repeats) for k in (1, min(4, count)))
+    near, far = (_measure(reranker, groups, k, batch_queries, queries, repeats) for k in (1, min(4, count)))
     steps = max(1, far.layers - near.layers)
     step = max(0.0, (far.seconds - near.seconds) / steps)
     layer_mb = (far.activations_mb - near.activations_mb) / steps
@@ -167,7 +167,7 @@ def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2):
     Raises:
         InputError: as ``measure``.
     """
-    cost = measure(reranker, train, recipe.layers, queries, queries, 1, recipe.negatives)
+    cost = _measure(reranker, train, recipe.layers, queries, queries, 1, recipe.negatives)
     encoded = [reranker.encode(own) for own in (rankable(train), dev, scored)]
     learned, held_out, rest = (_tokens(own) for own in encoded)
     # An epoch draws some of the documents; scoring takes all, and costs a third of a step: forward is half of backward.
@@ -183,7 +183,7 @@ def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2):
         + (frozen + top) * rest
     )
     disk = sum(_states_mb(reranker.model, own, cost.states_mb) for own in encoded[:2])
-    return Forecast(seconds, peak_memory_mb(), disk)
+    return _Forecast(seconds, peak_memory_mb(), disk)
 
 
 def _sources(reranker, groups, batch_queries, queries):
@@ -192,7 +192,7 @@ def _sources(reranker, groups, batch_queries, queries):
         raise InputError(
             f"{len(groups)} queries with a right and a wrong document are too few; give at least {batch_queries}."
         )
-    if not supports_sharing(reranker.model):
+    if not _supports_sharing(reranker.model):
         raise InputError(
             f"The layers of {type(reranker.model).__name__} cannot be run one by one, so not timed either."
         )

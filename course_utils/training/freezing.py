@@ -17,7 +17,7 @@ class _FreezeRow:
     trainable: int
 
 
-class FreezeTable(list):
+class _FreezeTable(list):
     """Rows of _FreezeRow, printed as a table."""
 
     @property
@@ -146,7 +146,7 @@ def parameter_table(model):
         InputError: when nothing would train.
     """
     _, layers = decoder_layers(model)
-    seen, rows = set(), FreezeTable()
+    seen, rows = set(), _FreezeTable()
 
     def add(part, parameters):
         fresh = [p for p in parameters if id(p) not in seen]

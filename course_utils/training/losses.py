@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 
-def pointwise(scores, relevance, groups):
+def _pointwise(scores, relevance, groups):
     """Return the yes/no cross-entropy of pairs, averaged within each query, then over queries.
 
     Sets the level of the scores, so that 0 stays the border. The official model was trained this way.
@@ -19,7 +19,7 @@ def pointwise(scores, relevance, groups):
     return (losses / counts[groups]).sum() / (counts > 0).sum()
 
 
-def listwise(scores, relevance, groups):
+def _listwise(scores, relevance, groups):
     """Return the mean over queries of softmax cross-entropy: put the relevant documents above their rivals.
 
     Every relevant document competes with the non-relevant ones of its query, not with other relevant ones. Queries with
@@ -41,9 +41,9 @@ def listwise(scores, relevance, groups):
     return torch.stack(losses).sum() / len(queries) if losses else scores.sum() * 0
 
 
-def both(scores, relevance, groups):
+def _both(scores, relevance, groups):
     """Return pointwise + listwise: an order that is right and a level that means something."""
-    return pointwise(scores, relevance, groups) + listwise(scores, relevance, groups)
+    return _pointwise(scores, relevance, groups) + _listwise(scores, relevance, groups)
 
 
-LOSSES = {"pointwise": pointwise, "listwise": listwise, "both": both}
+LOSSES = {"pointwise": _pointwise, "listwise": _listwise, "both": _both}

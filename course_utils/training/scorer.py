@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from course_utils.model.forward import decoder_of, shared_forward, supports_sharing, yes_minus_no
+from course_utils.model.forward import _decoder_of, _shared_forward, _supports_sharing, _yes_minus_no
 from course_utils.training.losses import LOSSES
 
 
@@ -25,17 +25,17 @@ class GroupScorer(nn.Module):
 
     def scores(self, batch):
         """Return logits [pairs] of a Batch, in the order of its labels."""
-        if supports_sharing(self.model):
+        if _supports_sharing(self.model):
             # One tensor a leaf [rows, hidden], joined to [pairs, hidden].
             last = torch.cat(
-                shared_forward(self.model, batch.segments, batch.leaves, first=self.first, recompute=self.recompute)
+                _shared_forward(self.model, batch.segments, batch.leaves, first=self.first, recompute=self.recompute)
             )
         else:
             ids, lengths = batch.segments[0].values, batch.segments[0].lengths
             mask = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
-            states = decoder_of(self.model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            states = _decoder_of(self.model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
             last = states[torch.arange(len(states), device=states.device), lengths - 1]
-        return yes_minus_no(self.model, last, *self.yes_no)
+        return _yes_minus_no(self.model, last, *self.yes_no)
 
     def forward(self, batch):
         """Return {"loss", "scores"} of a Batch."""

@@ -22,7 +22,7 @@ _DEV_QUERIES = 200  # scored at most
 
 
 @dataclass
-class Sweep:
+class _Sweep:
     """Results of a sweep.
 
     Attributes:
@@ -119,7 +119,7 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, 
             raise InputError(f"No setting could be trained. The last one said: {rows[-1]['note']}")
         settings = [row["settings"] for row, _ in last[: max(1, round(len(last) / 2))]]
     best = last[0][0]["settings"]
-    return Sweep(rows, best, _why(last, before.per_query(), len(train), rows, sizes), start, recipe.replace(**best))
+    return _Sweep(rows, best, _why(last, before.per_query(), len(train), rows, sizes), start, recipe.replace(**best))
 
 
 def _words(settings):

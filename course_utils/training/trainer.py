@@ -13,8 +13,8 @@ from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate_scores
 from course_utils.files import write_json
 from course_utils.machine import trim
-from course_utils.model.batches import gather_scores, own_batches
-from course_utils.model.forward import bucket_size, supports_sharing
+from course_utils.model.batches import _gather_scores, _own_batches
+from course_utils.model.forward import _bucket_size, _supports_sharing
 from course_utils.training.recipe import is_large
 from course_utils.training.weights import _MovingAverage, load_tensors
 
@@ -93,15 +93,15 @@ class _GroupTrainer(Trainer):
         training = scorer.training
         scorer.eval()
         scores = [np.zeros(len(c), dtype=np.float32) for c in source.encoded.candidates]
-        sharing = supports_sharing(scorer.model)
-        for batch in own_batches(source.encoded, self.batch_tokens):
-            inputs = self._prepare_inputs(source.collate(batch, sharing, bucket_size(self.args.device)))
+        sharing = _supports_sharing(scorer.model)
+        for batch in _own_batches(source.encoded, self.batch_tokens):
+            inputs = self._prepare_inputs(source.collate(batch, sharing, _bucket_size(self.args.device)))
             with self.compute_loss_context_manager():
                 out = scorer.scores(inputs)
             for (g, c), value in zip(inputs.index, out.float().tolist(), strict=True):
                 scores[g][c] = value
         scorer.train(training)
-        scores = gather_scores(scores, self.args.device)
+        scores = _gather_scores(scores, self.args.device)
         if not all(np.isfinite(s).all() for s in scores):
             raise TrainingError("The dev scores are not finite: lower the learning rate or leave fp16.")
         self.alike = all(np.ptp(s) < 1e-6 for s in scores)
@@ -211,12 +211,12 @@ def _make_trainer(reranker, scorer, sources, folder, recipe, *, resumable, quiet
         quiet: print no line an epoch.
     """
     train, dev = sources
-    device, sharing = reranker.device.type, supports_sharing(reranker.model)
+    device, sharing = reranker.device.type, _supports_sharing(reranker.model)
 
     def collate(batch):
         # Whole epochs done; the first batch of an epoch is fetched after the last step of the one before.
         drawn = train.draw(batch, recipe.negatives, f"{recipe.seed}-{int(trainer.state.epoch or 0)}")
-        return train.collate(drawn, sharing, bucket_size(device))
+        return train.collate(drawn, sharing, _bucket_size(device))
 
     trainer = _GroupTrainer(
         model=scorer,

@@ -21,10 +21,10 @@ from tqdm.auto import tqdm
 
 from course_utils import machine
 from course_utils.errors import InputError
-from course_utils.model.batches import token_batches
-from course_utils.model.checkpoint import weights_hash
-from course_utils.model.forward import Segment, bucket_size, build_segments, decoder_of, pad_rows, shared_forward
-from course_utils.model.prompt import EncodedGroups
+from course_utils.model.batches import _token_batches
+from course_utils.model.checkpoint import _weights_hash
+from course_utils.model.forward import _bucket_size, _build_segments, _decoder_of, _Segment, _shared_forward, pad_rows
+from course_utils.model.prompt import _EncodedGroups
 from course_utils.training.freezing import decoder_layers
 
 SAVE_SECONDS = 5  # between two records of what is done
@@ -32,13 +32,13 @@ SAVE_SECONDS = 5  # between two records of what is done
 SETTINGS = ("model_type", "hidden_act", "rms_norm_eps", "rope_parameters", "num_attention_heads", "num_key_value_heads")
 
 
-def fingerprint(model, layers):
+def _fingerprint(model, layers):
     """Return a short hash of all that the states after ``layers`` layers depend on, but for the token ids."""
     settings = {key: getattr(model.config, key, None) for key in SETTINGS}
     digest = hashlib.sha256(json.dumps([layers, settings], sort_keys=True, default=str).encode())
     below = [model.get_input_embeddings(), *decoder_layers(model)[1][:layers]]
     digest.update(
-        weights_hash((f"{i} {n}", p) for i, part in enumerate(below) for n, p in part.named_parameters()).encode()
+        _weights_hash((f"{i} {n}", p) for i, part in enumerate(below) for n, p in part.named_parameters()).encode()
     )
     return digest.hexdigest()[:16]
 
@@ -53,7 +53,7 @@ def _data_fingerprint(encoded):
     return digest.hexdigest()[:16]
 
 
-class Trunk:
+class _Trunk:
     """States of EncodedGroups after the frozen layers, read from disk as they are needed.
 
     Attributes:
@@ -141,11 +141,11 @@ def build_trunk(model, encoded, layers, folder, batch_tokens=16384, quiet=False,
     dtype, device = layer.dtype, layer.device
     rank, count = machine.join(device)
     # One folder for these frozen weights and these token ids; the main process makes room in it.
-    place = Path(folder) / _trunk_name(weights or fingerprint(model, layers), encoded)
+    place = Path(folder) / _trunk_name(weights or _fingerprint(model, layers), encoded)
     if rank == 0:
         _prepare(model, encoded, layers, place, dtype, quiet)
     machine.wait()
-    trunk = Trunk(encoded, place / "states.bin", dtype, _to_tensor(np.load(place / "constant.npy")))
+    trunk = _Trunk(encoded, place / "states.bin", dtype, _to_tensor(np.load(place / "constant.npy")))
     # What is not on disk yet is shared out: neighbouring queries to one process, so that each writes one stretch.
     missing = sorted(set(range(len(encoded))) - _done(place))
     machine.wait()  # nobody writes before all have read what is missing
@@ -196,8 +196,8 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
     place.mkdir(parents=True)
     with (place / "constant.part").open("wb") as file:
         values, lengths = pad_rows([encoded.constant])
-        start = Segment(values, lengths).to(next(model.parameters()).device)
-        np.save(file, _to_array(shared_forward(model, [start], [], stop=layers)[0][0].to(dtype)))
+        start = _Segment(values, lengths).to(next(model.parameters()).device)
+        np.save(file, _to_array(_shared_forward(model, [start], [], stop=layers)[0][0].to(dtype)))
     (place / "constant.part").replace(constant)
     # Then an empty file of the full size, renamed when its room is reserved.
     with (place / "states.part").open("wb") as file:
@@ -237,19 +237,19 @@ def _compute(model, trunk, queries, layers, device, batch_tokens):
     """Write the states of neighbouring ``queries`` to the file."""
     # The queries as EncodedGroups of their own, and their stretch of the file, mapped for writing [tokens, hidden].
     encoded, first = trunk.encoded, queries[0]
-    part = EncodedGroups(
+    part = _EncodedGroups(
         encoded.constant, [encoded.prefixes[g] for g in queries], [encoded.candidates[g] for g in queries]
     )
     rows, offsets = trunk.rows(first, queries[-1] + 1, mode="r+"), row_offsets(part)
-    for batch in token_batches(part, batch_tokens):
+    for batch in _token_batches(part, batch_tokens):
         # The same tree as in scoring: the constant, then the queries, then buckets of documents.
         candidates = [[part.candidates[g][c] for c in own] for g, own in batch]
-        segments, leaves, order = build_segments(
-            part.constant, [part.prefixes[g] for g, _ in batch], candidates, bucket_size(device)
+        segments, leaves, order = _build_segments(
+            part.constant, [part.prefixes[g] for g, _ in batch], candidates, _bucket_size(device)
         )
         # States after the frozen layers, a tensor a segment [rows, length, hidden], padding included.
         states = [
-            s.to(trunk.dtype) for s in shared_forward(model, [s.to(device) for s in segments], leaves, stop=layers)
+            s.to(trunk.dtype) for s in _shared_forward(model, [s.to(device) for s in segments], leaves, stop=layers)
         ]
         # Segment 1 holds the queries: a query's prefix begins its part of the file.
         for row, (g, _) in enumerate(batch):
@@ -288,4 +288,4 @@ def _remove_stale(folder, keep):
 
 def _can_cache(model, layers):
     """Return whether states after ``layers`` layers can stand in for them: at least one frozen layer below."""
-    return layers >= 1 and hasattr(decoder_of(model), "layers")
+    return layers >= 1 and hasattr(_decoder_of(model), "layers")

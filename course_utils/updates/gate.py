@@ -11,7 +11,7 @@ from course_utils.domains.delta import _attached, _groups_hash
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
 from course_utils.files import lock
-from course_utils.model.checkpoint import read_json
+from course_utils.model.checkpoint import _read_json
 from course_utils.text import markdown_table
 from course_utils.training.freezing import borrowed, train_only
 from course_utils.training.recipe import Recipe
@@ -165,7 +165,7 @@ def _check(reranker, new, sets, earlier, strategy, recipe):
 
 
 def _check_folder(folder, previous, reranker, layers):
-    begun = read_json(folder / previous / _RECORD)
+    begun = _read_json(folder / previous / _RECORD)
     names = {name for name, p in reranker.model.named_parameters() if p.requires_grad}
     if names != set(begun["tensors"]):
         raise InputError(

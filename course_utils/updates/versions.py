@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from course_utils.domains.delta import _attached, _rounded_hash
 from course_utils.errors import InputError
 from course_utils.files import force_to_disk, lock, sha256
-from course_utils.model.checkpoint import read_json
+from course_utils.model.checkpoint import _read_json
 from course_utils.text import markdown_table
 from course_utils.training.trainer import TENSORS
 from course_utils.training.weights import load_tensors, trained_tensors
@@ -152,7 +152,7 @@ def _check_version(folder, name):
     place = Path(folder) / str(name)
     if not re.fullmatch(rf"({_ASIDE}/)?{_NAME}", str(name)) or not (place / _RECORD).is_file():
         raise InputError(f'{folder} has no version "{str(name)[:60]}".')
-    record, path = read_json(place / _RECORD), place / TENSORS
+    record, path = _read_json(place / _RECORD), place / TENSORS
     if not path.is_file() or sha256(path) != record.get("sha256"):
         raise InputError(f"{path} is damaged: its content is not what {_RECORD} says. Use another version.")
     return record, path
@@ -168,7 +168,7 @@ def rollback(folder, reranker=None):
     current_version(folder)  # a folder without versions is not made by the lock
     with lock(folder):
         now = current_version(folder)
-        previous = read_json(Path(folder) / now / _RECORD).get("previous")
+        previous = _read_json(Path(folder) / now / _RECORD).get("previous")
         if not previous:
             raise InputError(f"{now} is the first version in {folder}: there is nothing to go back to.")
         _check_version(folder, previous)
@@ -188,7 +188,7 @@ def version_table(folder):
     """Return a Markdown table of all versions: name, whether it is in use, gain on its target, reason."""
     now, rows = current_version(folder), []
     for path in _version_folders(folder):
-        r = read_json(path / _RECORD)
+        r = _read_json(path / _RECORD)
         state = "**in use**" if path.name == now else "aside" if path.parent.name == _ASIDE else "kept"
         gain = r.get("figures", {}).get("target")
         shown = f"{gain['before']:.3f} to {gain['after']:.3f}" if gain else ""
