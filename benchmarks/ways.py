@@ -44,7 +44,7 @@ def official_scores(model, tokenizer, pairs, batch_size=16, max_length=8192):
     yes, no = prompt.yes_no_ids(tokenizer)
     scores = []
     for start in range(0, len(pairs), batch_size):
-        texts = [prompt._content_text(q, d) for q, d in pairs[start : start + batch_size]]
+        texts = [prompt.content_text(q, d) for q, d in pairs[start : start + batch_size]]
         inputs = tokenizer(
             texts, padding=False, truncation="longest_first", return_attention_mask=False,
             max_length=max_length - len(head) - len(tail), add_special_tokens=False,

@@ -59,7 +59,7 @@ def test_search_wrong(answer, words):
 
 
 def parts(tokenizer, query, document):
-    texts = (prompt.PREFIX, prompt._content_text(query, document), prompt.SUFFIX)
+    texts = (prompt.PREFIX, prompt.content_text(query, document), prompt.SUFFIX)
     return [tokenizer.encode(t, add_special_tokens=False) for t in texts]
 
 

@@ -74,7 +74,7 @@ def test_ordinary_text_has_the_official_ids(which, tokenizer, request):
     for query in texts:
         encoded = prompt._encode_groups(tokenizer, [(query, texts)])
         for c, document in enumerate(texts):
-            official = tokenizer.encode(prompt._content_text(query, document), add_special_tokens=False)
+            official = tokenizer.encode(prompt.content_text(query, document), add_special_tokens=False)
             assert encoded.full_ids(0, c) == head + official + tail
 
 
@@ -130,7 +130,7 @@ def test_the_three_parts_are_tokenised_as_the_official_example_does(tokenizer):
     encoded = prompt._encode_groups(tokenizer, groups)
     for g, (query, documents) in enumerate(groups):
         for c, document in enumerate(documents):
-            body = tokenizer.encode(prompt._content_text(query, document), add_special_tokens=False)
+            body = tokenizer.encode(prompt.content_text(query, document), add_special_tokens=False)
             assert encoded.full_ids(g, c) == head + body + tail
     assert len(encoded.constant) > 20, "system text and instruction are shared by all"
 

@@ -130,7 +130,7 @@ def rows_in_bf16(root, pairs, truth):
 def slips(reranker, groups):
     """Return [(what was done wrong, largest change of a score, nDCG@10)] for prompts that are nearly right."""
     tokenizer, model = reranker.tokenizer, reranker.model
-    content, prefix, suffix = prompt._content_text, prompt.PREFIX, prompt.SUFFIX
+    content, prefix, suffix = prompt.content_text, prompt.PREFIX, prompt.SUFFIX
     forms = {
         "the official prompt": lambda q, d: prefix + content(q, d, INSTRUCTION) + suffix,
         "last two newlines lost (a server strips the text)": lambda q, d: (

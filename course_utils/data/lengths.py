@@ -25,7 +25,7 @@ class _Lengths:
 
     def add(self, rows):
         """Count a list of (where, query, document)."""
-        texts = [prompt._content_text(q, d, self.instruction) for _, q, d in rows]
+        texts = [prompt.content_text(q, d, self.instruction) for _, q, d in rows]
         for (where, query, _), ids in zip(rows, self._ids(texts) if texts else [], strict=True):
             tokens = self.frame + len(ids)
             self.counts[tokens] += 1
@@ -33,7 +33,7 @@ class _Lengths:
                 self.longest = (tokens, where)
             if tokens > self.max_length:
                 self.cut += 1
-                used = len(self._ids([prompt._content_text(query, "", self.instruction)])[0])
+                used = len(self._ids([prompt.content_text(query, "", self.instruction)])[0])
                 # The same margin as in prompt.encode_groups.
                 if used + 8 > self.max_length - self.frame:
                     self.too_long.setdefault(hash(query), where)

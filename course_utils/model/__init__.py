@@ -7,7 +7,7 @@ from course_utils.model import prompt
 from course_utils.model.checkpoint import read_settings
 from course_utils.model.forward import pad_rows
 from course_utils.model.hub import BUNDLED, model_folder
-from course_utils.model.prompt import DEFAULT_INSTRUCTION, INSTRUCTIONS, prompt_text, yes_no_ids
+from course_utils.model.prompt import DEFAULT_INSTRUCTION, INSTRUCTIONS, content_text, prompt_text, yes_no_ids
 from course_utils.model.reranker import Counted, Ranked, Reranker, sigmoid
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Counted",
     "Ranked",
     "Reranker",
+    "content_text",
     "model_folder",
     "pad_rows",
     "prompt",

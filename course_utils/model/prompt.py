@@ -31,14 +31,14 @@ INSTRUCTIONS = {
 }
 
 
-def _content_text(query, document, instruction=DEFAULT_INSTRUCTION):
+def content_text(query, document, instruction=DEFAULT_INSTRUCTION):
     """Return the user part of the prompt: instruction, query and document, one per line."""
     return f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"
 
 
 def prompt_text(query, document, instruction=DEFAULT_INSTRUCTION):
     """Return the whole prompt as one string, for reading; scoring works on token ids."""
-    return PREFIX + _content_text(query, document, instruction) + SUFFIX
+    return PREFIX + content_text(query, document, instruction) + SUFFIX
 
 
 def _fingerprint(instruction):
@@ -140,7 +140,7 @@ def _queries_too_long(queries, tokenizer, instruction=DEFAULT_INSTRUCTION, max_l
     cut = _cutter(tokenizer)
     room = max_length - len(cut.head) - len(cut.tail) - LEAST_DOCUMENT
     # No token is shorter than a byte: most queries are settled without the tokenizer.
-    texts = {query: _content_text(query, "", instruction) for query in queries}
+    texts = {query: content_text(query, "", instruction) for query in queries}
     unsure = [query for query, text in texts.items() if len(text.encode()) > room]
     return {query for query, ids in zip(unsure, cut.ids([texts[q] for q in unsure]), strict=True) if len(ids) > room}
 
@@ -229,7 +229,7 @@ def _encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_lengt
     head, tail = cut.head, cut.tail
     # 1. One text a pair, from "<Instruct>" to the end of the document; all of them through the tokenizer at once.
     room = max_length - len(head) - len(tail)
-    contents = cut.ids([_content_text(q, d, instruction) for q, documents in groups for d in documents])
+    contents = cut.ids([content_text(q, d, instruction) for q, documents in groups for d in documents])
     # 2. Back into one list of rows a query, each cut at the end of its document: head + content[:room].
     rows, start, truncated = [], 0, 0
     for query, documents in groups:

@@ -41,7 +41,7 @@ def chat_template(instruction=prompt.DEFAULT_INSTRUCTION, markup=()):
         "{%- endfor -%}\n"
         + broken * bool(markup)
         + prompt.PREFIX
-        + prompt._content_text("{{ ns.query }}", "{{ ns.document }}", "{{ ns.task }}")
+        + prompt.content_text("{{ ns.query }}", "{{ ns.document }}", "{{ ns.task }}")
         + f"{thinking}{{{{ {newlines} -}}}}\n"
     )
 
@@ -70,7 +70,7 @@ def wrap_pair(query, document, instruction=prompt.DEFAULT_INSTRUCTION):
     its end gets another score. Chat markup in both texts is broken with ``_plain``.
     """
     system, user = prompt.PREFIX.removesuffix("user\n"), "user\n"
-    return system, user + prompt._content_text(_plain(query), _plain(document), instruction)
+    return system, user + prompt.content_text(_plain(query), _plain(document), instruction)
 
 
 def _check_merged(reranker):
