@@ -80,7 +80,7 @@ def main():
                     found = run(case, world)
                 wrong = problems(case, found)
                 failed += bool(wrong)
-                lines.append(row(case, found, wrong).replace(f"{world}/", ""))
+                lines.append(row(case, found, wrong).replace(f"{world}/", "").replace(f"{ROOT}/", ""))
             lines.append("")
     (ROOT / "benchmarks" / "failures.md").write_text("\n".join(lines), encoding="utf-8")
     print(f"{len(CASES)} faults, {failed} that do not end as they should")

@@ -351,7 +351,7 @@ def test_name_that_is_nothing_is_told_so_without_asking_the_hub(name, fake):
 
 
 @pytest.mark.parametrize(
-    "name", ["adapted/model", "./model", "adapted/out/model", "/tmp/x/none", "adapted/", "adapted\\model"]
+    "name", ["adapted/model", "./model", "adapted/out/model", "/no/such/folder", "adapted/", "adapted\\model"]
 )
 def test_mistyped_path_is_said_to_be_no_folder_and_the_hub_is_not_asked(name, fake, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
