@@ -145,7 +145,7 @@ def test_the_next_token_loss_sees_only_text_and_falls_when_the_head_knows(nano):
     heads = recipe.Heads(8)
     embedding = torch.eye(8)
     ids = torch.tensor([[1, 2, 3, 4, 0, 0]])
-    documents = recipe.Segment(ids, torch.tensor([6]))
+    documents = recipe._Segment(ids, torch.tensor([6]))
     knows = torch.zeros(1, 6, 8)
     for place, following in enumerate([2, 3, 4]):
         knows[0, place, following] = 1.0
