@@ -87,7 +87,7 @@ def test(arguments):
     )
     step(
         "notebooks (nbmake, smoke profile)",
-        [PYTHON, "-m", "pytest", "-q", "-n", "2", "--nbmake", "--nbmake-timeout=300", *notebooks],
+        [PYTHON, "-m", "pytest", "-q", "-n", "2", "--nbmake", "--nbmake-timeout=900", *notebooks],
         COURSE_PROFILE="smoke",
         OMP_NUM_THREADS="1",
         HF_HUB_OFFLINE="1",
