@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.trades import GENERAL, pooled
 from course_utils.domains.delta import attach, detach, save_delta, swapped
-from course_utils.domains.merging import Matrix, combine, cross_matrix, score_sets, sweep_weights
+from course_utils.domains.merging import Matrix, _score_sets, combine, cross_matrix, sweep_weights
 from course_utils.domains.routing import route_report, train_router
 from course_utils.domains.serve import Domains, storage_bytes
 from course_utils.domains.train import adapt_layers, adapt_lora
@@ -69,7 +69,7 @@ class Study:
 
     def measured(self):
         """Return {set: nDCG@10} of the reranker as it is now."""
-        return dict(zip(self.tests, score_sets(self.reranker, self.tests, self.instructions), strict=True))
+        return dict(zip(self.tests, _score_sets(self.reranker, self.tests, self.instructions), strict=True))
 
     def trained(self, trade, how=adapt_layers, parts=None, recipe=None, name=None, **more):
         """Return (Delta, seconds) of a trade, trained on its pooled sets or on ``parts``, (train, dev) of the set ``name``."""
@@ -243,7 +243,7 @@ def copy_row(reranker, delta, own):
         copy = Reranker.load(whole, device=reranker.device, dtype=dtype, quiet=True)
         alone = np.concatenate(copy.score_groups(groups))
         sizes = [sum(f.stat().st_size for f in p.glob("*.safetensors")) / 2**20 for p in (small, whole)]
-        return sizes, list(score_sets(copy, own)), float(np.abs(attached - alone).max())
+        return sizes, list(_score_sets(copy, own)), float(np.abs(attached - alone).max())
 
 
 def synchronise(reranker):

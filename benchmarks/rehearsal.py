@@ -29,7 +29,7 @@ from course_utils.model.reranker import Reranker
 from course_utils.ship.export import export_causal_lm, export_sentence_transformers, export_sequence_classifier
 from course_utils.text import markdown_table
 from course_utils.training.cost import forecast
-from course_utils.training.freezing import freeze_all_but_last, unfreeze_all
+from course_utils.training.freezing import freeze_all_but_last, train_only
 from course_utils.training.recipe import Recipe
 
 
@@ -95,7 +95,7 @@ def path(steps, model, args, work):
 def frozen(ours, layers):
     """Freeze and unfreeze; return (words, None)."""
     table = freeze_all_but_last(ours.model, layers)
-    unfreeze_all(ours.model)
+    train_only(ours.model, "all")
     return f"{table.trainable:,} of {table.total:,} parameters train", None
 
 

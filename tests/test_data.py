@@ -176,7 +176,7 @@ def test_documents_are_split_at_newlines_only(tmp_path):
     expected = ["one\u2028still one", "two\x0cstill two", "three\x85still\x1cthree"]
     path = tmp_path / "documents.txt"
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert data.read_lines(path) == data.read_lines(text.encode()) == expected
+    assert data.records._read_lines(path) == data.records._read_lines(text.encode()) == expected
     for source, message in (
         (b"\n \n", "holds no document"),
         (b"caf\xe9", "byte 4 is not UTF-8"),
@@ -184,7 +184,7 @@ def test_documents_are_split_at_newlines_only(tmp_path):
         (tmp_path / "none", "There is no file"),
     ):
         with pytest.raises(InputError, match=message):
-            data.read_lines(source)
+            data.records._read_lines(source)
 
 
 def test_a_missing_file_or_something_else_is_an_error(tmp_path):

@@ -10,7 +10,7 @@ from course_utils.training.freezing import (
     freeze_all_but_last,
     gradient_report,
     parameter_table,
-    unfreeze_all,
+    train_only,
 )
 
 
@@ -80,7 +80,7 @@ def test_the_table_counts_every_parameter_once(tokenizer):
     assert table.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert [r.part for r in table if r.trainable] == ["layer 2", "layer 3", "norm and output"]
     assert f"{table.trainable:,}" in str(table)
-    assert unfreeze_all(model).trainable == table.total
+    assert train_only(model, "all").trainable == table.total
 
 
 def test_tied_embeddings_stay_frozen_with_the_output_matrix(tokenizer):

@@ -55,7 +55,7 @@ def test_the_default_rate_grows_with_the_step_up_to_eight_queries_and_a_large_mo
     monkeypatch.setattr(training.recipe, "is_large", lambda model: True)
     assert training.default_learning_rate(tiny.model, 8) == 2e-5
     assert training.default_learning_rate(tiny.model, 8, "all") == 2e-5
-    assert training.default_batch(tiny.model, 10_000) == 4
+    assert training.recipe._default_batch(tiny.model, 10_000) == 4
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tokenizer):

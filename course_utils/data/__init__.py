@@ -32,7 +32,7 @@ from course_utils.data.plan import Plan
 from course_utils.data.prepare import prepare
 from course_utils.data.read import DataError, check_row, read_groups, read_pairs
 from course_utils.data.reading import convert, read_data
-from course_utils.data.records import iter_rows, read_lines
+from course_utils.data.records import iter_rows
 from course_utils.data.report import check_file, check_groups
 
 __all__ = [
@@ -65,7 +65,6 @@ __all__ = [
     "read_data",
     "read_grid",
     "read_groups",
-    "read_lines",
     "read_pairs",
     "read_passages",
     "shuffle_labels",

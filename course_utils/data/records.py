@@ -21,7 +21,7 @@ class _Problem(NamedTuple):
     text: str
 
 
-def read_lines(source):
+def _read_lines(source):
     """Return the lines of a text file that hold text, without the spaces around them: documents, one a line.
 
     Lines end at a newline alone. What else Python's ``splitlines`` takes for an end (a form feed, U+0085, U+2028) stands

@@ -4,7 +4,7 @@ Begin with ``adapt_layers(reranker, train)``.
 """
 
 from course_utils.domains.delta import Delta, attach, detach, load_delta, save_delta, swapped
-from course_utils.domains.merging import Matrix, combine, cross_matrix, score_sets, sweep_weights
+from course_utils.domains.merging import Matrix, combine, cross_matrix, sweep_weights
 from course_utils.domains.routing import route_report, train_router
 from course_utils.domains.serve import Domains, storage_bytes
 from course_utils.domains.train import adapt_layers, adapt_lora
@@ -22,7 +22,6 @@ __all__ = [
     "load_delta",
     "route_report",
     "save_delta",
-    "score_sets",
     "storage_bytes",
     "swapped",
     "sweep_weights",

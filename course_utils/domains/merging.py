@@ -94,7 +94,7 @@ def _combine(reranker, deltas, weights, fingerprint):
     )  # fmt: skip
 
 
-def score_sets(reranker, test_sets, instructions=None, metric="ndcg@10"):
+def _score_sets(reranker, test_sets, instructions=None, metric="ndcg@10"):
     """Return the mean metric of each test set with the weights that are attached now.
 
     Args:
@@ -135,7 +135,7 @@ def cross_matrix(reranker, deltas, test_sets, instructions=None, metric="ndcg@10
         _check_fits(reranker, delta, fingerprint)
     for delta in (None, *named.values()):
         with swapped(reranker, delta):
-            values.append(score_sets(reranker, test_sets, instructions, metric))
+            values.append(_score_sets(reranker, test_sets, instructions, metric))
     return Matrix(["base", *named], list(test_sets), values, "trained on")
 
 
@@ -196,7 +196,7 @@ def sweep_weights(reranker, deltas, dev, test, scales=_SCALES, instructions=None
 
     def measure(delta, sets):
         with swapped(reranker, delta):
-            return score_sets(reranker, sets, instructions, metric)
+            return _score_sets(reranker, sets, instructions, metric)
 
     rows = [[*own, sum(own) / len(own)] for scale in scales for own in [measure(mixed(scale), dev)]]
     best = scales[max(range(len(scales)), key=lambda i: rows[i][-1])]

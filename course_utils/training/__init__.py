@@ -13,10 +13,9 @@ from course_utils.training.freezing import (
     gradient_report,
     parameter_table,
     train_only,
-    unfreeze_all,
 )
 from course_utils.training.losses import LOSSES
-from course_utils.training.recipe import EMA_DECAY, Recipe, default_batch, default_learning_rate, is_large
+from course_utils.training.recipe import EMA_DECAY, Recipe, default_learning_rate, is_large
 from course_utils.training.scorer import GroupScorer
 from course_utils.training.sweeps import sweep
 from course_utils.training.trainer import TENSORS, TrainingError
@@ -37,7 +36,6 @@ __all__ = [
     "borrowed",
     "build_trunk",
     "decoder_layers",
-    "default_batch",
     "default_learning_rate",
     "forecast",
     "freeze_all_but_last",
@@ -52,5 +50,4 @@ __all__ = [
     "trained_tensors",
     "training_data",
     "trunk_megabytes",
-    "unfreeze_all",
 ]

@@ -86,13 +86,6 @@ def freeze_all_but_last(model, k, norm=True):
     return parameter_table(model)
 
 
-def unfreeze_all(model):
-    """Let everything train, embeddings included; return the table."""
-    for p in model.parameters():
-        p.requires_grad = True
-    return parameter_table(model)
-
-
 def train_only(model, layers):
     """Choose what trains as a Recipe says it; return the FreezeTable.
 
@@ -103,9 +96,11 @@ def train_only(model, layers):
     Raises:
         InputError: the model has fewer layers; nothing would train.
     """
+    if layers not in ("all", None):
+        return freeze_all_but_last(model, layers)
     if layers == "all":
-        return unfreeze_all(model)
-    return parameter_table(model) if layers is None else freeze_all_but_last(model, layers)
+        model.requires_grad_(True)
+    return parameter_table(model)
 
 
 @contextmanager

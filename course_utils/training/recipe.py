@@ -32,7 +32,7 @@ class Recipe:
         ema_decay: of the moving average of the trained weights, which is measured on dev and kept; 0
             keeps the weights themselves. None: EMA_DECAY for models below 50 million parameters, whose high rates
             make single steps scatter, and 0 for larger ones, where it would need memory for one more copy.
-        batch_queries: queries in an optimiser step, over all processes; None: see ``default_batch``.
+        batch_queries: queries in an optimiser step, over all processes; None: see ``_default_batch``.
         weight_decay: of AdamW.
         loss: a key of LOSSES: "pointwise", "listwise" or "both".
         replay_share: replayed queries for each training query; drawn once with ``seed``.
@@ -107,7 +107,7 @@ class Recipe:
                 raise InputError(
                     f"layers is {self.layers}, but the model has {count} layers: choose a whole number from 1 to {count}."
                 )
-        batch = self.batch_queries or default_batch(model, queries)
+        batch = self.batch_queries or _default_batch(model, queries)
         device = next(model.parameters()).device
         _check_batch(batch, queries, machine.join(device)[1], self.gradient_accumulation_steps)
         rate, decay, precision = self.learning_rate, self.ema_decay, self.mixed_precision
@@ -147,7 +147,7 @@ def default_learning_rate(model, batch_queries=4, layers=3):
     return 5e-4 * min(8, max(4, batch_queries)) * (0.25 if layers == "all" else 1)
 
 
-def default_batch(model, queries):
+def _default_batch(model, queries):
     """Return the queries in an optimiser step: 8 for a small model from LARGER_STEPS_FROM training queries on, else 4.
 
     Larger steps cost a small model less time for the same result; few queries need the steps.

@@ -14,7 +14,7 @@ from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
 from course_utils.text import markdown_table
 from course_utils.training.adaptation import adapt
-from course_utils.training.recipe import Recipe, default_batch
+from course_utils.training.recipe import Recipe, _default_batch
 from course_utils.training.trainer import TrainingError
 
 _GRID = {"layers": [1, 3], "learning_rate": [5e-4, 1e-3, 2e-3], "epochs": [2, 4], "negatives": [3, 7]}
@@ -100,7 +100,7 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, 
     check_no_leak(train, dev, ("train", "dev"))
     order = random.Random(recipe.seed).sample(range(len(train)), len(train))
     fresh = make_reranker()
-    batch = recipe.batch_queries or default_batch(fresh.model, len(train))
+    batch = recipe.batch_queries or _default_batch(fresh.model, len(train))
     recipe = recipe.replace(batch_queries=batch)  # the rate of a rung must suit the full run
     before = evaluate(fresh, dev)
     start, rows, last = before.summary["ndcg@10"], [], []
