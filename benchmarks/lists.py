@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from course_utils.data.grid import DOMAINS, LANGUAGES, load_domain
+from course_utils.data import DOMAINS, LANGUAGES, load_domain
 from course_utils.data.groups import Group, leaks, rankable, subset
 from course_utils.data.read import read_groups
 from course_utils.errors import InputError

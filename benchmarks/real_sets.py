@@ -36,7 +36,7 @@ from benchmarks.common import (
 )
 from benchmarks.lists import course_sets, fingerprint, real_sets
 from benchmarks.real_sets_page import BASELINES, ENCODER, WAYS, page
-from course_utils.data.grid import LANGUAGES, load_domain
+from course_utils.data import LANGUAGES, load_domain
 from course_utils.data.groups import subset
 from course_utils.data.negatives import bm25_scores
 from course_utils.domains.delta import attach

@@ -18,7 +18,7 @@ import psutil
 import torch
 
 from benchmarks.common import HERE, QWEN_SHAPE, machine, model_folder, quiet, write_page
-from course_utils.data.grid import load_domain
+from course_utils.data import load_domain
 from course_utils.data.groups import rankable, subset
 from course_utils.domains.delta import attach, detach, load_delta, save_delta
 from course_utils.domains.serve import storage_bytes

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.lists import read_lists
-from course_utils.data.grid import DOMAINS, LANGUAGES, load_domain
+from course_utils.data import DOMAINS, LANGUAGES, load_domain
 from course_utils.data.groups import split, subset
 from course_utils.errors import InputError
 

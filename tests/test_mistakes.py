@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_utils.data.grid import load_domain
+from course_utils.data import load_domain
 from course_utils.data.groups import subset
 from course_utils.data.negatives import random_scores
 from course_utils.evaluation.measure import evaluate, evaluate_scores

@@ -163,7 +163,7 @@ def test_the_next_token_loss_sees_only_text_and_falls_when_the_head_knows(nano):
 
 
 def test_calibration_keeps_the_order_and_lowers_the_log_loss(tiny):
-    from course_utils.data.grid import load_domain
+    from course_utils.data import load_domain
     from course_utils.evaluation.calibration import log_loss
 
     groups = load_domain("general", "en", "train")[:12]

@@ -9,7 +9,7 @@ from course_utils.data.groups import Group
 from course_utils.data.negatives import random_scores
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate_scores
-from course_utils.evaluation.rules import document_alone
+from course_utils.evaluation.rules import betrayed, document_alone
 
 WORDS = [
     "river",
@@ -79,3 +79,13 @@ def test_a_rule_without_both_labels_or_without_text_is_refused():
         document_alone([Group("q", ("a b", "c d"), (1, 1))], balanced(5, 1, 2))
     with pytest.raises(InputError, match="no words"):
         document_alone([Group("q", ("...", "!!!"), (1, 0))], balanced(5, 1, 2))
+
+
+def test_the_halves_of_one_file_judge_each_other():
+    documents = texts(200, 1)
+    own = [documents[i : i + 5] for i in range(0, 200, 5)]
+    marked = [Group(f"q{i}", (d[0], *(x[:-1] + "?" for x in d[1:])), (1, 0, 0, 0, 0)) for i, d in enumerate(own)]
+    chance, rule, gain = betrayed(marked)
+    assert rule > 0.95 > chance + 0.2 and gain.low > 0.2
+    chance, rule, gain = betrayed(balanced(200, 3))
+    assert rule < chance + 0.03

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from conftest import make_groups, tiny_model
 
-from course_utils.data.grid import load_domain
+from course_utils.data import load_domain
 from course_utils.domains.delta import _describe
 from course_utils.errors import InputError
 from course_utils.model.reranker import Ranked, Reranker

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from course_utils.data.grid import load_domain
+from course_utils.data import load_domain
 from course_utils.evaluation.metrics import per_query
 from course_utils.model import prompt
 from course_utils.model.forward import _decoder_of, _yes_minus_no, pad_rows

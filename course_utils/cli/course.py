@@ -118,7 +118,7 @@ def measure(out, profile, pool, environment):
 
 def measure_trade(domain, language, folder, queries, environment):
     """Run ``adapt`` on one trade in a process of its own; return (name, what it wrote)."""
-    from course_utils.data.grid import load_domain
+    from course_utils.data import load_domain
 
     name = f"{domain}-{language}"
     parts = {split: load_domain(domain, language, split) for split in ("train", "dev", "test")}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from course_utils.cli import options, own_data
 from course_utils.errors import InputError
-from course_utils.files import check_outputs, whole
+from course_utils.files import check_outputs, whole, write_json
 
 MAX_PAIRS = 5000
+BLIND = 2000  # queries that the rule without queries is tried on
 LANGUAGES = ("en", "zh")
 
 
@@ -58,11 +59,34 @@ def run_check(args):
                 raise
             refused.append(str(error))
             continue
-        print(f"{'' if i == 0 else chr(10)}{report}")
+        print(f"{'' if i == 0 else chr(10)}{report}\n{_blind(file, args.test, args.max_relevance)}")
         bad += [] if report.ok else [file]
     bad = [f"{' and '.join(bad)}: to be mended before use, as said above."] if bad else []
     if bad or refused:
         raise InputError(" ".join(refused + bad))
+
+
+def _blind(file, test, max_relevance):
+    """Return a remark on how far documents betray their label to a rule that never reads the query."""
+    from course_utils.data import rankable, read_groups, subset
+    from course_utils.evaluation import betrayed
+
+    try:
+        parts = [
+            subset(rankable(read_groups(f, max_relevance=max_relevance, drop_repeated=True)), BLIND)
+            for f in (file, test)
+            if f
+        ]
+        chance, rule, gain = betrayed(*parts)
+    except InputError:  # rows that cannot be used were named above; lists of one label teach no rule
+        return "A rule that reads documents alone was not tried: it needs lists with right and wrong documents."
+    found = f"nDCG@10 {rule:.3f}, random order {chance:.3f}, difference {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+    if gain.low <= 0 or gain.mean < 0.02:
+        return f"A rule that never reads the query finds nothing that betrays the label: {found}."
+    return (
+        f"Documents betray their label: a rule that never reads the query reaches {found}. A gain from training up to "
+        "this size is no sign that queries are read; choose wrong documents from the same source and style as right ones."
+    )
 
 
 def _folder(name):
@@ -90,31 +114,44 @@ def _length(folder):
 
 def run_split(args):
     """Draw train, dev and test topics of a domain and record them."""
-    from course_utils.data import grid
+    from course_utils.data import grid, read_cases
 
     data = Path(args.data or grid.DATA)
-    cells = grid.read_cells(args.domain, args.language, data)
-    path = data / args.domain / args.language / "splits.json"
-    if path.exists() and not args.force:
-        raise InputError(
-            f"{path} exists; other splits make earlier results incomparable. Give --force to replace it all the same."
-        )
-    splits = grid.make_splits(cells)
-    with whole(path) as file:
-        file.write(json.dumps(splits, ensure_ascii=False, indent=1) + "\n")
-    print(f"{path}: {', '.join(f'{len(topics)} {name}' for name, topics in splits.items())} topics.")
+    place = data / args.domain / args.language
+    made = {}
+    if (place / "cases.md").is_file():
+        cases = read_cases(args.domain, args.language, data, splits=False)
+        made[place / "cases_splits.json"] = {
+            s: sorted(t for t in cases.splits if cases.splits[t] == s) for s in grid.SPLITS
+        }
+    if (place / "grid.md").is_file() or not made:
+        made[place / "splits.json"] = grid.make_splits(grid.read_cells(args.domain, args.language, data))
+    for path in made:
+        if path.exists() and not args.force:
+            raise InputError(
+                f"{path} exists; other splits make earlier results incomparable. Give --force to replace it all the same."
+            )
+    for path, splits in made.items():
+        write_json(path, splits)
+        print(f"{path}: {', '.join(f'{len(topics)} {name}' for name, topics in splits.items())} topics.")
 
 
 def run_build(args):
     """Write the learner's files: {"query", "document", "relevance"} records, one a line in a JSON list."""
-    from course_utils.data import grid
+    from course_utils.data import grid, load_domain
+    from course_utils.data.cases import PARTS
 
     check_outputs([], folders=[args.out])
     files = {}
-    for domain, split in product(grid.DOMAINS, grid.SPLITS):
+    languages = LANGUAGES if args.language == "both" else [args.language]
+    places = {
+        d: [Path(args.data or grid.DATA) / d / language / "cases.md" for language in languages] for d in grid.DOMAINS
+    }
+    for domain, split in product(grid.DOMAINS, PARTS):
+        if split == "questions" and not all(p.is_file() for p in places[domain]):
+            continue
         limit = MAX_PAIRS if split == "train" else None
-        languages = LANGUAGES if args.language == "both" else [args.language]
-        both = {language: grid.load_domain(domain, language, split, args.data) for language in languages}
+        both = {language: load_domain(domain, language, split, args.data) for language in languages}
         parts = {f"_{language}" if len(both) > 1 else "": limited(g, limit) for language, g in both.items()}
         if len(both) > 1:
             parts[""] = [g for groups in both.values() for g in limited(groups, limit and limit // 2)]

@@ -3,12 +3,13 @@
 Begin with ``load_domain("medical", "en", "train")`` or ``read_groups("pairs.csv")``.
 """
 
+from course_utils.data.cases import read_cases
 from course_utils.data.counts import Counts, usable
+from course_utils.data.course_sets import TRADES, load_domain, slices_of
 from course_utils.data.grid import (
     DOMAINS,
     LANGUAGES,
     grid_groups,
-    load_domain,
     make_splits,
     read_cells,
     read_grid,
@@ -38,6 +39,7 @@ from course_utils.data.report import check_file, check_groups
 __all__ = [
     "DOMAINS",
     "LANGUAGES",
+    "TRADES",
     "Bm25",
     "Counts",
     "DataError",
@@ -61,6 +63,7 @@ __all__ = [
     "prepare",
     "random_scores",
     "rankable",
+    "read_cases",
     "read_cells",
     "read_data",
     "read_grid",
@@ -68,6 +71,7 @@ __all__ = [
     "read_pairs",
     "read_passages",
     "shuffle_labels",
+    "slices_of",
     "split",
     "subset",
     "to_groups",

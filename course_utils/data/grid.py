@@ -184,37 +184,12 @@ def _stable_random(*parts):
     return random.Random(int.from_bytes(digest[:8], "big"))
 
 
-# Training lists are a little shorter, so that a domain's file stays under 5,000 pairs. A trade's archive also holds questions
-# that others posted; general text has none, so a model of general text has not learned to rank them low.
+# Training lists are a little shorter, so that a domain's file stays under 5,000 pairs.
 LISTS = {
     "train": {"same_topic": 3, "same_aspect": 1, "bm25": 2, "other": 1},
     "dev": {"same_topic": 4, "same_aspect": 2, "bm25": 2, "other": 2},
     "test": {"same_topic": 4, "same_aspect": 2, "bm25": 2, "other": 2},
 }
-TRADE_LISTS = {
-    "train": {"same_topic": 3, "same_aspect": 1, "bm25": 1, "other": 0, "questions": 2},
-    "dev": {"same_topic": 4, "same_aspect": 2, "bm25": 1, "other": 1, "questions": 3},
-    "test": {"same_topic": 4, "same_aspect": 2, "bm25": 1, "other": 1, "questions": 3},
-}
-
-
-def _posted_questions(grid, query, count, seed=0):
-    """Return at most ``count`` posts that ask about the query's topic and answer nothing.
-
-    A post is two or three other queries of the topic in one line, one or two of them under the query's aspect. It shares
-    more words with the query than the answer does.
-    """
-    random_ = _stable_random("questions", seed, grid.domain, grid.language, query.text)
-    own = sorted((q for q in grid.queries if q.topic == query.topic and q.text != query.text), key=lambda q: q.text)
-    near = [q.text for q in own if set(q.aspects) & set(query.aspects)]
-    far = [q.text for q in own if not set(q.aspects) & set(query.aspects)]
-    mark, between = ("？", "") if grid.language == "zh" else ("?", " ")
-    posts = []
-    for i in range(count):
-        asked = random_.sample(near, min(len(near), 1 if i else 2)) + random_.sample(far, min(len(far), 2 if i else 1))
-        random_.shuffle(asked)
-        posts.append(between.join(q if q[-1] in "?？" else q + mark for q in asked))
-    return [p for p in dict.fromkeys(posts) if p]
 
 
 def _candidate_list(grid, query, split, kinds, index=None, seed=0):
@@ -229,8 +204,7 @@ def _candidate_list(grid, query, split, kinds, index=None, seed=0):
         split: the split whose passages may appear.
         kinds: how many of each kind, as in LISTS: "same_topic", at most so many other aspects of the query's topic;
             "same_aspect", passages of the query's aspect from other topics; "bm25", best BM25 matches from other topics
-            (needs ``index``); "other", random passages of other topics; "questions", posts of other people's questions
-            about the topic, see ``_posted_questions``.
+            (needs ``index``); "other", random passages of other topics.
         index: a ``negatives.Bm25`` over the passages of ``split``.
         seed: changes which negatives are drawn.
     """
@@ -253,26 +227,14 @@ def _candidate_list(grid, query, split, kinds, index=None, seed=0):
         best = [t for t in index.top(query.text, 10 * kinds["bm25"]) if topic_of[t] != query.topic and t not in chosen]
         chosen.update(dict.fromkeys(best[: kinds["bm25"]]))
     add(shuffled([p for p in pool if p.topic != query.topic]), kinds["other"])
-    chosen.update(dict.fromkeys(_posted_questions(grid, query, kinds.get("questions", 0), seed)))
     documents = shuffled(list(chosen))
     return Group(query.text, tuple(documents), tuple(int(d in right) for d in documents), query.topic)
 
 
 def grid_groups(grid, split, **kinds):
-    """Return one Group for each query of ``split``.
-
-    ``kinds`` change the numbers of LISTS (domain "general") or TRADE_LISTS (any other), see ``_candidate_list``.
-    """
+    """Return one Group for each query of ``split``; ``kinds`` change the numbers of LISTS, see ``_candidate_list``."""
     from course_utils.data.negatives import Bm25
 
     index = Bm25([p.text for p in grid.passages.values() if grid.splits[p.topic] == split])
-    lists = LISTS if grid.domain == "general" else TRADE_LISTS
-    kinds = {**lists[split], **kinds}
+    kinds = {**LISTS[split], **kinds}
     return [_candidate_list(grid, q, split, kinds, index) for q in grid.queries if grid.splits[q.topic] == split]
-
-
-def load_domain(domain, language, split, folder=None, **kinds):
-    """Return the candidate lists of one domain, language and split as a list of Group."""
-    if split not in SPLITS:
-        raise InputError(f'split is "{split}"; choose one of {", ".join(SPLITS)}.')
-    return grid_groups(read_grid(domain, language, folder), split, **kinds)

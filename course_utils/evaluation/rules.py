@@ -4,6 +4,7 @@ import numpy as np
 
 from course_utils.data.negatives import bm25_tokens
 from course_utils.errors import InputError
+from course_utils.evaluation.measure import compare, evaluate_scores
 
 
 def _surface(texts):
@@ -81,3 +82,23 @@ def document_alone(train, test):
     places = {d: i for i, d in enumerate(dict.fromkeys(d for g in test for d in g.documents))}
     scores = model.decision_function(list(places)) if places else np.zeros(0)
     return [scores[[places[d] for d in g.documents]] for g in test]
+
+
+def betrayed(train, test=None):
+    """Return (nDCG@10 of random order, nDCG@10 of ``document_alone``, their Difference) on lists.
+
+    Args:
+        train: list of Group.
+        test: list of Group to judge on; None: each half of ``train`` is judged by a rule from the other.
+
+    Raises:
+        InputError: no list that can be ranked wrongly, or only one kind of label to learn from.
+    """
+    if test is None:
+        halves = train[::2], train[1::2]
+        scores, test = document_alone(halves[1], halves[0]) + document_alone(*halves), halves[0] + halves[1]
+    else:
+        scores = document_alone(train, test)
+    chance = evaluate_scores([np.zeros(len(g.documents)) for g in test], test)
+    rule = evaluate_scores(scores, test)
+    return chance.summary["ndcg@10"], rule.summary["ndcg@10"], compare(chance, rule)

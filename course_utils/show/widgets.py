@@ -148,7 +148,7 @@ def _domain_examples(domain):
     Two of the domain and one general one in each language, with the right documents and others, five in all. A domain that
     the course does not have gets the general ones.
     """
-    from course_utils.data.grid import DOMAINS, load_domain
+    from course_utils.data import DOMAINS, load_domain
 
     out = {}
     for source in dict.fromkeys([domain, "general"]):

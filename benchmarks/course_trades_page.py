@@ -1,0 +1,102 @@
+"""The page of ``benchmarks.course_trades``."""
+
+import numpy as np
+
+from benchmarks.common import number, unpacked
+from course_utils.data import Group, slices_of
+from course_utils.evaluation import by_slice, paired_bootstrap
+from course_utils.text import markdown_table
+
+TESTS = {"questions": "new questions to known documents", "test": "new topics"}
+
+
+def values(own):
+    """Return one value a query of a cell."""
+    return np.array(unpacked(own["values"]))
+
+
+def mean_of(runs, part):
+    """Return one value a query, the mean over seeds."""
+    return np.mean([values(run[part]) for run in runs], axis=0)
+
+
+def shown(gap):
+    """Return a Difference as a table cell."""
+    return f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+
+
+def runs_of(cells, name):
+    """Return the adapted cells of a set, one a seed."""
+    return list((cells.get(name, "adapted") or {}).values())
+
+
+def gains(cells, part):
+    """Return the table of one test: what needs no model, the base, the base plus the rule, adapted, its gain."""
+    rows = []
+    for name in cells.data["sizes"]:
+        own, runs = cells.get(name, "as it is"), runs_of(cells, name)
+        if not own:
+            continue
+        base, row = values(own["base"][part]), [name, len(values(own["base"][part]))]
+        row += [number(cells.get(name, kind, part)["ndcg@10"], 3) for kind in ("random", "document alone", "BM25")]
+        row += [number(own["base"][part]["ndcg@10"], 3), number(own["rule"][part]["ndcg@10"], 3)]
+        if runs:
+            after = mean_of(runs, part)
+            topics = cells.data["topics"][name][part]
+            seeds = ", ".join(f"{run[part]['ndcg@10']:.3f}" for run in runs)
+            row += [f"{after.mean():.3f} ({seeds})", shown(paired_bootstrap(base, after))]
+            by_topic = paired_bootstrap(base, after, topics=topics)
+            row.append(f"[{by_topic.low:+.3f}, {by_topic.high:+.3f}]")
+        rows.append(row + ["-"] * (10 - len(row)))
+    heads = ["set", "queries", "random", "document alone", "BM25", "base", "base + rule", "adapted (seeds)"]
+    return markdown_table([*heads, "adapted - base [95 % over queries]", "[over topics]"], rows)
+
+
+def elsewhere(cells):
+    """Return the table of what the same adapted models gain on other lists."""
+    rows = []
+    for name in cells.data["sizes"]:
+        own, runs = cells.get(name, "as it is"), runs_of(cells, name)
+        if not own or not runs:
+            continue
+        gap = {
+            p: paired_bootstrap(values(own["base"][p]), mean_of(runs, p))
+            for p in own["base"]
+        }  # fmt: skip
+        others = [p for p in gap if p not in (*TESTS, "general")]
+        rows.append([name, shown(gap["test"]), *(f"{p}: {shown(gap[p])}" for p in others), shown(gap["general"])])
+    heads = ["adapted to", "own new topics", "another trade", "the third trade", "general test"]
+    return markdown_table(heads, rows) if rows else ""
+
+
+def slices(cells, part):
+    """Return the table of gains by kind of knowledge, all trades and languages together."""
+    before, after, groups, kinds = [], [], [], {}
+    for name in cells.data["sizes"]:
+        own, runs = cells.get(name, "as it is"), runs_of(cells, name)
+        if own and runs:
+            before += list(values(own["base"][part]))
+            after += list(mean_of(runs, part))
+            groups += [Group(f"{name} {q}", (), ()) for q in cells.data["queries"][name][part]]
+            kinds.update({f"{name} {q}": kind for q, kind in slices_of(*name.split("-")).items()})
+    found = by_slice(before, after, groups, kinds)
+    start = {k: np.mean([b for b, g in zip(before, groups, strict=True) if kinds[g.query] == k]) for k in found}
+    counts = {k: sum(kinds[g.query] == k for g in groups) for k in found}
+    rows = [[k, counts[k], number(start[k], 3), shown(gap)] for k, gap in found.items()]
+    return markdown_table(["what the query turns on", "queries", "base", "gain [95 %]"], rows) if rows else ""
+
+
+def page(cells):
+    """Return the whole page."""
+    text = [
+        "# Adapting to the course's trades, beside yardsticks that cannot be fooled",
+        "Made by `python -m benchmarks.course_trades`. " + cells.data["facts"],
+        "Document alone: a rule that never reads the query, trained on train lists. Base + rule: its scores added to the base's, "
+        "with the weight that dev chooses. Gains are means over seeds; intervals are 95 %, paired bootstrap.",
+    ]
+    for part, words in TESTS.items():
+        text += [f"## {words[0].upper()}{words[1:]}", gains(cells, part)]
+    text += ["## The same adapted models on other lists", elsewhere(cells)]
+    for part, words in TESTS.items():
+        text += [f"## By kind of knowledge: {words}", slices(cells, part)]
+    return "\n\n".join(t for t in text if t) + "\n"

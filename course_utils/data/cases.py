@@ -1,0 +1,229 @@
+"""A trade's own lists: families of passages that only knowledge of the trade tells apart, read from Markdown.
+
+Every passage is the right answer of its own queries and a trap for those of its siblings, and stands equally often in
+the lists of others. So a document betrays nothing: only a query read with the trade in mind does.
+``data/README.md`` describes the file.
+"""
+
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from course_utils.data.grid import DATA, SPLITS, _stable_random
+from course_utils.data.groups import Group
+from course_utils.data.negatives import Bm25
+from course_utils.errors import InputError
+
+SLICES = ("lay words", "acronym", "exception", "population", "jurisdiction", "numbers", "direction", "style", "table")
+MESSY = ("long", "typo", "mixed", "traditional", "none")
+PARTS = (*SPLITS, "questions")
+SAME_TOPIC, OTHER_TOPICS = 3, 4  # candidates beside the family; with its three passages a list holds ten
+_QUERY = re.compile(rf"- (?:~({'|'.join(MESSY)}) )?([^{{}}]+?)((?:\s*\{{(?:also|partly) \d+\}})*)")
+_MARK = re.compile(r"\{(also|partly) (\d+)\}")
+_TOPIC = re.compile(r"# ([^{}]+?)(?:\s*\{with ([^{}]+)\})?")
+
+
+@dataclass(frozen=True)
+class _Passage:
+    """A passage: its topic, the number of its family in the file, the family's slice, the knowledge it turns on."""
+
+    text: str
+    topic: str
+    family: int
+    slice: str
+    knowledge: tuple
+
+
+@dataclass(frozen=True)
+class _Query:
+    """A query, its place among those of its passage, its kind ("" or one of MESSY), grades by passage index."""
+
+    text: str
+    passage: int
+    place: int
+    kind: str
+    grades: dict
+
+
+@dataclass
+class _Cases:
+    """Passages and queries of one trade in one language; ``siblings`` are topics that belong into one split."""
+
+    domain: str
+    language: str
+    passages: list = field(default_factory=list)
+    queries: list = field(default_factory=list)
+    siblings: list = field(default_factory=list)
+    splits: dict = field(default_factory=dict)
+
+    def topics(self):
+        """Return the topics in file order."""
+        return list(dict.fromkeys(p.topic for p in self.passages))
+
+    def part(self, part):
+        """Return (queries, indices of passages) of "train", "dev", "test" or "questions".
+
+        In topics of training the last plain query of each passage, and all messy ones, are kept for "questions": new
+        questions to known documents. Queries that nothing answers are in no part.
+        """
+        split = "train" if part == "questions" else part
+        pool = [i for i, p in enumerate(self.passages) if self.splits[p.topic] == split]
+        last = {q.passage: q.text for q in self.queries if not q.kind}
+        inside, chosen = set(pool), []
+        for q in self.queries:
+            asked = bool(q.kind) or last[q.passage] == q.text
+            if q.passage in inside and q.kind != "none" and (split != "train" or asked == (part == "questions")):
+                chosen.append(q)
+        return chosen, pool
+
+    def groups(self, part):
+        """Return one Group of ten candidates for each query of ``part``; see ``_groups``."""
+        return _groups(self, part)
+
+    def slices(self):
+        """Return {query: slice}; messy queries are slices of their own, "messy: typo"."""
+        return {q.text: f"messy: {q.kind}" if q.kind else self.passages[q.passage].slice for q in self.queries}
+
+
+def _parse(text, where):
+    """Return _Cases of a file's text; see ``data/README.md`` for its form.
+
+    Raises:
+        InputError: a line out of place, an unknown slice, a mark that points nowhere, a query that stands twice.
+    """
+    found, topic, head, members, seen = _Cases("", ""), None, None, [], {}
+    for number, line in enumerate(text.split("\n"), 1):
+        line, at = line.strip(), f"{where} line {number}"
+        if not line:
+            continue
+        if line.startswith("## "):
+            name, _, known = line[3:].partition(":")
+            if topic is None or name.strip() not in SLICES:
+                raise InputError(f'{at}: "{line[:40]}" is no slice under a topic; slices: {", ".join(SLICES)}.')
+            known = tuple(k.strip() for k in re.split("[,，、;；]", known) if k.strip())
+            head, members = (name.strip(), known), []
+        elif match := _TOPIC.fullmatch(line):
+            topic, head = match[1], None
+            if match[2]:
+                found.siblings.append((topic, match[2]))
+        elif line.startswith("= ") and head:
+            members.append(len(found.passages))
+            found.passages.append(_Passage(line[2:].strip(), topic, members[0], *head))
+        elif members and head and (match := _QUERY.fullmatch(line)):
+            if match[2] in seen:
+                raise InputError(f"{at}: the query stands already in line {seen[match[2]]}: {match[2]}")
+            seen[match[2]] = number
+            marks = _MARK.findall(match[3])
+            found.queries.append((at, members, members[-1], match[1] or "", match[2], marks))
+        else:
+            raise InputError(f"{at}: neither # topic, ## slice, = passage nor - query: {line[:40]}")
+    found.queries = _graded(found.queries)
+    if not found.queries:
+        raise InputError(f"{where} holds no queries.")
+    return found
+
+
+def _graded(rows):
+    """Return the _Query of each (place in file, members of its family, passage, kind, text, marks)."""
+    out, counts = [], Counter()
+    for at, members, passage, kind, text, marks in rows:
+        right = 2 if any(word == "partly" for word, _ in marks) else 1
+        grades = {passage: right}
+        for word, n in marks:
+            if not 1 <= int(n) <= len(members) or members[int(n) - 1] == passage:
+                raise InputError(f"{at}: {{{word} {n}}} names no other passage of the family.")
+            grades[members[int(n) - 1]] = 1 if word == "partly" else right
+        out.append(_Query(text, passage, counts[passage], kind, {} if kind == "none" else grades))
+        counts[passage] += 1
+    return out
+
+
+def _make_splits(cases, fractions=(0.6, 0.13, 0.27), seed=0):
+    """Return {"train": [topic, ...], "dev": ..., "test": ...}; topics declared as siblings stay together."""
+    group = {t: {t} for t in cases.topics()}
+    for pair in cases.siblings:
+        if unknown := [t for t in pair if t not in group]:
+            raise InputError(f'There is no topic "{unknown[0]}" to be a sibling of.')
+        joined = group[pair[0]] | group[pair[1]]
+        for topic in joined:
+            group[topic] = joined
+    blocks = [sorted(b) for b in {frozenset(b) for b in group.values()}]
+    random.Random(seed).shuffle(blocks := sorted(blocks))
+    parts, counts = {s: [] for s in SPLITS}, [0, 0, 0]
+    for block in sorted(blocks, key=len, reverse=True):
+        gaps = [f * (sum(counts) + len(block)) - c for f, c in zip(fractions, counts, strict=True)]
+        i = gaps.index(max(gaps))
+        counts[i] += len(block)
+        parts[SPLITS[i]] += block
+    return {s: sorted(topics) for s, topics in parts.items()}
+
+
+def read_cases(domain, language, folder=None, splits=True):
+    """Return the passages, queries and recorded splits (unless ``splits`` is False) of a trade.
+
+    Raises:
+        InputError: when ``cases.md`` or ``cases_splits.json`` is missing or broken.
+    """
+    place = Path(folder or DATA) / domain / language
+    path, recorded = place / "cases.md", place / "cases_splits.json"
+    try:
+        cases = _parse(path.read_text(encoding="utf-8"), str(path))
+        names = json.loads(recorded.read_text(encoding="utf-8")) if splits else _make_splits(cases)
+        cases.splits = {topic: split for split in SPLITS for topic in names[split]}
+    except FileNotFoundError as error:
+        raise InputError(f"There is no {error.filename}; see data/README.md for how to write one.") from None
+    except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{place}: cases.md or cases_splits.json cannot be read: {error}.") from None
+    if missing := [t for t in cases.topics() if t not in cases.splits]:
+        raise InputError(f'{recorded} gives no split for the topic "{missing[0]}".')
+    cases.domain, cases.language = domain, language
+    return cases
+
+
+def _evenly(wanted, count, capacity, used):
+    """Return the first ``count`` of ``wanted`` that are used less than ``capacity`` times (the least used, if too few)."""
+    free = [i for i in wanted if used[i] < capacity][:count]
+    rest = sorted((i for i in wanted if i not in free), key=lambda i: used[i])
+    chosen = free + rest[: count - len(free)]
+    used.update(chosen)
+    return chosen
+
+
+def _groups(cases, part):
+    """Return one Group of ten candidates for each query of ``part``, in file order.
+
+    The family of the query, three more passages of its topic, and the best BM25 matches of other topics of the same
+    split; each passage is used about equally often, so that its number of lists says nothing. A passage that answers in part
+    has grade 1 beside grade 2 of the right one; training lists leave it out.
+    """
+    queries, pool = cases.part(part)
+    texts = [cases.passages[i].text for i in pool]
+    index, place = Bm25(texts), {t: i for t, i in zip(texts, pool, strict=True)}
+    by_topic = defaultdict(list)
+    for i in pool:
+        by_topic[cases.passages[i].topic].append(i)
+    near, far, out = Counter(), Counter(), {}
+    share = -(-len(queries) * OTHER_TOPICS // max(1, len(pool)))
+    order = sorted(queries, key=lambda q: _stable_random(q.text).random())
+    for q in order:
+        own = cases.passages[q.passage]
+        family = [i for i in by_topic[own.topic] if cases.passages[i].family == own.family]
+        others = _stable_random(q.text, "topic").sample(by_topic[own.topic], len(by_topic[own.topic]))
+        others = sorted((i for i in others if i not in family), key=lambda i: near[i])[:SAME_TOPIC]
+        near.update(others)
+        best = [place[t] for t in index.top(q.text, min(60, len(texts))) if cases.passages[place[t]].topic != own.topic]
+        rest = [
+            i for i in _stable_random(q.text, "rest").sample(pool, len(pool)) if cases.passages[i].topic != own.topic
+        ]
+        chosen = [*family, *others, *_evenly([*dict.fromkeys([*best, *rest])], OTHER_TOPICS, share, far)]
+        if part == "train":
+            chosen = [i for i in chosen if q.grades.get(i) != 1 or max(q.grades.values()) == 1]
+        chosen = _stable_random(q.text, "order").sample(chosen, len(chosen))
+        labels = tuple(q.grades.get(i, 0) for i in chosen)
+        if part == "train":
+            labels = tuple(int(r > 0) for r in labels)
+        out[q.text] = Group(q.text, tuple(cases.passages[i].text for i in chosen), labels, own.topic)
+    return [out[q.text] for q in queries]
