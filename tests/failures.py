@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -156,6 +157,35 @@ def problems(case, found):
 def raising(target, error):
     """Return a ``during`` in which calling ``target`` raises ``error``."""
     return lambda: mock.patch(target, side_effect=error)
+
+
+def slow(seconds=0.05, gives_up_at=None):
+    """Return a ``during`` in which every move of a written file into its place is slow, as on a network drive.
+
+    Args:
+        seconds: before each move.
+        gives_up_at: the number of the move at which the user presses Ctrl-C.
+    """
+    moves, replace = [], os.replace
+
+    def patient(source, target, **options):
+        moves.append(target)
+        if len(moves) == gives_up_at:
+            raise KeyboardInterrupt
+        time.sleep(seconds)
+        return replace(source, target, **options)
+
+    @contextlib.contextmanager
+    def during():
+        moves.clear()
+        with (
+            mock.patch("os.replace", patient),
+            mock.patch("pathlib.Path.replace", lambda own, target: patient(own, target) and own),
+            mock.patch("pathlib.Path.rename", lambda own, target: patient(own, target) and own),
+        ):
+            yield
+
+    return during
 
 
 def environment(**values):

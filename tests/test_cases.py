@@ -105,6 +105,7 @@ def test_a_file_is_read_with_its_marks():
     [
         ("## acronym: NSAID", "## words", "line 2: .* is no slice"),
         ("{also 2}", "{also 1}", "line 5: {also 1} names no other passage"),
+        ("{also 2}", "{also 2.1}", "line 5: {also 2.1} names no other passage"),
         ("{also 2}", "{also 9}", "line 5: {also 9} names no other passage"),
         ("- third question {partly 3}", "- first question", "line 7: the query stands already in line 4"),
         ("= Alpha one.", "Alpha one.", "line 3: neither"),

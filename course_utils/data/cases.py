@@ -20,9 +20,9 @@ from course_utils.errors import InputError
 SLICES = ("lay words", "acronym", "exception", "population", "jurisdiction", "numbers", "direction", "style", "table")
 MESSY = ("long", "typo", "mixed", "traditional", "none")
 PARTS = (*SPLITS, "questions")
-SAME_TOPIC, OTHER_TOPICS = 3, 4  # candidates beside the family; with its three passages a list holds ten
-_QUERY = re.compile(rf"- (?:~({'|'.join(MESSY)}) )?([^{{}}]+?)((?:\s*\{{(?:also|partly) \d+\}})*)")
-_MARK = re.compile(r"\{(also|partly) (\d+)\}")
+SAME_TOPIC, BM25, CHANCE = 2, 2, 3  # candidates beside the family; with its three passages a list holds ten
+_QUERY = re.compile(rf"- (?:~({'|'.join(MESSY)}) )?([^{{}}]+?)((?:\s*\{{(?:also|partly) [\d.]+\}})*)")
+_MARK = re.compile(r"\{(also|partly) (?:(\d+)\.)?(\d+)\}")  # {also 2}: of the family; {also 3.2}: of the topic's third
 _TOPIC = re.compile(r"# ([^{}]+?)(?:\s*\{with ([^{}]+)\})?")
 
 
@@ -117,25 +117,34 @@ def _parse(text, where):
                 raise InputError(f"{at}: the query stands already in line {seen[match[2]]}: {match[2]}")
             seen[match[2]] = number
             marks = _MARK.findall(match[3])
-            found.queries.append((at, members, members[-1], match[1] or "", match[2], marks))
+            found.queries.append((at, topic, members[-1], match[1] or "", match[2], marks))
         else:
             raise InputError(f"{at}: neither # topic, ## slice, = passage nor - query: {line[:40]}")
-    found.queries = _graded(found.queries)
+    found.queries = _graded(found.queries, found.passages)
     if not found.queries:
         raise InputError(f"{where} holds no queries.")
     return found
 
 
-def _graded(rows):
-    """Return the _Query of each (place in file, members of its family, passage, kind, text, marks)."""
-    out, counts = [], Counter()
-    for at, members, passage, kind, text, marks in rows:
-        right = 2 if any(word == "partly" for word, _ in marks) else 1
+def _graded(rows, passages):
+    """Return the _Query of each (place in file, topic, passage, kind, text, marks)."""
+    families, out, counts = defaultdict(dict), [], Counter()
+    for i, p in enumerate(passages):
+        families[p.topic].setdefault(p.family, []).append(i)
+    for at, topic, passage, kind, text, marks in rows:
+        right = 2 if any(word == "partly" for word, _, _ in marks) else 1
         grades = {passage: right}
-        for word, n in marks:
-            if not 1 <= int(n) <= len(members) or members[int(n) - 1] == passage:
-                raise InputError(f"{at}: {{{word} {n}}} names no other passage of the family.")
-            grades[members[int(n) - 1]] = 1 if word == "partly" else right
+        for word, family, n in marks:
+            own = (
+                list(families[topic].values())[int(family) - 1 :]
+                if family
+                else [families[topic][passages[passage].family]]
+            )
+            if not own or not 1 <= int(n) <= len(own[0]) or own[0][int(n) - 1] == passage:
+                raise InputError(
+                    f"{at}: {{{word} {family + '.' if family else ''}{n}}} names no other passage of the topic."
+                )
+            grades[own[0][int(n) - 1]] = 1 if word == "partly" else right
         out.append(_Query(text, passage, counts[passage], kind, {} if kind == "none" else grades))
         counts[passage] += 1
     return out
@@ -195,8 +204,8 @@ def _evenly(wanted, count, capacity, used):
 def _groups(cases, part):
     """Return one Group of ten candidates for each query of ``part``, in file order.
 
-    The family of the query, three more passages of its topic, and the best BM25 matches of other topics of the same
-    split; each passage is used about equally often, so that its number of lists says nothing. A passage that answers in part
+    The family of the query, two more passages of its topic, two of the best BM25 matches and three random passages of
+    other topics of the same split; each passage is used about equally often, so that its number of lists says nothing. A passage that answers in part
     has grade 1 beside grade 2 of the right one; training lists leave it out.
     """
     queries, pool = cases.part(part)
@@ -206,19 +215,21 @@ def _groups(cases, part):
     for i in pool:
         by_topic[cases.passages[i].topic].append(i)
     near, far, out = Counter(), Counter(), {}
-    share = -(-len(queries) * OTHER_TOPICS // max(1, len(pool)))
+    shares = [-(-len(queries) * n // max(1, len(pool))) for n in (BM25, BM25 + CHANCE)]
     order = sorted(queries, key=lambda q: _stable_random(q.text).random())
     for q in order:
         own = cases.passages[q.passage]
         family = [i for i in by_topic[own.topic] if cases.passages[i].family == own.family]
         others = _stable_random(q.text, "topic").sample(by_topic[own.topic], len(by_topic[own.topic]))
-        others = sorted((i for i in others if i not in family), key=lambda i: near[i])[:SAME_TOPIC]
+        others = [i for i in others if i not in family]
+        others = sorted(others, key=lambda i: (i not in q.grades, near[i]))[:SAME_TOPIC]  # right answers stay
         near.update(others)
         best = [place[t] for t in index.top(q.text, min(60, len(texts))) if cases.passages[place[t]].topic != own.topic]
         rest = [
             i for i in _stable_random(q.text, "rest").sample(pool, len(pool)) if cases.passages[i].topic != own.topic
         ]
-        chosen = [*family, *others, *_evenly([*dict.fromkeys([*best, *rest])], OTHER_TOPICS, share, far)]
+        chosen = [*family, *others, *_evenly([*dict.fromkeys([*best, *rest])], BM25, shares[0], far)]
+        chosen += _evenly([i for i in rest if i not in chosen], CHANCE, shares[1], far)
         if part == "train":
             chosen = [i for i in chosen if q.grades.get(i) != 1 or max(q.grades.values()) == 1]
         chosen = _stable_random(q.text, "order").sample(chosen, len(chosen))
