@@ -4,7 +4,7 @@ PYTHON ?= python3
 course:            ## set up, run every lesson, leave executed copies and a report under build/
 	$(PYTHON) scripts/run.py course
 
-test:              ## set up, then ruff, unit tests, notebook contract tests, nbmake
+test:              ## set up, then ruff, unit tests, slow tests, nbmake
 	$(PYTHON) scripts/run.py test
 
 lab:               ## set up, open JupyterLab on the lessons

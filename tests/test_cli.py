@@ -71,7 +71,7 @@ def test_the_dev_file_chooses_the_epoch(files, tmp_path):
 
 
 def test_layers_takes_a_number_or_all(files, tmp_path, capsys):
-    own = ["adapt", "--train", files["train"], "--test", files["test"], "--max-queries", "8", "--estimate",
+    own = ["adapt", "--train", files["train"], "--test", files["test"], "--max-queries", "8", "--estimate", "--no-replay",
            "--out", str(tmp_path / "out"), "--json", str(tmp_path / "r.json"), "--layers"]  # fmt: skip
     assert main([*own, "all"]) == 0
     assert main([*own, "3"]) == 0
@@ -80,6 +80,7 @@ def test_layers_takes_a_number_or_all(files, tmp_path, capsys):
     assert "whole number or all" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_rank_reads_standard_input_and_writes_json(tmp_path):
     result = tmp_path / "r.json"
     run = subprocess.run(

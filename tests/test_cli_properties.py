@@ -141,6 +141,7 @@ def attempt(template, folder, words, one, two):
         json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_random_calls_end_well(template, tmp_path):
     @settings(max_examples=BATCH if MINUTES else SHORT, deadline=None, database=None, derandomize=False,
               suppress_health_check=list(HealthCheck))  # fmt: skip

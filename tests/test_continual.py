@@ -49,6 +49,7 @@ def plain(tokenizer):
     return stream(small_reranker(tokenizer), "plain")
 
 
+@pytest.mark.slow
 def test_plain_learning_forgets_and_the_default_strategy_does_not(plain, small):
     kept = stream(small, "default")
     assert losses(plain)["medical"] > 0.1

@@ -31,6 +31,7 @@ def test_the_disk_in_a_forecast_is_what_adapt_writes(tiny, tmp_path):
     assert cost.forecast(tiny, train, dev, recipe=Recipe(layers="all", epochs=1)).disk_mb == 0
 
 
+@pytest.mark.slow
 def test_a_forecast_of_the_bundled_model_is_near_the_truth():
     """A factor of three either way: other programs share the processor."""
     reranker = Reranker.load("nano", device="cpu", quiet=True)
@@ -62,7 +63,7 @@ def test_the_command_line_estimates_and_stops(tmp_path, capsys):
         ]
         (tmp_path / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
     command = ["adapt", "--train", tmp_path / "train.json", "--test", tmp_path / "test.json"]
-    command += ["--out", tmp_path / "out", "--json", tmp_path / "r.json", "--estimate"]
+    command += ["--out", tmp_path / "out", "--json", tmp_path / "r.json", "--estimate", "--no-replay"]
     assert main([str(c) for c in command]) == 0
     assert "This will take about" in capsys.readouterr().out
     assert not (tmp_path / "r.json").exists()

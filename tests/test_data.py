@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from course_utils import data
+from course_utils.cli.rank import read_documents
 from course_utils.data import near
 from course_utils.data import report as data_report
 from course_utils.data.groups import Group
@@ -176,15 +177,17 @@ def test_documents_are_split_at_newlines_only(tmp_path):
     expected = ["one\u2028still one", "two\x0cstill two", "three\x85still\x1cthree"]
     path = tmp_path / "documents.txt"
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert data.records._read_lines(path) == data.records._read_lines(text.encode()) == expected
-    for source, message in (
-        (b"\n \n", "holds no document"),
-        (b"caf\xe9", "byte 4 is not UTF-8"),
-        (tmp_path, "is a folder"),
-        (tmp_path / "none", "There is no file"),
+    assert read_documents(str(path)) == expected
+    (tmp_path / "blank").write_bytes(b"\n \n")
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    for name, message in (
+        ("blank", "holds no document"),
+        ("latin", "byte 4 is not UTF-8"),
+        (".", "is a folder"),
+        ("none", "There is no file"),
     ):
         with pytest.raises(InputError, match=message):
-            data.records._read_lines(source)
+            read_documents(str(tmp_path / name))
 
 
 def test_a_missing_file_or_something_else_is_an_error(tmp_path):

@@ -116,6 +116,7 @@ def mutated(draw, whole):
     return bytes(raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @quick
 @given(data=st.data())
@@ -125,6 +126,7 @@ def test_a_mutated_file_ends_in_an_error_or_a_clean_read(tmp_path, suffix, data)
     check(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @quick
 @given(raw=st.binary(max_size=200))
@@ -145,6 +147,7 @@ FIELD = st.sampled_from(["q", "Q?", " d ", "", 0, 1]) | JSON
 RECORD = st.dictionaries(st.sampled_from(["query", "document", "relevance", "note"]), FIELD, max_size=4) | JSON
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 @quick
 @given(rows=st.lists(RECORD, min_size=1, max_size=5))
@@ -156,6 +159,7 @@ def test_records_with_any_value_end_in_an_error_or_a_clean_read(tmp_path, suffix
     check(path)
 
 
+@pytest.mark.slow
 @quick
 @given(rows=st.lists(RECORD, max_size=5))
 def test_lists_of_anything_end_in_an_error_or_a_clean_read(rows):
@@ -168,6 +172,7 @@ def test_lists_of_anything_end_in_an_error_or_a_clean_read(rows):
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @quick
 @given(pairs=st.dictionaries(st.tuples(TEXT, TEXT), st.integers(0, 1), min_size=1, max_size=6))

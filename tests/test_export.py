@@ -69,8 +69,13 @@ def folders(source, tmp_path_factory):
         "causal": export_causal_lm(source, root / "causal"),
         "cross": export_sentence_transformers(source, root / "cross"),
         "label": export_sequence_classifier(source, root / "label"),
-        "onnx": export_onnx(source, root / "onnx", int8=True),
     }
+
+
+@pytest.fixture(scope="module")
+def onnx_folder(source, tmp_path_factory):
+    """The folder of the ONNX export, which takes as long as all others together."""
+    return export_onnx(source, tmp_path_factory.mktemp("onnx") / "out", int8=True)
 
 
 def messages(query, document):
@@ -86,14 +91,18 @@ def in_batches(function, size):
     return np.concatenate([function(PAIRS[i : i + size]) for i in range(0, len(PAIRS), size)])
 
 
-def test_template_is_the_official_prompt_byte_for_byte(folders):
+def has_the_official_prompt(folder):
     from transformers import AutoTokenizer
 
-    for name, folder in folders.items():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        for query, document in PAIRS:
-            text = tokenizer.apply_chat_template(messages(query, document), tokenize=False)
-            assert text.encode() == prompt.prompt_text(query, document, INSTRUCTION).encode(), name
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    for query, document in PAIRS:
+        text = tokenizer.apply_chat_template(messages(query, document), tokenize=False)
+        assert text.encode() == prompt.prompt_text(query, document, INSTRUCTION).encode(), folder
+
+
+def test_template_is_the_official_prompt_byte_for_byte(folders):
+    for folder in folders.values():
+        has_the_official_prompt(folder)
 
 
 @pytest.mark.parametrize(
@@ -261,17 +270,20 @@ def test_a_server_that_strips_texts_changes_nothing_but_blanks_at_a_documents_en
     assert differences(lambda size: classify(folders["label"], size, strip=True)[kept], scores[kept]) < TOLERANCE
 
 
-def test_onnx_scores_the_same(folders, scores):
-    score = load_onnx(folders["onnx"], threads=1)
+@pytest.mark.slow
+def test_onnx_scores_the_same(onnx_folder, scores):
+    has_the_official_prompt(onnx_folder)
+    score = load_onnx(onnx_folder, threads=1)
     assert differences(lambda size: score(PAIRS, batch_size=size), scores) < TOLERANCE
 
 
-def test_int8_is_smaller_and_close_but_not_the_same(folders, scores):
-    int8 = load_onnx(folders["onnx"], "model_int8.onnx", threads=1)(PAIRS)
+@pytest.mark.slow
+def test_int8_is_smaller_and_close_but_not_the_same(onnx_folder, scores):
+    int8 = load_onnx(onnx_folder, "model_int8.onnx", threads=1)(PAIRS)
     change = np.abs(int8 - scores).max()
     assert TOLERANCE < change < scores.std()
-    whole = sum(p.stat().st_size for p in folders["onnx"].glob("model.onnx*"))
-    assert (folders["onnx"] / "model_int8.onnx").stat().st_size < whole
+    whole = sum(p.stat().st_size for p in onnx_folder.glob("model.onnx*"))
+    assert (onnx_folder / "model_int8.onnx").stat().st_size < whole
 
 
 def test_onnx_file_that_is_not_there_is_explained(tmp_path):

@@ -38,6 +38,7 @@ def test_the_table_is_long_and_every_fault_stands_once():
     assert len({(case.kind, case.fault) for case in CASES}) == len(CASES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}: {case.fault}")
 def test_fault(case, world):
     assert problems(case, run(case, world)) == []

@@ -286,6 +286,7 @@ def environment(url, cache, **more):
     return {**kept, "HF_ENDPOINT": url, "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(ROOT), **more}
 
 
+@pytest.mark.slow
 def test_killed_process_leaves_no_model_and_the_next_call_fetches_it(fake, tmp_path, repository, monkeypatch):
     fake.cut, fake.stall = 0.5, 30
     code = f"from course_utils.model.hub import model_folder; model_folder({NAME!r})"

@@ -195,6 +195,7 @@ nano.build(None, sys.argv[1], minutes=float(sys.argv[2]), queries=2,
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_small_build_ends_with_a_whole_model_also_after_a_kill(tmp_path, kill, monkeypatch):
     out = tmp_path / "nano"

@@ -61,6 +61,7 @@ def launch(folder, count, *arguments):
     return [json.loads(path.read_text()) for path in sorted(folder.glob(f"*-of-{count}.json"))]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch cannot talk to other processes")
 def test_two_processes_train_and_rank_as_one_does(tmp_path):
     (one,) = launch(tmp_path / "one", 1, tmp_path / "work1")

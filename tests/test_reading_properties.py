@@ -76,6 +76,7 @@ def check(source, **options):
         assert g.query and all(g.documents) and all(isinstance(r, int) and r >= 0 for r in g.relevance)
 
 
+@pytest.mark.slow
 @quick
 @given(records=st.lists(RECORD, max_size=3))
 def test_records_of_any_shape_end_in_an_error_or_in_groups(records):
@@ -97,6 +98,7 @@ def whole(suffix):
     return "".join(";".join(f'"{cell}"' for cell in row) + "\r\n" for row in rows).encode("utf-8-sig")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".jsonl", ".xlsx"])
 @quick
 @given(
@@ -124,6 +126,7 @@ def test_a_broken_file_of_any_kind_ends_in_an_error_or_in_groups(tmp_path, suffi
     assert path.read_bytes() == content
 
 
+@pytest.mark.slow
 @quick
 @given(
     text=st.text(st.characters(exclude_categories=["Cs"]), max_size=200),

@@ -75,6 +75,7 @@ score_file(reranker, sys.argv[1], sys.argv[2], progress=False)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_killed_run_goes_on_after_the_last_whole_line(tiny, tmp_path, small_steps):
     source, path = write_pairs(tmp_path / "pairs.jsonl"), tmp_path / "scores.jsonl"

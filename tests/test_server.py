@@ -276,6 +276,7 @@ def started(port, seconds):
     raise AssertionError("the server did not start")
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_starts_again_on_the_same_port():
     port, answers = free_port(), []
     url = f"http://127.0.0.1:{port}/v1/rerank"

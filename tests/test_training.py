@@ -202,6 +202,7 @@ def run_script(arguments, **kwargs):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, **kwargs)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_result_as_one_that_was_not(tmp_path):
     whole = run_script([tmp_path / "a", tmp_path / "whole"])
     expected = whole.communicate(timeout=240)[0]

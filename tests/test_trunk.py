@@ -100,6 +100,7 @@ trunk.build_trunk(reranker.model, encoded, 2, sys.argv[1], batch_tokens=100, qui
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_killed_build_goes_on_where_it_was(tiny, groups, tmp_path, monkeypatch):
     command = [sys.executable, "-c", KILLED.format(tests=str(ROOT / "tests")), str(tmp_path)]
@@ -212,6 +213,7 @@ def resident_mb():
     return psutil.Process().memory_info().rss / 2**20
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_pairs_while_building(tokenizer, tmp_path):
     model = tiny_model(tokenizer, layers=2, hidden_size=256)
     reranker = Reranker(model, tokenizer, max_length=256)
@@ -224,6 +226,7 @@ def test_memory_does_not_grow_with_pairs_while_building(tokenizer, tmp_path):
     assert resident_mb() - before < size / 4
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_pairs_while_reading(tmp_path):
     queries, length, hidden = 400, 50, 512
     ids = np.zeros(length, np.int32)

@@ -231,6 +231,7 @@ KILLER = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 @needs_sigkill
 def test_a_kill_before_any_file_operation_leaves_a_whole_version_in_use(tmp_path):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
@@ -261,6 +262,7 @@ UPDATE = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 @needs_sigkill
 def test_a_kill_while_an_update_trains_leaves_the_last_version_and_the_next_update_works(tmp_path, tokenizer):
     folder, small = tmp_path / "versions", small_reranker(tokenizer)

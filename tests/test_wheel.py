@@ -64,17 +64,20 @@ def test_the_list_of_packages_is_the_tree():
     assert set(project["tool"]["setuptools"]["packages"]) == names | {"course_utils.bundled"}
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_data(unpacked):
     here = {p.relative_to(ROOT / "data") for p in (ROOT / "data").rglob("*") if p.is_file()}
     there = unpacked / "course_utils" / "bundled"
     assert {p.relative_to(there) for p in there.rglob("*") if p.is_file()} == here
 
 
+@pytest.mark.slow
 def test_the_console_script_is_the_command_line(unpacked):
     (entry,) = unpacked.glob("*.dist-info/entry_points.txt")
     assert "reranker-course = course_utils.cli:main" in entry.read_text()
 
 
+@pytest.mark.slow
 def test_rank_doctor_data_and_a_check_work_outside_the_checkout(python, unpacked, tmp_path):
     (tmp_path / "documents.txt").write_text(
         "The bus leaves at noon.\nTo cook rice, rinse it and boil it in water.\nA cat sleeps.\nRain fell.\n"

@@ -1,4 +1,4 @@
-"""From a file to its records: JSON, JSON lines, CSV, TSV, Parquet; and lines of text."""
+"""From a file to its records: JSON, JSON lines, CSV, TSV, Parquet."""
 
 import csv
 import json
@@ -19,33 +19,6 @@ class _Problem(NamedTuple):
 
     kind: str
     text: str
-
-
-def _read_lines(source):
-    """Return the lines of a text file that hold text, without the spaces around them: documents, one a line.
-
-    Lines end at a newline alone. What else Python's ``splitlines`` takes for an end (a form feed, U+0085, U+2028) stands
-    inside texts that people copy, and would make two documents of one.
-
-    Args:
-        source: a file name, or the bytes of such a file.
-
-    Raises:
-        InputError: no such file, a folder, not UTF-8, no text.
-    """
-    name = "The text" if isinstance(source, bytes) else str(source)
-    if not isinstance(source, bytes):
-        path = Path(source)
-        if not path.is_file():
-            raise InputError(f"{path} is a folder; give a file." if path.is_dir() else f"There is no file {path}.")
-        source = path.read_bytes()
-    text = _decode(source)
-    if isinstance(text, _Problem):
-        raise InputError(f"{name}: {text.text}.")
-    lines = [line.strip() for line in text.split("\n")]
-    if not any(lines):
-        raise InputError(f"{name} holds no document; write one a line.")
-    return [line for line in lines if line]
 
 
 def iter_rows(source, fields=FIELDS):

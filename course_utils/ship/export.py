@@ -12,7 +12,6 @@ ONNX is in ``onnx.py``, the lines that start servers in ``serving.py``.
 """
 
 import copy
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -32,12 +31,7 @@ from course_utils.ship.folders import (
 )
 
 LLAMA_CPP_FILE = "llama_cpp_prompt.json"
-
-
-@contextmanager
-def _new_folder(folder):
-    with whole_folder(Path(folder).expanduser()) as temporary:
-        yield temporary
+_MODULES = {"": "base.modules.transformer.Transformer", "1_LogitScore": "cross_encoder.modules.logit_score.LogitScore"}
 
 
 def export_causal_lm(reranker, folder):
@@ -56,7 +50,7 @@ def export_causal_lm(reranker, folder):
         InputError: for an adapter that is not merged, a tokenizer whose tokens cross the parts of the prompt, or a
             place that holds other files.
     """
-    with _new_folder(folder) as temporary:
+    with whole_folder(Path(folder).expanduser()) as temporary:
         _causal_files(reranker, temporary)
         # llama.cpp's converter writes the default instruction into its file; gguf-new-metadata puts this in its place.
         rerank = prompt.prompt_text("{query}", "{document}", reranker.instruction)
@@ -74,23 +68,13 @@ def export_sentence_transformers(reranker, folder):
     # The files are written here and not by ``CrossEncoder(...).save_pretrained``: that loads the weights a second time,
     # needs sentence-transformers where it is only exported, and saves tokenizer and config anew in a form that older
     # software cannot read. A test compares them with what save_pretrained writes, key for key.
-    with _new_folder(folder) as temporary:
+    with whole_folder(Path(folder).expanduser()) as temporary:
         _causal_files(reranker, temporary)
         forward = {"method": "forward", "method_output_name": "logits"}
         files = {
             "modules.json": [
-                {
-                    "idx": 0,
-                    "name": "0",
-                    "path": "",
-                    "type": "sentence_transformers.base.modules.transformer.Transformer",
-                },
-                {
-                    "idx": 1,
-                    "name": "1",
-                    "path": "1_LogitScore",
-                    "type": "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",
-                },
+                {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"}
+                for i, (path, kind) in enumerate(_MODULES.items())
             ],
             "sentence_bert_config.json": {
                 "transformer_task": "text-generation",
@@ -155,7 +139,7 @@ def export_sequence_classifier(reranker, folder):
     by itself, after truncation. In bf16 and fp16 the one row is rounded once more than the two rows it is made of.
     Arguments, returns and raises: see ``export_causal_lm``.
     """
-    with _new_folder(folder) as temporary:
+    with whole_folder(Path(folder).expanduser()) as temporary:
         _one_label_model(reranker).save_pretrained(temporary)
         _finish_files(reranker, temporary)
         _end_pairs(temporary, reranker.instruction)

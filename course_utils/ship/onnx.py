@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from course_utils.errors import InputError
+from course_utils.files import whole_folder
 from course_utils.model import prompt
 from course_utils.model.checkpoint import read_settings
-from course_utils.ship.export import _new_folder, _one_label_model
+from course_utils.ship.export import _one_label_model
 from course_utils.ship.folders import _finish_files, _write_readme
 
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -42,7 +43,7 @@ def export_onnx(reranker, folder, int8=False):
     """
     _need_onnx()
     source = _one_label_model(reranker)
-    with _new_folder(folder) as temporary:
+    with whole_folder(Path(folder).expanduser()) as temporary:
         source.config.save_pretrained(temporary)
         _finish_files(reranker, temporary)
         model = copy.deepcopy(source).to("cpu", torch.float32)

@@ -74,15 +74,11 @@ def freeze_all_but_last(model, k, norm=True):
         raise InputError(
             f"k is {k!r}, but the model has {len(layers)} layers: choose a whole number from 1 to {len(layers)}."
         )
-    for p in model.parameters():
-        p.requires_grad = False
-    for layer in layers[-k:]:
-        for p in layer.parameters():
-            p.requires_grad = True
+    model.requires_grad_(False)
+    layers[-k:].requires_grad_(True)
     final = getattr(model.get_submodule(name.rpartition(".")[0]), "norm", None)
     if norm and final is not None:
-        for p in final.parameters():
-            p.requires_grad = True
+        final.requires_grad_(True)
     return parameter_table(model)
 
 
@@ -147,9 +143,8 @@ def parameter_table(model):
         fresh = [p for p in parameters if id(p) not in seen]
         seen.update(id(p) for p in fresh)
         if fresh:
-            rows.append(
-                _FreezeRow(part, sum(p.numel() for p in fresh), sum(p.numel() for p in fresh if p.requires_grad))
-            )
+            training = sum(p.numel() for p in fresh if p.requires_grad)
+            rows.append(_FreezeRow(part, sum(p.numel() for p in fresh), training))
 
     add("embeddings", model.get_input_embeddings().parameters())
     for i, layer in enumerate(layers):

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from course_utils import machine
 from course_utils.errors import InputError
+from course_utils.files import whole, write_json
 from course_utils.model.batches import _token_batches
 from course_utils.model.checkpoint import _weights_hash
 from course_utils.model.forward import _bucket_size, _build_segments, _decoder_of, _Segment, _shared_forward, pad_rows
@@ -161,7 +162,7 @@ def build_trunk(model, encoded, layers, folder, batch_tokens=16384, quiet=False,
             bar.update(stop - start)
             start = stop
             if time.monotonic() - saved > SAVE_SECONDS or start == len(mine):
-                _write(record, mine[:start])
+                write_json(record, mine[:start])
                 saved = time.monotonic()
         bar.close()
     machine.wait()
@@ -178,8 +179,8 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
     rows, hidden = int(row_offsets(encoded)[-1]), model.config.hidden_size
     need, size = trunk_megabytes(encoded, hidden, dtype), rows * hidden * dtype.itemsize
     states, constant = place / "states.bin", place / "constant.npy"
-    whole = states.exists() and states.stat().st_size == size and constant.exists()
-    if not whole:
+    complete = states.exists() and states.stat().st_size == size and constant.exists()
+    if not complete:
         above = next(p for p in place.absolute().parents if p.is_dir())
         free = shutil.disk_usage(above).free / 2**20
         if need > 0.9 * free:
@@ -189,16 +190,15 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
             )
     if not quiet and len(_done(place)) < len(encoded):
         print(f"states after {layers} frozen layers: {rows:,} tokens, {need:.0f} MB in {place}")
-    if whole:
+    if complete:
         return
     # First the states of the constant, the tokens that start every prompt, which all queries share.
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    with (place / "constant.part").open("wb") as file:
+    with whole(constant, "wb") as file:
         values, lengths = pad_rows([encoded.constant])
         start = _Segment(values, lengths).to(next(model.parameters()).device)
         np.save(file, _to_array(_shared_forward(model, [start], [], stop=layers)[0][0].to(dtype)))
-    (place / "constant.part").replace(constant)
     # Then an empty file of the full size, renamed when its room is reserved.
     with (place / "states.part").open("wb") as file:
         try:
@@ -264,12 +264,6 @@ def _compute(model, trunk, queries, layers, device, batch_tokens):
             rows[start : start + length] = _to_array(states[leaf][row, :length])
     if len(rows):
         rows.flush()
-
-
-def _write(path, value):
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
-    temporary.replace(path)
 
 
 def _remove_stale(folder, keep):
