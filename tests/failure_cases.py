@@ -51,7 +51,7 @@ DATA = [
     data("a field that stands twice", '[{"query": "a", "query": "b", "document": "d", "relevance": 1}]', "stands twice"),
     data("bytes that are not UTF-8", b'[{"query": "\xff", "document": "d", "relevance": 1}]', "not UTF-8"),
     data("half a character", '[{"query": "\\ud800", "document": "d", "relevance": 1}]', "half a character"),
-    data("a CSV with other columns", "question,answer\na,b\n", "no column is named", "data.csv"),
+    data("a CSV with columns that nobody knows", "colour,shape\na,b\n", "No column is the query", "data.csv"),
     data("a CSV row with too many cells", "query,document,relevance\na,b,1,2\n", "broken CSV", "data.csv"),
     data("a Parquet file cut short", b"PAR1 and no more", "broken Parquet", "data.parquet"),
     data("no right document at all", [OTHER], "nothing to rank"),

@@ -149,10 +149,17 @@ def test_every_command_explains_itself_with_an_example(capsys):
                 "index",
                 "search",
                 "serve",
+                "delta",
+                "gate",
+                "rollback",
             )
         ),
     ]
-    for words in [*commands, *(["data", c] for c in ("check", "split", "build", "table"))]:
+    for words in [
+        *commands,
+        *(["data", c] for c in ("check", "split", "build", "table")),
+        *(["delta", c] for c in ("make", "apply")),
+    ]:
         with pytest.raises(SystemExit) as end:
             main([*words, "--help"])
         assert end.value.code == 0

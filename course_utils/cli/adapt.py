@@ -1,17 +1,19 @@
 """adapt: train the last layers and write what was measured before and after."""
 
 import shutil
+import sys
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from course_utils.cli import options, record
+from course_utils.cli import options, reading, record
 from course_utils.cli.evaluate import METRICS
 from course_utils.errors import InputError
 from course_utils.files import check_ours, check_outputs, lock
 
 DEFAULT_EPOCHS = 3
 LEAST_TRAIN = 4  # as training asks for
+LOSSES = ("auto", "pointwise", "listwise", "both", "graded", "teacher")
 WORK = {"trunk", "checkpoints"}  # what a run keeps under OUT/work until it is done
 
 
@@ -29,7 +31,7 @@ def add(commands):
     what = "train the last layers on labelled pairs; measure before and after"
     parser = options.command(commands, "adapt", what, example, run)
     add = parser.add_argument
-    add("--train", required=True, metavar="T", help="labelled pairs: json, jsonl, csv, tsv or parquet")
+    add("--train", required=True, metavar="T", help="labelled pairs, any file that data convert reads")
     add("--test", required=True, metavar="E", help="labelled pairs, no query of them in T")
     add("--out", required=True, metavar="DIR", help="folder for the adapted model")
     add("--json", required=True, metavar="R", help="write the measurements here; - is standard output")
@@ -44,8 +46,12 @@ def add(commands):
     add("--no-replay", action="store_true", help="do not mix the course's general queries into training")
     add("--seed", type=int, default=0, metavar="S")
     add("--estimate", action="store_true", help="only say what it will take, and stop")
+    add("--loss", choices=LOSSES, default="auto",
+        help="default: what the data ask for: teacher (scores), graded (grades above 1), else both")  # fmt: skip
+    options.add_long_documents(parser)
     options.add_grades(parser)
     options.add_model(parser)
+    reading.add_reading(parser)
 
 
 def run(args):
@@ -59,16 +65,17 @@ def _adapt(args):
     kept = record.Record(args)
     files, read = _read(args)
     reranker = options.load(args)
+    _instruct(args, reranker, read["train"], kept)
     parts = _usable(args, reranker, files, read, kept)
     _recipe(args).resolved(reranker.model, len(parts["train"]))
     replay = [] if args.no_replay else _replay(parts)
     if not _goes_on(args, reranker, parts, replay):
         return 0
     kept.model(reranker)
-    before = _measure(reranker, parts)
+    before = _measure(args, reranker, parts)
     print(f"before: nDCG@10 {before['test'].summary['ndcg@10']:.3f} on {len(parts['test'])} test queries", flush=True)
     done = _train(args, reranker, parts, replay)
-    after = _measure(reranker, parts)
+    after = _measure(args, reranker, parts)
     reranker.save(Path(args.out) / "model")
     _remove_work(Path(args.out) / "work")
     return _result(args, parts, done, before, after, kept)
@@ -99,20 +106,28 @@ def _recipe(args):
 
     return Recipe(
         layers=args.layers, epochs=args.epochs, negatives=args.negatives, learning_rate=args.learning_rate,
-        seed=args.seed,
+        seed=args.seed, loss=args.loss, long_documents=args.long_documents,
     )  # fmt: skip
 
 
 def _read(args):
     """Return ({part: file}, {part: groups}); no part may give another's answers away."""
-    from course_utils.data import check_no_leak, read_groups
+    from course_utils.data import check_no_leak
 
     files = {part: getattr(args, part) for part in ("train", "dev", "test", "general") if getattr(args, part)}
-    read = {part: read_groups(path, args.max_relevance) for part, path in files.items()}
+    read = {part: reading.read(args, path) for part, path in files.items()}
     for one, other in (("train", "test"), ("train", "dev"), ("dev", "test"), ("train", "general")):
         if one in read and other in read:
             check_no_leak(read[one], read[other], (files[one], files[other]))
     return files, read
+
+
+def _instruct(args, reranker, train, kept):
+    """Give the model the instruction of the training rows where all have the same one: it is saved with the model."""
+    told = {g.instruction for g in train}
+    if args.instruction is None and len(told) == 1 and told != {""}:
+        reranker.instruction = told.pop()
+        kept.warn(f'the instruction of the rows is the model\'s now: "{reranker.instruction}"')
 
 
 def _usable(args, reranker, files, read, kept):
@@ -177,11 +192,12 @@ def _goes_on(args, reranker, parts, replay):
     return not args.estimate
 
 
-def _measure(reranker, parts):
+def _measure(args, reranker, parts):
     """Return {part: Evaluation} of test and general."""
     from course_utils.evaluation import evaluate
 
-    return {part: evaluate(reranker, parts[part]) for part in ("test", "general") if part in parts}
+    show, way = sys.stderr.isatty(), args.long_documents
+    return {part: evaluate(reranker, parts[part], show, way) for part in ("test", "general") if part in parts}
 
 
 def _train(args, reranker, parts, replay):

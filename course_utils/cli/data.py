@@ -2,10 +2,11 @@
 
 import json
 import random
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from course_utils.cli import options, own_data
+from course_utils.cli import options, own_data, reading
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole, write_json
 
@@ -21,11 +22,12 @@ def add(commands):
     own = own.add_subparsers(dest="data_command", required=True, metavar="command")
     what = "say what is wrong with files of labelled pairs"
     check = options.command(own, "check", what, "data check train.json --test test.json", run_check)
-    check.add_argument("files", nargs="+", metavar="FILE", help=".json, .jsonl, .csv, .tsv or .parquet")
+    check.add_argument("files", nargs="+", metavar="FILE", help="any file that data convert reads")
     check.add_argument("--test", metavar="FILE", help="test file, to look for leaks")
     check.add_argument("--max-length", type=int, metavar="N", help="tokens of a prompt (default: what the model reads)")
     check.add_argument("--model", default="nano", help="whose tokenizer counts: nano, a folder or a hub name")
     options.add_grades(check)
+    reading.add_reading(check)
     own_data.add(own)
     what = "draw train, dev and test topics of a domain of the course's data, and record them"
     split = options.command(own, "split", what, "data split medical en --data FOLDER", run_split)
@@ -46,20 +48,19 @@ def add(commands):
 
 def run_check(args):
     """Print the report on each file; a file that cannot be read at all does not keep the others from being checked."""
-    from course_utils.data import check_file
-
     folder = _folder(args.model)
     tokenizer, length = _tokenizer(folder), args.max_length or _length(folder)
     bad, refused = [], []
     for i, file in enumerate(args.files):
         try:
-            report = check_file(file, args.test, tokenizer, length, args.max_relevance)
+            sources, highest = _sources(args, file)
+            report = _report(args, file, sources, highest, tokenizer, length)
         except InputError as error:
             if len(args.files) == 1:
                 raise
             refused.append(str(error))
             continue
-        print(f"{'' if i == 0 else chr(10)}{report}\n{_blind(file, args.test, args.max_relevance)}")
+        print(f"{'' if i == 0 else chr(10)}{report}\n{_blind(*sources, highest)}")
         bad += [] if report.ok else [file]
     bad = [f"{' and '.join(bad)}: to be mended before use, as said above."] if bad else []
     if bad or refused:
@@ -87,6 +88,27 @@ def _blind(file, test, max_relevance):
         f"Documents betray their label: a rule that never reads the query reaches {found}. A gain from training up to "
         "this size is no sign that queries are read; choose wrong documents from the same source and style as right ones."
     )
+
+
+def _sources(args, file):
+    """Return ([data, test], highest grade): paths for the strict reader, rows of what data convert reads."""
+    sources, highest = [], args.max_relevance
+    for path in (file, args.test):
+        if path is None or (not reading.given(args) and reading.is_plain(path)):
+            sources.append(path)
+            continue
+        rows = reading.as_rows(reading.read(args, path))
+        highest = max([highest, *(row["relevance"] for row in rows)])
+        sources.append(rows)
+    return sources, highest
+
+
+def _report(args, file, sources, highest, tokenizer, length):
+    """Return the report on one file under its name."""
+    from course_utils.data import check_file
+
+    report = check_file(*sources, tokenizer, length, highest)
+    return replace(report, source=str(file), test=str(args.test or ""))
 
 
 def _folder(name):

@@ -9,7 +9,7 @@ from course_utils.errors import InputError
 
 DTYPES = ("float32", "bfloat16", "float16")
 # The least value of each option that is a whole number; the recipe of a training checks its own.
-LEAST = {"max_length": 32, "batch_tokens": 1, "top_k": 1, "max_queries": 4, "max_relevance": 1}
+LEAST = {"worst": 1, "max_length": 32, "batch_tokens": 1, "top_k": 1, "max_queries": 4, "max_relevance": 1}
 MOST = {"max_length": 2**17}  # as in the settings file of a saved model
 TEXTS = ("query", "instruction", "model", "documents", "train", "test", "dev", "general", "data", "json", "out")
 
@@ -27,9 +27,22 @@ def command(commands, name, help, example, run):
     return parser
 
 
-def add_model(parser):
-    """Add the options that say which model is used and how."""
-    parser.add_argument("--model", default="nano", help="nano (bundled), a folder, or a hub name (default nano)")
+class _Several(argparse.Action):
+    # --model A B and --model A --model B are the same; the first one given takes the place of the default.
+    def __call__(self, parser, args, values, option=None):
+        known = getattr(args, self.dest)
+        setattr(args, self.dest, [*(known if known is not self.default else []), *values])
+
+
+def add_model(parser, several=False):
+    """Add the options that say which model is used and how; ``several``: a list of models."""
+    what = "nano (bundled), a folder, or a hub name (default nano)"
+    if several:
+        parser.add_argument(
+            "--model", nargs="+", action=_Several, default=["nano"], help=f"{what}; several are compared"
+        )
+    else:
+        parser.add_argument("--model", default="nano", help=what)
     parser.add_argument(
         "--instruction", help="the task in one English sentence (default: what the model was saved with)"
     )
@@ -39,6 +52,12 @@ def add_model(parser):
     parser.add_argument(
         "--batch-tokens", type=int, metavar="N", help="tokens computed at once; lower it when memory is short"
     )
+
+
+def add_long_documents(parser):
+    """Add the option on documents that are longer than the prompt."""
+    what = "cut them at the end of the prompt, or score overlapping passages and keep the best (default cut)"
+    parser.add_argument("--long-documents", choices=("cut", "passages"), default="cut", help=what)
 
 
 def add_grades(parser):
@@ -52,7 +71,7 @@ def check(args):
         value = getattr(args, name, None)
         if value is None:
             continue
-        if not str(value).strip():
+        if not all(str(v).strip() for v in (value if isinstance(value, list) else [value])):
             raise InputError(f"{_flag(name)} is empty; leave it out or give a value.")
         if name in ("query", "instruction") and re.search(r"[\ud800-\udfff]", value):
             raise InputError(f"{_flag(name)} holds a byte that is not UTF-8; type it again in a UTF-8 terminal.")
@@ -81,14 +100,14 @@ def _check_device(name):
         raise InputError(f"--device is {name} and there is none here; leave it out to take the fastest that is.")
 
 
-def load(args, quiet=False):
-    """Return the Reranker that the options of ``add_model`` ask for."""
+def load(args, quiet=False, name=None):
+    """Return the Reranker that the options of ``add_model`` ask for; ``name``: one of several models."""
     import torch
 
     from course_utils.model import Reranker
 
     reranker = Reranker.load(
-        args.model,
+        args.model if name is None else name,
         instruction=args.instruction,
         max_length=args.max_length,
         device=args.device,

@@ -1,6 +1,6 @@
 """data convert and data prepare: from the files that people have to the lists that a training reads."""
 
-from course_utils.cli import options
+from course_utils.cli import options, reading
 from course_utils.errors import InputError
 
 
@@ -16,7 +16,7 @@ def add(commands):
     )
     convert.add_argument("source", metavar="IN", help="a file (.csv, .xlsx, .jsonl, .json, .parquet) or a folder")
     convert.add_argument("out", metavar="OUT", help="the file to write, .jsonl")
-    _add_reading(convert)
+    reading.add_reading(convert)
     convert.add_argument("--drop-repeated", action="store_true", help="keep the first of pairs that stand twice")
     what = "make train, dev and test lists from questions with their right passages and a handbook"
     prepare = options.command(
@@ -29,7 +29,7 @@ def add(commands):
     prepare.add_argument(
         "--out", required=True, metavar="DIR", help="folder for train.jsonl, dev.jsonl, test.jsonl and more"
     )
-    prepare.add_argument("--columns", metavar="ROLE=COLUMN,...", help="which column is the query, the document, ...")
+    reading.add_columns(prepare)
     prepare.add_argument(
         "--by", choices=["auto", "topic", "document", "query"], default="auto", help="what stays together"
     )
@@ -46,36 +46,11 @@ def add(commands):
     prepare.add_argument("--json", metavar="FILE", help="write the figures of the report")
 
 
-def _add_reading(parser):
-    parser.add_argument(
-        "--columns", metavar="ROLE=COLUMN,...", help="which column is the query, the document, the relevance, ..."
-    )
-    parser.add_argument("--sheet", help="of an Excel file")
-    parser.add_argument("--encoding", help="of a text file, for example gb18030 or cp1252")
-    parser.add_argument("--separator", help="of a CSV file")
-    parser.add_argument("--part", help="split of a dataset, or which judgements of a collection")
-    parser.add_argument("--threshold", type=float, metavar="X", help="the least label that means relevant")
-
-
-def columns_of(text):
-    """Return {role: column} of ``role=column,role=column``; raise InputError for anything else."""
-    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
-    if any(not mark or not role.strip() or not column.strip() for role, mark, column in pairs):
-        raise InputError(f'--columns is "{text}"; write it as query=Question,document=Paragraph.')
-    return {role.strip(): column.strip() for role, _, column in pairs}
-
-
 def run_convert(args):
     """Print what was read and taken for what."""
     from course_utils.data import convert
 
-    mark = {"tab": "\t", "\\t": "\t"}.get(args.separator, args.separator)
-    if mark is not None and len(mark) != 1:
-        raise InputError(f'--separator is "{mark}"; give one character, or tab.')
-    found = convert(
-        args.source, args.out, columns_of(args.columns), sheet=args.sheet, encoding=args.encoding, separator=mark,
-        part=args.part, threshold=args.threshold, drop_repeated=args.drop_repeated,
-    )  # fmt: skip
+    found = convert(args.source, args.out, drop_repeated=args.drop_repeated, **reading.given(args))
     print(found)
     print(f"Written to {args.out}.")
 
@@ -96,7 +71,9 @@ def run_prepare(args):
         from course_utils.model import Reranker
 
         reranker = Reranker.load(args.model, quiet=True)
-    done = prepare(args.questions, args.passages, args.out, plan, reranker=reranker, columns=columns_of(args.columns))
+    done = prepare(
+        args.questions, args.passages, args.out, plan, reranker=reranker, columns=reading.columns_of(args.columns)
+    )
     print(done)
     print(
         f"Written to {args.out}. Next: adapt --train {args.out}/train.jsonl --dev {args.out}/dev.jsonl --test {args.out}/test.jsonl"

@@ -4,11 +4,11 @@ import argparse
 import os
 
 from course_utils import __version__
-from course_utils.cli import adapt, course, data, doctor, evaluate, options, rank, shipped, terminal
+from course_utils.cli import adapt, course, data, doctor, evaluate, options, rank, shipped, terminal, updates
 from course_utils.errors import InputError
 from course_utils.files import write_json
 
-COMMANDS = (doctor, rank, adapt, evaluate, data, shipped, course)
+COMMANDS = (doctor, rank, adapt, evaluate, data, shipped, updates, course)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,5 +57,5 @@ def _run(args):
     if isinstance(result, dict):
         if where:
             write_json(where, result)
-        return 0
+        return int(result.get("accepted") is False)  # what a gate refuses is no bad input, and a script must see it
     return result

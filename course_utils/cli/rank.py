@@ -4,7 +4,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from course_utils.cli import options, record
+from course_utils.cli import options, reading, record
 from course_utils.errors import InputError
 from course_utils.files import check_outputs
 
@@ -15,28 +15,39 @@ def add(commands):
     parser = options.command(commands, "rank", "rank documents for a query", example, run)
     parser.add_argument("--query", required=True)
     parser.add_argument(
-        "--documents", required=True, metavar="FILE", help="one document a line; - reads standard input"
+        "--documents",
+        required=True,
+        metavar="FILE",
+        help="one document a line, a table, or a folder of texts; - reads standard input",
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="print and write the best K only")
+    reading.add_columns(parser)
+    options.add_long_documents(parser)
     options.add_model(parser)
     parser.add_argument("--json", metavar="R", help="write the ranking here; - is standard output")
 
 
 def run(args):
     """Print the ranking; return it as what is written."""
+    from course_utils.data.long_documents import rank_long
+
     check_outputs([args.json], [args.documents, args.model])
-    kept, documents = record.Record(args), read_documents(args.documents)
+    kept = record.Record(args)
+    documents = reading.documents(args, args.documents) or read_documents(args.documents)
     reranker = options.load(args, quiet=True)
     kept.model(reranker)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the record says it in the words of the command line
-        ranking = reranker.rank(args.query, documents, args.top_k)
-    if ranking.truncated:
+        if args.long_documents == "passages":
+            ranking = rank_long(reranker, args.query, documents, args.top_k)
+        else:
+            ranking = reranker.rank(args.query, documents, args.top_k)
+    if getattr(ranking, "truncated", 0):
         kept.warn(cut_sentence(ranking.truncated, len(documents), reranker.max_length))
     for place, r in enumerate(ranking, 1):
-        print(f"{place:3d}  {r.score:8.3f}  {r.probability:6.1%}  {r.document}")
-    rows = [{"rank": i, "document": r.document, "score": r.score, "probability": r.probability, "index": r.index}
-            for i, r in enumerate(ranking, 1)]  # fmt: skip
+        print(f"{place:3d}  {r.score:8.3f}  {r.probability:6.1%}  {getattr(r, 'piece', r.document)}")
+    rows = [{"rank": i, "document": r.document, "score": r.score, "probability": r.probability, "index": r.index,
+             **({"start": r.start, "end": r.end} if hasattr(r, "piece") else {})} for i, r in enumerate(ranking, 1)]  # fmt: skip
     return {"query": args.query, "ranking": rows, "run": kept.finish()}
 
 

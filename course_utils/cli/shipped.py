@@ -1,6 +1,9 @@
 """export, score, index, search, serve: from a model to its use."""
 
+import warnings
+
 from course_utils.cli import options, record
+from course_utils.cli.terminal import note
 from course_utils.files import check_outputs
 
 KINDS = {
@@ -26,6 +29,7 @@ def add(commands):
     )  # fmt: skip
     parser.add_argument("--pairs", required=True, metavar="FILE", help="query and document in each row")
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON lines, one score a pair")
+    options.add_long_documents(parser)
     options.add_model(parser)
     parser = options.command(
         commands, "index", "make a search index of a folder or a file of texts", "index handbook --out handbook.index", index
@@ -48,7 +52,7 @@ def add(commands):
     )
     parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--long-documents", choices=("cut", "passages"), default="cut")
+    options.add_long_documents(parser)
     options.add_model(parser)
 
 
@@ -66,7 +70,12 @@ def score(args):
     from course_utils.ship import score_file
 
     check_outputs([args.out], [args.pairs, args.model])
-    count = score_file(options.load(args), args.pairs, args.out)
+    reranker = options.load(args)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        count = score_file(reranker, args.pairs, args.out, long_documents=args.long_documents)
+    for warning in caught:
+        note(str(warning.message))
     print(f"{count} pairs scored now: {args.out}")
 
 

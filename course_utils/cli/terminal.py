@@ -92,6 +92,12 @@ def messages(json):
     return redirect_stdout(sys.stderr if json == "-" else sys.stdout)
 
 
+def aligned(lines):
+    """Return rows of cells as a plain table: columns padded to the same width, two spaces between."""
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines)
+
+
 def note(text):
     """Print a remark for people on standard error."""
     print(f"note: {text}", file=sys.stderr, flush=True)

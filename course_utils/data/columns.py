@@ -105,6 +105,11 @@ def _text_of(value):
     return None
 
 
+def _is_word(label):
+    """Return whether a label is a word for right or wrong."""
+    return isinstance(label, str) and label.strip().casefold() in YES | NO
+
+
 def _number_of(label):
     """Return the number that a label means, or None: 1, "1.0", True, "yes", "不相关"."""
     if isinstance(label, str):

@@ -82,10 +82,15 @@ def usable(groups, reranker=None):
     kept = [g for g in groups if any(r > 0 for r in g.relevance) and any(r <= 0 for r in g.relevance)]
     counts = Counts(len(groups), len(without), len(only))
     if hasattr(reranker, "tokenizer"):
-        long = prompt._queries_too_long(
-            {g.query for g in kept}, reranker.tokenizer, reranker.instruction, reranker.max_length
-        )
-        fitting = [g for g in kept if g.query not in long]
+        long = {
+            (query, told)
+            for told in {g.instruction for g in kept}
+            for query in prompt._queries_too_long(
+                {g.query for g in kept if g.instruction == told},
+                reranker.tokenizer, told or reranker.instruction, reranker.max_length,
+            )
+        }  # fmt: skip
+        fitting = [g for g in kept if (g.query, g.instruction) not in long]
         counts = replace(counts, too_long=len(kept) - len(fitting), max_length=reranker.max_length)
         kept = fitting
     counts = replace(counts, documents=sum(len(g.documents) for g in kept))

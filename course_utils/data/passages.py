@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
-from course_utils.data.columns import _one_of, _text_of
+from course_utils.data.columns import NAMES, _check_given, _key, _one_of, _text_of
 from course_utils.data.tables import SUFFIXES, _decode, _open_table
 from course_utils.errors import InputError
 from course_utils.text import CJK
@@ -24,6 +24,8 @@ _MARKDOWN = (
     (r"(\*{1,3}|`+)(\S(?:[^*`\n]*\S)?)\1", r"\2"),
     (r"(?<!\w)(_{1,2})(\S(?:[^_\n]*\S)?)\1(?!\w)", r"\2"),
 )
+# Columns of a table that name its passages.
+_IDS = set(["id", "docid", "passageid", "ref", "no", "nr", "编号", "序号"])
 _UNIT = re.compile(rf"[{CJK}]|[^\s{CJK}]+")
 
 
@@ -44,7 +46,7 @@ class _Passage:
     place: int = 0
 
 
-def read_passages(source, size=200, overlap=1):
+def read_passages(source, size=200, overlap=1, column=None):
     """Return (list of Passage, sentences on what was read) of a folder or a file.
 
     In a folder each text, Markdown, HTML or PDF file is a document, and each row of a table. A single text file holds one
@@ -54,6 +56,7 @@ def read_passages(source, size=200, overlap=1):
         source: folder or file: .txt, .md, .html, .pdf (needs ``pypdf``), .csv, .xlsx, .jsonl, .json, .parquet.
         size: words (Chinese: characters) of a piece at most.
         overlap: sentences that neighbouring pieces share.
+        column: of a table, that holds the text; None finds it.
 
     Raises:
         InputError: no such file, an unknown format, no text; a document that cannot be read is named.
@@ -70,7 +73,7 @@ def read_passages(source, size=200, overlap=1):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         suffix = file.suffix.lower()
         if suffix in _TABLES:
-            documents += _rows(file, name)
+            documents += _rows(file, name, column)
         elif suffix in _TEXTS:
             text = _text(file, suffix)
             own = [(name, text)] if path.is_dir() or suffix != ".txt" else _parts(name, text)
@@ -97,12 +100,13 @@ def _parts(name, text):
     return [(f"{name}:{i}", part.strip()) for i, part in enumerate(parts, 1) if part.strip()]
 
 
-def _rows(file, name):
+def _rows(file, name, column=None):
     """Return (id, text) of the rows of a table."""
-    records, _ = _open_table(file)
+    records, _ = _open_table(file, single=column or NAMES["document"][0])
     names = list(dict.fromkeys(key for _, row in records for key in row))
-    column = _one_of("document", [n for n in names if n != "title"], {}, needed=True)
-    key = next((n for n in names if str(n).lower() in ("id", "_id", "docid", "doc_id", "passage_id")), None)
+    _check_given({"document": column} if column else {}, names)
+    column = column or _one_of("document", [n for n in names if n != "title"], {}, needed=True)
+    key = next((n for n in names if _key(n).strip(".") in _IDS), None)
     out = []
     for where, row in records:
         text = _text_of({"title": row.get("title"), "text": row.get(column)}) if "title" in names else None

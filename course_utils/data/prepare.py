@@ -77,7 +77,7 @@ def _questions(questions, columns):
     if isinstance(questions, list) and all(hasattr(g, "positives") for g in questions):
         groups, notes = list(questions), []
     else:
-        found = read_data(questions, columns)
+        found = read_data(questions, columns, drop_repeated=True)
         text = str(found).partition(" No document is wrong")[0]  # they are about to be mined
         groups, notes = found.groups, [text]
     kept = [g for g in groups if g.positives]

@@ -66,11 +66,11 @@ def read_data(
 
     Knows pairs under any sensible column names, right answers alone, triplets and n-tuples, lists with labels, chats,
     passages with marks, grades, a teacher's scores, an instruction a row (see ``shapes``), and folders with a corpus,
-    queries and judgements (see ``qrels``); as JSON, JSON lines, CSV, Excel, Parquet or a saved dataset. What is not
+    queries and judgements (see ``qrels``); as JSON, JSON lines, CSV, Excel, Parquet, a saved dataset or one of the hub. What is not
     certain is an error that lists the choices; the arguments decide it.
 
     Args:
-        source: a file, a folder, a ``datasets.Dataset`` or a list of dicts.
+        source: a file, a folder, "hub:owner/name@revision", a ``datasets.Dataset`` or a list of dicts.
         columns: {role: column}, for example {"query": "Question", "document": "Paragraph"}; further roles are relevance,
             score, instruction, topic, positive and negative.
         sheet: of an Excel file.

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Real
 
-from course_utils.data.columns import NAMES, _key, _labels_of, _number_of, _numbered, _one_of, _text_of
+from course_utils.data.columns import NAMES, _is_word, _key, _labels_of, _number_of, _numbered, _one_of, _text_of
 from course_utils.data.read import DataError
 from course_utils.errors import InputError
 
@@ -195,11 +195,14 @@ def _pairs(records, names, some, columns):
         found.said.append("no column says what is wrong, so every row is a right answer")
     if any(isinstance(row.get(n), Real) for _, row in records for n in (query, document)):
         found.said.append("numbers in the place of texts are read as text")
+    words = [_is_word(row.get(label)) for _, row in records if row.get(label) not in (None, "")] if label else []
+    mixed = any(words) and not all(words)  # a yes among numbers is a slip
     for where, row in records:
         if all(_text_of(row.get(n)) == "" for n in shown):
             found.dropped["empty rows"] += 1
             continue
         labels = [1.0 if label is None else _number_of(row.get(label))]
+        labels = [None] if mixed and _is_word(row.get(label)) else labels
         scores = [_number_of(row.get(teacher))] if teacher else []
         found.items.append(
             _Items(where, _text_of(row.get(query)), [_text_of(row.get(document))], labels, scores,
@@ -229,7 +232,13 @@ def _settle(found, name, threshold):
             item.documents, item.labels = [item.documents[i] for i in keep], [item.labels[i] for i in keep]
             item.scores = [item.scores[i] for i in keep] if item.scores else []
         if None in item.labels:
-            problems.append((item.where, "wrong label", "a label is missing or is no number, yes or no"))
+            problems.append(
+                (
+                    item.where,
+                    "wrong label",
+                    "a label is missing or is no number, yes or no",
+                )
+            )
         if None in item.scores:
             problems.append((item.where, "wrong label", "a teacher's score is no number"))
     if problems:

@@ -64,8 +64,10 @@ def _foreign(text):
     return " ".join(text[max(0, start - 10) : start + 20].split())
 
 
-def _split_cells(text, name, separator=None):
+def _split_cells(text, name, separator=None, single=None):
     """Return (header, list of (where, row of cells), separator) of the text of a CSV file.
+
+    ``single``: what the one column of a file without separators is called; None refuses such a file.
 
     Raises:
         InputError: no separator or several give an even table; broken quotes.
@@ -81,6 +83,8 @@ def _split_cells(text, name, separator=None):
             continue
         if table and (separator or (len(table[0][1]) > 1 and all(len(r) == len(table[0][1]) for _, r in table))):
             tables[mark] = table
+    if not tables and single:
+        return _one_column(text, single)
     if len(tables) > 1:  # the one whose header has names that are known
         known = {n for names in NAMES.values() for n in names}
         named = {m: sum(_key(c) in known for c in t[0][1]) for m, t in tables.items()}
@@ -93,6 +97,17 @@ def _split_cells(text, name, separator=None):
         )
     mark, table = next(iter(tables.items()))
     return [c.strip() for c in table[0][1]], table[1:], mark
+
+
+def _one_column(text, single):
+    """Return what ``_split_cells`` returns for one column: its first line is a header where it is a known name."""
+    quoted = list(csv.reader(io.StringIO(text, newline="")))
+    lines = text.replace("\r\n", "\n").split("\n")
+    # A comma stands in a text that is not quoted: then a line is a text.
+    cells = [(i, row[0]) for i, row in enumerate(quoted, 1)] if all(len(r) <= 1 for r in quoted if r) else [*enumerate(lines, 1)]  # fmt: skip
+    table = [(f"line {i}", [cell.strip()]) for i, cell in cells if cell.strip()]
+    header = bool(table) and _key(table[0][1][0]) in {single, *NAMES["document"]}
+    return ([table[0][1][0]], table[1:], None) if header else ([single], table, None)
 
 
 def _excel_cells(path, sheet=None):
@@ -132,7 +147,7 @@ def _full(cell):
     return cell is not None and bool(str(cell).strip())
 
 
-def _open_table(source, sheet=None, encoding=None, separator=None, part=None):
+def _open_table(source, sheet=None, encoding=None, separator=None, part=None, single=None):
     """Return (records, notes): a list of (where, dict) and sentences on what was detected.
 
     Args:
@@ -141,12 +156,15 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None):
         encoding: of a text file; None finds out.
         separator: of a CSV file; None finds out.
         part: of a dataset with several splits.
+        single: name of the column of a CSV file that has one; None refuses it.
 
     Raises:
         InputError: no such file, an unknown format, anything uncertain, rows that are no records.
     """
     if not isinstance(source, (str, Path)):
         return _checked(iter_rows(source, ()), "the data"), []
+    if str(source).startswith("hub:"):
+        return _hub(str(source).removeprefix("hub:"), part)
     path = Path(source)
     if path.is_dir():
         return _dataset(path, part)
@@ -160,8 +178,9 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None):
         return _named(path, header, table), [f'Excel, sheet "{sheet}"']
     if suffix in (".csv", ".tsv", ".txt"):
         text, encoding = _decode(path.read_bytes(), path, encoding)
-        header, table, mark = _split_cells(text, path, separator or ("\t" if suffix == ".tsv" else None))
-        return _named(path, header, table), [f"{encoding.replace('_', '-')}, separated by {SEPARATORS.get(mark, mark)}"]
+        header, table, mark = _split_cells(text, path, separator or ("\t" if suffix == ".tsv" else None), single)
+        how = f"separated by {SEPARATORS.get(mark, mark)}" if mark else "one column"
+        return _named(path, header, table), [f"{encoding.replace('_', '-')}, {how}"]
     return _checked(iter_rows(path, ()), path), []
 
 
@@ -213,6 +232,22 @@ def _dataset(path, part):
         records += [(f"{name} {where}", row) for where, row in own]
         notes += more
     return records, notes
+
+
+def _hub(name, part):
+    """Return (records, notes) of a dataset of the hub, "owner/name" or "owner/name@revision"."""
+    import datasets
+
+    name, _, revision = name.partition("@")
+    try:
+        found = datasets.load_dataset(name, revision=revision or None)
+    except Exception as error:  # of the network, the hub and the loaders, each of its own kind
+        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"The dataset {name} cannot be loaded from the hub: {text}") from None
+    parts = dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
+    chosen = _choose_part(name, parts, part)
+    where = f"the hub's {name} at revision {revision or 'main, which may change: name one as hub:NAME@REVISION'}"
+    return _checked(iter_rows(parts[chosen], ()), name), [f"{where}, {chosen}"]
 
 
 def _choose_part(path, parts, part):

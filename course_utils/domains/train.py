@@ -2,7 +2,9 @@
 
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 
+import torch
 from torch import nn
 from transformers import set_seed
 
@@ -128,3 +130,22 @@ def _adapter(reranker, matrices, rank, seed):
         }
     finally:
         reranker.model = wrapped.unload()
+
+
+def _difference(base, adapted, name):
+    """Return the Delta of a whole adapted model: every tensor in which it differs from the base.
+
+    Raises:
+        InputError: another shape of model, or no difference.
+    """
+    theirs, tensors = dict(adapted.model.named_parameters()), {}
+    for n, p in base.model.named_parameters():
+        if n not in theirs or theirs[n].shape != p.shape:
+            raise InputError(
+                f"{adapted.name} is no model of the base {base.name}: {n} is missing or has another shape."
+            )
+        if not torch.equal(p, theirs[n]):
+            tensors[n] = theirs[n].detach()
+    if not tensors:
+        raise InputError(f"{adapted.name} and {base.name} hold the same weights: there is no delta.")
+    return replace(_describe(base, tensors, None, name), instruction=adapted.instruction)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from course_utils.data.counts import Counts, usable
+from course_utils.data.long_documents import _score_lists
 from course_utils.evaluation import metrics
 
 
@@ -62,14 +63,20 @@ def evaluate_scores(scores, groups):
     return Evaluation(own, relevance, metrics.summary(own, relevance), counts)
 
 
-def evaluate(reranker, groups, progress=False):
+def evaluate(reranker, groups, progress=False, long_documents="cut"):
     """Score the candidates of every Group that can be ranked and return the Evaluation.
+
+    Args:
+        reranker: the Reranker.
+        groups: list of Group.
+        progress: show a bar with the time left.
+        long_documents: "cut" reads what fits into the prompt; "passages" scores overlapping pieces and keeps the best.
 
     Raises:
         InputError: when no group holds both a relevant and another document.
     """
     kept, counts = usable(groups, reranker)
-    scores = reranker.score_groups(kept, progress=progress)
+    scores = _score_lists(reranker, kept, long_documents, progress)
     found = evaluate_scores(scores, kept)
     found.counts = replace(counts, cut=getattr(scores, "truncated", 0))
     return found

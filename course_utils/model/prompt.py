@@ -180,8 +180,16 @@ class _EncodedGroups:
         return len(self.prefixes)
 
 
+class _Asked(tuple):
+    """(query, [document, ...]) with the instruction of its own in ``instruction``; "" where it has none."""
+
+    instruction = ""
+
+
 def _as_lists(groups):
     """Return [(query, [document, ...])] of groups: Group objects, or (query, documents) pairs as ``rank`` makes them.
+
+    An instruction of a group's own stands in the attribute ``instruction`` of its pair.
 
     Raises:
         InputError: when a query or a document is no text, or one text stands where a list of documents is meant.
@@ -202,7 +210,8 @@ def _as_lists(groups):
                 raise InputError(
                     f'Document {i} of "{query[:60]}" is {document!r:.60}, not text; leave it out or give its text.'
                 )
-        out.append((query, documents))
+        out.append(_Asked((query, documents)))
+        out[-1].instruction = getattr(group, "instruction", "")
     return out
 
 
@@ -216,7 +225,7 @@ def _encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_lengt
     Args:
         tokenizer: a fast Hugging Face tokenizer.
         groups: list of Group, or of (query, [document, ...]).
-        instruction: the task in one English sentence.
+        instruction: the task in one English sentence, for groups without one of their own.
         max_length: largest number of tokens of one prompt, prefix and suffix included.
 
     Returns:
@@ -226,17 +235,22 @@ def _encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_lengt
         InputError: when prompt and query alone leave no room for a document, or something is no text.
     """
     groups, cut = _as_lists(groups), _cutter(tokenizer)
+    asked = [group.instruction or instruction for group in groups]
+    for own in set(asked) - {instruction}:
+        _check_prompt(own, max(32, max_length))
     head, tail = cut.head, cut.tail
     # 1. One text a pair, from "<Instruct>" to the end of the document; all of them through the tokenizer at once.
     room = max_length - len(head) - len(tail)
-    contents = cut.ids([content_text(q, d, instruction) for q, documents in groups for d in documents])
+    contents = cut.ids(
+        [content_text(q, d, own) for (q, documents), own in zip(groups, asked, strict=True) for d in documents]
+    )
     # 2. Back into one list of rows a query, each cut at the end of its document: head + content[:room].
     rows, start, truncated = [], 0, 0
-    for query, documents in groups:
+    for (query, documents), told in zip(groups, asked, strict=True):
         own = contents[start : start + len(documents)]
         start += len(documents)
         if any(len(ids) > room for ids in own):
-            _check_query(query, tokenizer, instruction, max_length)
+            _check_query(query, tokenizer, told, max_length)
             truncated += sum(len(ids) > room for ids in own)
         rows.append([head + ids[:room] for ids in own])
     # 3. What all documents of a query have in common: its prefix. One document alone has nobody to share with (None).

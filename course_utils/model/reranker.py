@@ -185,9 +185,9 @@ class Reranker:
         total = sum(len(documents) for _, documents in groups)
         bar = tqdm(total=total, unit="pair", disable=not progress)
         scores, waiting, size = Counted(), [], 0
-        for i, (query, documents) in enumerate(groups):
-            waiting.append((query, documents))
-            size += len(documents)
+        for i, group in enumerate(groups):
+            waiting.append(group)
+            size += len(group[1])
             if size >= chunk or i == len(groups) - 1:
                 encoded = self.encode(waiting)
                 scores += self.score_encoded(encoded)

@@ -3,6 +3,7 @@
 Begin with ``export_causal_lm(reranker, folder)``, ``build_index(folder, out)`` or ``serve(reranker)``.
 """
 
+from course_utils.data.long_documents import rank_long, score_long
 from course_utils.ship.batching import Limits
 from course_utils.ship.export import (
     LLAMA_CPP_FILE,
@@ -11,7 +12,6 @@ from course_utils.ship.export import (
     export_sequence_classifier,
 )
 from course_utils.ship.folders import chat_template, wrap_pair
-from course_utils.ship.long_documents import rank_long, score_long
 from course_utils.ship.onnx import export_onnx, load_onnx
 from course_utils.ship.scoring import score_file
 from course_utils.ship.search import SearchIndex, build_index, search

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from course_utils.ship.long_documents import score_long
+from course_utils.data.long_documents import score_long
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from course_utils import machine
+from course_utils.data.long_documents import _score_lists
 from course_utils.data.read import check_row, iter_rows
 from course_utils.errors import InputError
 from course_utils.files import write_json
@@ -21,7 +22,7 @@ _SECONDS = 10  # of work between two appends
 _FIRST, _MOST = 64, 8192  # pairs in the first and in the largest append
 
 
-def score_file(reranker, source, path, progress=True):
+def score_file(reranker, source, path, progress=True, long_documents="cut"):
     """Score pairs and write one JSON line each, ``{"score": logit, "pair": hash}``, in the order of the input.
 
     Called again with the same arguments it goes on after the last whole line. Neighbouring pairs with the same query
@@ -32,7 +33,10 @@ def score_file(reranker, source, path, progress=True):
         source: an iterable of (query, document), or a file with query and document (see ``data.iter_rows``; of CSV,
             TSV and Parquet, relevance is asked for, too). Texts of a file lose spaces at both ends, as in training.
         path: the results; a .jsonl file.
-        progress: show a bar with the time left (no time left for a generator, whose length is not known).
+        progress: show a bar with the time left (no time left for a generator, whose length is not known). Quiet where there is
+            no terminal.
+        long_documents: "cut" reads what fits into the prompt, and warns of how many were cut; "passages" scores overlapping
+            pieces and keeps the best.
 
     Returns:
         The number of pairs scored by this call.
@@ -43,20 +47,21 @@ def score_file(reranker, source, path, progress=True):
     path = Path(path)
     total = sum(1 for _ in _read_pairs(source)) if isinstance(source, (str, Path)) else _length(source)
     rank, _ = machine.join(reranker.device)
-    made_with = _about(reranker)
+    made_with = _about(reranker, long_documents)
     if rank == 0:
         _check_about(path, made_with)
     machine.wait()
     pairs = _read_pairs(source)
     done = _skip(path, pairs, cut=rank == 0)
     machine.wait()  # nobody appends before all have read
-    bar = tqdm(total=total, initial=done, unit="pair", disable=not progress or rank > 0)
-    size, new = _FIRST, 0
+    bar = tqdm(total=total, initial=done, unit="pair", disable=None if progress and rank == 0 else True)
+    size, new, cut = _FIRST, 0, 0
     with path.open("a", encoding="utf-8", newline="\n") as out:
         while chunk := list(islice(pairs, size)):
             started = time.perf_counter()
             groups = [(query, [d for _, d in rows]) for query, rows in groupby(chunk, key=lambda pair: pair[0])]
-            scores = [float(s) for own in reranker.score_groups(groups) for s in own]
+            found = _score_lists(reranker, groups, long_documents)
+            scores, cut = [float(s) for own in found for s in own], cut + found.truncated
             if rank == 0:
                 lines = (json.dumps({"score": s, "pair": _pair_hash(*p)}) for s, p in zip(scores, chunk, strict=True))
                 out.write("".join(line + "\n" for line in lines))
@@ -66,6 +71,7 @@ def score_file(reranker, source, path, progress=True):
             rate = len(chunk) / (time.perf_counter() - started)
             size = machine.from_main(min(_MOST, 4 * size, max(16, round(rate * _SECONDS))))
     bar.close()
+    reranker._warn(cut, new)
     machine.wait()
     return new
 
@@ -94,13 +100,14 @@ def _pair_hash(query, document):
     return hashlib.sha256(json.dumps([query, document]).encode()).hexdigest()[:8]
 
 
-def _about(reranker):
+def _about(reranker, long_documents="cut"):
     # What scores depend on: configuration and weights with their types, the instruction, the length of a prompt.
     made_of = f"{reranker.model.config.to_dict()} {_weights_hash(reranker.model)}"
     return {
         "weights": hashlib.sha256(made_of.encode()).hexdigest()[:16],
         "instruction": reranker.instruction,
         "max_length": reranker.max_length,
+        "long_documents": long_documents,
     }
 
 
@@ -119,7 +126,7 @@ def _check_about(path, made_with):
                 f"{path} exists, but not {note.name} that tells how it was made; name another file."
             ) from None
         for key, value in made_with.items():
-            if known.get(key) != value:
+            if known.get(key, "cut" if key == "long_documents" else None) != value:
                 raise InputError(
                     f"{path} was made with another {key.replace('_', ' ')}; name another file or delete it."
                 )

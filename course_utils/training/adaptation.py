@@ -16,12 +16,14 @@ from transformers import set_seed
 from course_utils import machine
 from course_utils.data.counts import Counts, usable
 from course_utils.data.groups import check_no_leak, rankable, split, subset, without_answers
+from course_utils.data.long_documents import _best_pieces
 from course_utils.errors import InputError
 from course_utils.files import lock
 from course_utils.model.forward import _supports_sharing
 from course_utils.training import checkpoints
 from course_utils.training.batch import Source
 from course_utils.training.freezing import _first_trainable_layer, train_only
+from course_utils.training.losses import _find_loss, _teacher_logits
 from course_utils.training.recipe import Recipe
 from course_utils.training.scorer import GroupScorer
 from course_utils.training.trainer import HISTORY, _make_trainer
@@ -118,8 +120,12 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
     """
     started, model = time.perf_counter(), reranker.model
     _check_prompt(reranker)
+    train = list(train)
+    recipe = recipe.replace(loss=_find_loss(rankable(train), recipe.loss))
     train, dev, counts = _counted(reranker, train, dev, replay, recipe)
     recipe = recipe.resolved(model, len(train))
+    if recipe.long_documents == "passages":
+        train, dev = (_best_pieces(reranker, groups) for groups in (train, dev))
     set_seed(recipe.seed)
     quiet = quiet or machine.join(reranker.device)[0] > 0
     with (
@@ -128,7 +134,8 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         _undone_on_failure(model) as undo,
     ):
         table, dtypes = train_only(model, recipe.layers), _widen(model)
-        sources = [Source(groups, reranker.encode(groups)) for groups in (train, dev)]
+        taught = recipe.loss == "teacher"
+        sources = [Source(g, reranker.encode(g), None, _teacher_logits(g) if taught else None) for g in (train, dev)]
         first = _cache_states(reranker, sources, recipe, work / "trunk", temporary, quiet)
         scorer = GroupScorer(reranker, first, recipe.loss, recipe.recompute, recipe.penalty)
         folder = work / "checkpoints"

@@ -19,6 +19,7 @@ class Batch:
         labels: relevance of each pair [pairs], in the order of the leaves' rows.
         groups: for each pair the place of its query in the batch [pairs].
         index: for each pair (query, candidate) in its Source.
+        teacher: a teacher's logit of each pair [pairs], NaN where there is none; None without a teacher.
     """
 
     segments: list
@@ -26,11 +27,13 @@ class Batch:
     labels: torch.Tensor
     groups: torch.Tensor
     index: list
+    teacher: torch.Tensor | None = None
 
     def to(self, device):
         """Return the same batch on ``device``."""
         segments = [s.to(device) for s in self.segments]
-        return Batch(segments, self.leaves, self.labels.to(device), self.groups.to(device), self.index)
+        teacher = None if self.teacher is None else self.teacher.to(device)
+        return Batch(segments, self.leaves, self.labels.to(device), self.groups.to(device), self.index, teacher)
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Source:
     groups: list
     encoded: object
     trunk: object = None
+    teacher: list | None = None  # logits of each group, see losses._teacher_logits
 
     def draw(self, batch, negatives, seed):
         """Return [(query index, [candidate index, ...])]: all right documents and at most ``negatives`` others by chance.
@@ -68,7 +72,8 @@ class Source:
         segments, leaves, order = arrange(chosen, bucket_tokens)
         index = [(chosen[row][0], chosen[row][1][c]) for row, c in order]
         labels = torch.tensor([self.groups[g].relevance[c] for g, c in index], dtype=torch.float32)
-        return Batch(segments, leaves, labels, torch.tensor([row for row, _ in order]), index)
+        teacher = torch.stack([self.teacher[g][c] for g, c in index]) if self.teacher else None
+        return Batch(segments, leaves, labels, torch.tensor([row for row, _ in order]), index, teacher)
 
     def _rows(self, chosen, _):
         """Return (segments, leaves, order) of whole prompts, a row each."""

@@ -31,7 +31,8 @@ def _fingerprint(reranker, recipe, sources):
     data = hashlib.sha256()
     for source in sources:
         for g in source.groups:
-            data.update(json.dumps([g.query, g.documents, g.relevance]).encode())
+            more = [g.scores, g.instruction] if g.scores or g.instruction else []
+            data.update(json.dumps([g.query, g.documents, g.relevance, *more]).encode())
     return {
         "recipe": recipe.asdict(),
         "instruction": reranker.instruction,

@@ -12,7 +12,7 @@ from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.machine import has_fast_bf16
 from course_utils.training.freezing import decoder_layers
-from course_utils.training.losses import LOSSES
+from course_utils.training.losses import _TARGETED, LOSSES
 
 EMA_DECAY = 0.99
 
@@ -34,7 +34,8 @@ class Recipe:
             make single steps scatter, and 0 for larger ones, where it would need memory for one more copy.
         batch_queries: queries in an optimiser step, over all processes; None: see ``_default_batch``.
         weight_decay: of AdamW.
-        loss: a key of LOSSES: "pointwise", "listwise" or "both".
+        loss: a key of LOSSES: "pointwise", "listwise" or "both"; "graded" ranks by grades; "teacher" learns a teacher's
+            scores; "auto" is what the training groups ask for: the teacher where it scored all, grades above 1, else both.
         replay_share: replayed queries for each training query; drawn once with ``seed``.
         seed: for split, order, drawn negatives and replay; the same seed gives the same result on the same machine.
         cache: keep the states of the frozen layers on disk and train from them; same result, less time.
@@ -43,6 +44,7 @@ class Recipe:
             memory for the same step.
         mixed_precision: "bf16", "fp16" or "no"; None: bf16 where it is fast and the model is large, fp16 on older
             GPUs. Trained weights are kept in fp32.
+        long_documents: "cut" trains on what fits into the prompt; "passages" on the best piece of each document.
         keep: "best" keeps the epoch with the best dev nDCG@10, the start included; "last" keeps the last epoch
             whatever dev says, as a bare loop does.
         penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights. Its
@@ -63,6 +65,7 @@ class Recipe:
     recompute: bool = False
     gradient_accumulation_steps: int = 1
     mixed_precision: str | None = None
+    long_documents: str = "cut"
     keep: str = "best"
     penalty: object = None
 
@@ -85,7 +88,8 @@ class Recipe:
         for name in ("weight_decay", "replay_share"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)!r}; it is a number from 0.")
-        _one_of("loss", self.loss, tuple(LOSSES))
+        _one_of("loss", self.loss, (*LOSSES, *_TARGETED, "auto"))
+        _one_of("long_documents", self.long_documents, ("cut", "passages"))
         _one_of("keep", self.keep, ("best", "last"))
         _one_of("mixed_precision", self.mixed_precision, ("bf16", "fp16", "no", None))
         if self.penalty is not None and not callable(self.penalty):

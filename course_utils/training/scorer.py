@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from course_utils.model.forward import _decoder_of, _shared_forward, _supports_sharing, _yes_minus_no
-from course_utils.training.losses import LOSSES
+from course_utils.training.losses import _TARGETED, LOSSES
 
 
 class GroupScorer(nn.Module):
@@ -13,7 +13,7 @@ class GroupScorer(nn.Module):
     Args:
         reranker: the Reranker in training.
         first: layers below this one were run before (see ``trunk``); 0 starts from token ids.
-        loss: a key of LOSSES.
+        loss: of a Recipe.
         recompute: compute activations again in the backward pass to save memory.
         penalty: optional function of the model that returns a tensor added to the loss.
     """
@@ -21,7 +21,8 @@ class GroupScorer(nn.Module):
     def __init__(self, reranker, first=0, loss="both", recompute=False, penalty=None):
         super().__init__()
         self.model, self.yes_no = reranker.model, (reranker.yes_id, reranker.no_id)
-        self.first, self.loss, self.recompute, self.penalty = first, LOSSES[loss], recompute, penalty
+        self.first, self.loss, self.recompute, self.penalty = first, {**LOSSES, **_TARGETED}[loss], recompute, penalty
+        self.taught = loss == "teacher"
 
     def scores(self, batch):
         """Return logits [pairs] of a Batch, in the order of its labels."""
@@ -40,7 +41,7 @@ class GroupScorer(nn.Module):
     def forward(self, batch):
         """Return {"loss", "scores"} of a Batch."""
         scores = self.scores(batch)
-        loss = self.loss(scores, batch.labels, batch.groups)
+        loss = self.loss(scores, batch.labels, batch.groups, *([batch.teacher] if self.taught else []))
         if self.penalty is not None and self.training:
             loss = loss + self.penalty(self.model)
         return {"loss": loss, "scores": scores}

@@ -108,7 +108,7 @@ class _GroupTrainer(Trainer):
         flat = torch.tensor(np.concatenate(scores))
         labels = torch.tensor([r for g in source.groups for r in g.relevance])
         owner = torch.tensor([i for i, g in enumerate(source.groups) for _ in g.relevance])
-        loss = float(scorer.loss(flat, labels, owner))
+        loss = float(scorer.loss(flat, labels, owner, *([torch.cat(source.teacher)] if scorer.taught else [])))
         return {"ndcg@10": evaluate_scores(scores, source.groups).summary["ndcg@10"], "loss": loss}
 
     def start_average(self):

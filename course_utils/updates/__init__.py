@@ -3,6 +3,7 @@
 Begin with ``learn_stream``.
 """
 
+from course_utils.updates.candidate import consider
 from course_utils.updates.forgetting import (
     Forgetting,
     average_forgetting,
@@ -22,6 +23,7 @@ __all__ = [
     "Stage",
     "average_forgetting",
     "backward_transfer",
+    "consider",
     "current_version",
     "decide",
     "forward_transfer",

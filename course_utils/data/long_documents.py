@@ -5,7 +5,7 @@ are computed once. Method: MaxP of Dai and Callan, "Deeper Text Understanding fo
 Modeling", SIGIR 2019.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from course_utils.data.passages import pieces
 from course_utils.errors import InputError
 from course_utils.model import Counted, sigmoid
-from course_utils.model.prompt import _as_lists
+from course_utils.model.prompt import _as_lists, _Asked
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ def score_long(reranker, groups, size=120, overlap=1, progress=False):
         groups: list of Group, or of (query, [document, ...]).
         size: words (Chinese: characters) of a piece at most; a document that is no longer is scored as it is.
         overlap: sentences that neighbouring pieces share.
-
         progress: show a bar with the time left.
 
     Returns:
@@ -58,10 +57,12 @@ def score_long(reranker, groups, size=120, overlap=1, progress=False):
         (start, end) in characters). ``truncated`` counts pieces that were cut: then take a smaller ``size``.
     """
     groups, cuts, parts = _as_lists(groups), [], []
-    for query, documents in groups:
+    for asked in groups:
+        query, documents = asked
         own = [pieces(d, size, overlap) for d in documents]
         cuts.append(own)
-        parts.append((query, [d[a:b] for d, spans in zip(documents, own, strict=True) for a, b in spans]))
+        parts.append(_Asked((query, [d[a:b] for d, spans in zip(documents, own, strict=True) for a, b in spans])))
+        parts[-1].instruction = asked.instruction
     found = reranker.score_groups(parts, progress=progress)
     scores, places = Counted(), []
     scores.truncated = found.truncated
@@ -71,6 +72,39 @@ def score_long(reranker, groups, size=120, overlap=1, progress=False):
         scores.append(flat[best] if best else flat)
         places.append([spans[i - a] for spans, i, a in zip(own, best, ends[:-1], strict=True)])
     return scores, places
+
+
+def _score_lists(reranker, groups, long_documents="cut", progress=False):
+    """Return a Counted list of logits a query: of documents cut at the prompt's end, or of their best pieces."""
+    _check_way(long_documents)
+    if long_documents == "passages":
+        return score_long(reranker, groups, progress=progress)[0]
+    return reranker.score_groups(groups, progress=progress)
+
+
+def _check_way(long_documents):
+    if long_documents not in ("cut", "passages"):
+        raise InputError(f'long_documents is "{long_documents}"; choose "cut" or "passages".')
+
+
+def _best_pieces(reranker, groups, size=120, overlap=1):
+    """Return the groups with each document as the piece of it that the reranker likes best.
+
+    Of a right document that piece trains; the others, which may say nothing of the answer, stand in no list and so are not
+    made wrong. Of a wrong document it is the piece most like an answer. Two documents with the same best piece: the
+    better grade stays.
+    """
+    _, places = score_long(reranker, groups, size, overlap)
+    out = []
+    for g, own in zip(groups, places, strict=True):
+        texts = [d[a:b].strip() or d for d, (a, b) in zip(g.documents, own, strict=True)]
+        best = {}
+        for i, text in enumerate(texts):
+            if text not in best or g.relevance[i] > g.relevance[best[text]]:
+                best[text] = i
+        kept = g._pick(sorted(best.values()))
+        out.append(replace(kept, documents=[texts[i] for i in sorted(best.values())]))
+    return out
 
 
 def rank_long(reranker, query, documents, top_k=None, size=120, overlap=1):

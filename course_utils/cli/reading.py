@@ -1,0 +1,147 @@
+"""Labelled data and documents for a command: the plain form by its strict rules, any other shape as data convert reads it."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+from course_utils.cli.terminal import note
+from course_utils.errors import InputError
+
+_LOOK = 50  # records that tell whether a file is in the plain form
+# What the strict reader would pass over in silence.
+_MORE = {"score", "scores", "teacherscore", "instruction", "task", "指令"}
+
+
+def add_reading(parser):
+    """Add the options that say how a file of another shape is to be read."""
+    own = parser.add_argument_group("files of other shapes than query, document, relevance")
+    add_columns(own)
+    own.add_argument("--sheet", help="of an Excel file")
+    own.add_argument("--encoding", help="of a text file, for example gb18030 or cp1252")
+    own.add_argument("--separator", help="of a CSV file")
+    own.add_argument("--part", help="split of a dataset, or which judgements of a collection")
+    own.add_argument("--threshold", type=float, metavar="X", help="the least label that means relevant")
+
+
+def add_columns(parser):
+    """Add ``--columns``."""
+    what = "which column is the query, the document, the relevance, ..."
+    parser.add_argument("--columns", metavar="ROLE=COLUMN,...", help=what)
+
+
+def columns_of(text):
+    """Return {role: column} of ``role=column,role=column``; raise InputError for anything else."""
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    if any(not mark or not role.strip() or not column.strip() for role, mark, column in pairs):
+        raise InputError(f'--columns is "{text}"; write it as query=Question,document=Paragraph.')
+    return {role.strip(): column.strip() for role, _, column in pairs}
+
+
+def given(args):
+    """Return the arguments of ``data.read_data`` that the options of ``add_reading`` ask for."""
+    mark = {"tab": "\t", "\\t": "\t"}.get(args.separator, args.separator)
+    if mark is not None and len(mark) != 1:
+        raise InputError(f'--separator is "{mark}"; give one character, or tab.')
+    found = {
+        "columns": columns_of(args.columns), "sheet": args.sheet, "encoding": args.encoding, "separator": mark,
+        "part": args.part, "threshold": args.threshold,
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value not in (None, {})}
+
+
+def read(args, path):
+    """Return the list of Group of a file, a folder or a dataset of the hub; what was taken for what is said in a line.
+
+    Files of plain query, document, relevance keep their strict rules: one that is half right is refused row by row.
+    """
+    from course_utils import data
+
+    how = given(args)
+    if how or not is_plain(path):
+        found = data.read_data(path, **how)
+        note(str(found))
+        return found.groups
+    try:
+        return data.read_groups(path, args.max_relevance)
+    except data.DataError as error:
+        if "wrong label" in error.counts and args.max_relevance == 1:
+            raise InputError(f"{error} If these are grades, give the highest: --max-relevance.") from None
+        raise
+
+
+def is_plain(path):
+    """Return whether ``path`` is for the strict reader: the plain form, or nothing that any reader takes."""
+    from course_utils.data import iter_rows
+
+    path = Path(path)
+    if str(path).startswith("hub:"):
+        return False
+    if path.is_dir():
+        return (path / "config.json").is_file()  # a model: refused as no file
+    if path.suffix.lower() in (".xlsx", ".txt") or not path.is_file():
+        return not path.is_file()
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _plain_table(path, iter_rows)
+    try:
+        rows = [row for _, row in islice(iter_rows(path, ()), _LOOK)]
+    except InputError:
+        return True
+    if not all(isinstance(row, dict) for row in rows):
+        return True  # broken, which the strict reader names best
+    labels = [row.get("relevance") for row in rows if row.get("relevance") is not None]
+    if any(isinstance(x, str) or (isinstance(x, float) and x != int(x)) for x in labels if x == x):
+        return False
+    return not rows or _plain_names({name for row in rows for name in row})
+
+
+def _plain_table(path, iter_rows):
+    with path.open("rb") as file:
+        head = file.readline().decode("utf-8-sig", "replace")
+    mark = "\t" if path.suffix.lower() == ".tsv" else ","
+    if not _plain_names({name.strip().strip('"') for name in head.split(mark)}):
+        return False
+    rows = [row for _, row in islice(iter_rows(path, ()), _LOOK)]
+    return not any(getattr(row, "kind", "") == "not UTF-8" for row in rows)
+
+
+def _plain_names(names):
+    keys = {str(n).replace("_", "").replace(" ", "").lower() for n in names}
+    return {"query", "document", "relevance"} <= set(names) and not keys & _MORE
+
+
+def documents(args, path):
+    """Return the documents of a table or a folder for ``rank``, each once; None where one document a line is meant."""
+    from course_utils import data
+    from course_utils.data.passages import _TABLES
+
+    path, columns = Path(path), columns_of(args.columns)
+    if (path / "config.json").is_file():
+        raise InputError(f"{path} is a folder of a model; give texts.")
+    if not path.is_dir() and path.suffix.lower() not in (*_TABLES, ".md", ".html", ".htm", ".pdf"):
+        if columns:
+            raise InputError(f"--columns is for tables, and {path} holds one document a line; leave it out.")
+        return None
+    try:
+        passages, said = data.read_passages(path, 10**9, 0, columns.get("document"))
+        texts, said = [p.text for p in passages], f"{path}: {'; '.join(said)}."
+    except InputError:
+        if path.is_dir() or columns:
+            raise
+        found = data.read_data(path)  # lists for queries: their documents
+        texts, said = [d for g in found.groups for d in g.documents], str(found)
+    note(said)
+    return list(dict.fromkeys(texts))
+
+
+def as_rows(groups):
+    """Return groups as the rows that ``data.check_file`` reads."""
+    rows = ((g.query, d, r) for g in groups for d, r in zip(g.documents, g.relevance, strict=True))
+    return [{"query": q, "document": d, "relevance": r} for q, d, r in rows]
+
+
+def write_lines(path, rows):
+    """Write dicts as JSON lines, whole or not at all."""
+    from course_utils.files import whole
+
+    with whole(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,0 +1,123 @@
+"""delta, gate, rollback: a trade as a small file on one base; a new version behind a gate; the way back."""
+
+from course_utils.cli import options, reading, record
+from course_utils.errors import InputError
+from course_utils.files import check_outputs
+
+
+def add(commands):
+    """Add the commands to the parser."""
+    what = "keep what an adaptation changed as a small file, or put it on its base"
+    example = "delta make --adapted adapted/model --name medical --out medical.delta"
+    own = options.command(commands, "delta", what, example, None)
+    own = own.add_subparsers(dest="delta_command", required=True, metavar="command")
+    made = options.command(own, "make", "write what differs between an adapted model and its base", example, make)
+    made.add_argument("--adapted", required=True, metavar="FOLDER", help="the adapted model")
+    made.add_argument("--name", required=True, help="of the trade, for example medical")
+    what = "write the model that a base becomes with a delta"
+    example = "delta apply --delta medical.delta --out medical"
+    applied = options.command(own, "apply", what, example, apply)
+    applied.add_argument("--delta", required=True, metavar="FOLDER", help="what delta make wrote")
+    for parser in (made, applied):
+        parser.add_argument("--out", required=True, metavar="FOLDER")
+        options.add_model(parser)
+    _add_gate(commands)
+    what = "put the version before the one in use in use again"
+    back = options.command(commands, "rollback", what, "rollback versions --out model", undo)
+    back.add_argument("versions", metavar="VERSIONS", help="the folder of versions that gate keeps")
+    back.add_argument("--list", action="store_true", help="only show the versions")
+    back.add_argument("--out", metavar="FOLDER", help="write the version that is in use then as a model")
+    options.add_model(back)
+
+
+def _add_gate(commands):
+    what = "put an adapted model in use only if it is better for sure and no guarded set falls (exit code 1: refused)"
+    example = "gate versions --candidate adapted/model --target test.json --guard general=general.json"
+    parser = options.command(commands, "gate", what, example, judge)
+    add = parser.add_argument
+    add("versions", metavar="VERSIONS", help="the folder of versions; made with the base as its first one")
+    add("--candidate", required=True, metavar="FOLDER", help="the adapted model")
+    add("--target", required=True, metavar="E", help="labelled pairs of its trade, checked, not learned from")
+    add(
+        "--guard",
+        required=True,
+        action="append",
+        metavar="NAME=G",
+        help="labelled pairs that must not fall; repeatable",
+    )
+    add("--train", metavar="T", help="what the candidate learned from, to look for leaks")
+    add("--layers", type=int, default=3, metavar="K", help="last layers that it was trained with (default 3)")
+    add("--margin", type=float, default=0.02, metavar="X", help="nDCG@10 that a guarded set may fall (default 0.02)")
+    add("--least", type=int, default=30, metavar="N", help="queries that every set must have (default 30)")
+    add("--strict", action="store_true", help="no interval of a guard may reach below the margin either")
+    options.add_grades(parser)
+    options.add_model(parser)
+    reading.add_reading(parser)
+    add("--json", metavar="R", help="write the decision here; - is standard output")
+
+
+def make(args):
+    """Write the delta."""
+    from course_utils.domains import save_delta
+    from course_utils.domains.train import _difference
+    from course_utils.model import Reranker
+
+    check_outputs((), [args.model, args.adapted], folders=[args.out])
+    base = options.load(args, quiet=True)
+    kind = next(base.model.parameters())
+    adapted = Reranker.load(args.adapted, device=kind.device.type, dtype=kind.dtype, quiet=True)
+    delta = _difference(base, adapted, args.name)
+    save_delta(delta, args.out)
+    print(f"{delta}\nWritten: {args.out}. With the same base: delta apply --delta {args.out} --out FOLDER")
+
+
+def apply(args):
+    """Write the model."""
+    from course_utils.domains import attach, load_delta
+
+    check_outputs((), [args.model, args.delta], folders=[args.out])
+    delta = load_delta(args.delta)
+    attach(options.load(args, quiet=True), delta).save(args.out)
+    print(f"Written: {args.out}, which is {delta.base} with {delta.name}.")
+
+
+def judge(args):
+    """Print the decision and return it."""
+    from course_utils.model import Reranker
+    from course_utils.updates import Gate, consider
+
+    pairs = [text.partition("=") for text in args.guard]
+    if any(not name or not path for name, _, path in pairs) or len({name for name, _, _ in pairs}) < len(pairs):
+        raise InputError("--guard is NAME=FILE, for example general=general.json, and every name stands once.")
+    guards = {name: path for name, _, path in pairs}
+    inputs = [args.target, args.candidate, args.model, args.train, *guards.values()]
+    check_outputs([args.json], inputs, folders=[args.versions])
+    kept = record.Record(args)
+    gate = Gate(
+        reading.read(args, args.target), {name: reading.read(args, path) for name, path in guards.items()},
+        args.margin, args.least, args.strict,
+    )  # fmt: skip
+    train = reading.read(args, args.train) if args.train else ()
+    base = options.load(args, quiet=True)
+    kept.model(base)
+    first = next(base.model.parameters())
+    candidate = Reranker.load(args.candidate, device=first.device.type, dtype=first.dtype, quiet=True)
+    done = consider(args.versions, base, candidate, gate, args.layers, train)
+    print(done)
+    figures = {name: {"mean": d.mean, "low": d.low, "high": d.high} for name, d in done.figures.items()}
+    said = {"accepted": done.accepted, "version": done.version, "reason": done.reason, "figures": figures}
+    return {**said, "run": kept.finish()}
+
+
+def undo(args):
+    """Go back, say what is in use, and write it as a model where asked."""
+    from course_utils.updates import current_version, load_version, rollback, version_table
+
+    check_outputs((), [args.versions, args.model], folders=[args.out] if args.out else [])
+    now = current_version(args.versions) if args.list else rollback(args.versions)
+    print(f"{now} is in use.\n\n{version_table(args.versions)}")
+    if args.out:
+        reranker = options.load(args, quiet=True)
+        load_version(args.versions, reranker)
+        reranker.save(args.out)
+        print(f"Written: {args.out}")

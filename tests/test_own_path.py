@@ -1,0 +1,398 @@
+"""A reader's own files through adapt, evaluate, data check, rank, delta, gate and rollback."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_model
+from failures import make_world, rows
+
+from course_utils import data
+from course_utils.cli import main
+from course_utils.data import Group, read_data, read_passages
+from course_utils.data.long_documents import _best_pieces
+from course_utils.errors import InputError
+from course_utils.model import Reranker
+from course_utils.model.prompt import _encode_groups
+from course_utils.training import Recipe, adapt
+from course_utils.training.batch import Source
+from course_utils.training.losses import _both, _find_loss, _graded, _teacher, _teacher_logits
+
+
+@pytest.fixture(scope="module")
+def template(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    Reranker(tiny_model(tokenizer, layers=2), tokenizer, max_length=256, name="tiny").save(folder / "tiny")
+    make_world(folder / "world", folder / "tiny")
+    return folder / "world"
+
+
+@pytest.fixture
+def world(template, tmp_path, monkeypatch):
+    shutil.copytree(template, tmp_path / "w")
+    monkeypatch.chdir(tmp_path / "w")
+    return tmp_path / "w"
+
+
+def lists(start, count):
+    """Return the rows of ``rows`` as FlagEmbedding lists."""
+    out = {}
+    for r in rows(start, count):
+        own = out.setdefault(r["query"], {"query": r["query"], "pos": [], "neg": []})
+        own["pos" if r["relevance"] else "neg"].append(r["document"])
+    return list(out.values())
+
+
+def lines(path, records):
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
+
+
+def test_adapt_evaluate_and_check_take_any_shape_and_say_what_they_took(world, capsys):
+    lines(world / "train.jsonl", lists(0, 8))
+    table = "".join(f"{r['query']};{r['document']};{r['relevance']}\n" for r in rows(8, 6))
+    (world / "test.csv").write_text("Question;Paragraph;Label\n" + table, encoding="cp1252")
+    assert main(["data", "check", "train.jsonl", "--test", "test.csv", "--model", "model"]) == 0
+    said = capsys.readouterr()
+    assert "train.jsonl: 32 pairs" in said.out.replace("rows", "pairs") or "train.jsonl" in said.out
+    assert "(query, pos, neg)" in said.err and "separated by semicolon" in said.err
+    assert main(["adapt", "--model", "model", "--train", "train.jsonl", "--test", "test.csv", "--layers", "1", "--epochs", "1", "--no-replay", "--out", "out", "--json", "r.json"]) == 0  # fmt: skip
+    found = json.loads((world / "r.json").read_text())
+    assert found["train_queries"] == 8 and found["test_queries"] == 6 and found["run"]["recipe"]["loss"] == "both"
+    capsys.readouterr()
+    assert main(["evaluate", "--model", "model", "--data", "test.csv", "--columns", "query=Question,document=Paragraph", "--json", "e.json"]) == 0  # fmt: skip
+    assert json.loads((world / "e.json").read_text())["ndcg@10"] == found["before"]["ndcg@10"]
+    assert "(Question, Paragraph, Label)" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "model", "--data", "test.csv", "--columns", "query=Frage"]) == 2
+    assert 'No column is named "Frage"' in capsys.readouterr().err
+
+
+def test_plain_files_keep_their_strict_rules_and_grades_are_named(world, capsys):
+    (world / "g.json").write_text(json.dumps([{**r, "relevance": 3 * r["relevance"]} for r in rows(8, 6)]))
+    assert main(["evaluate", "--model", "model", "--data", "g.json"]) == 2
+    assert "--max-relevance" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "model", "--data", "g.json", "--max-relevance", "3"]) == 0
+    lines(world / "half.jsonl", [{**r, "relevance": 0.87 if r["relevance"] else 0.1} for r in rows(8, 6)])
+    assert main(["evaluate", "--model", "model", "--data", "half.jsonl"]) == 0
+    assert "0.5 and more counts" in capsys.readouterr().err
+
+
+def test_rank_takes_a_table_a_folder_and_lists(world, capsys):
+    (world / "pages.csv").write_text("No.,Paragraph\n1,a page about fever\n2,a page about rent\n", encoding="utf-8-sig")
+    (world / "notes").mkdir()
+    (world / "notes" / "a.md").write_text("# fever\n\nsmall sips", encoding="utf-8")
+    lines(world / "lists.jsonl", lists(0, 2))
+    for name, count in (("pages.csv", 2), ("notes", 1), ("lists.jsonl", 8)):
+        assert main(["rank", "--model", "model", "--query", "fever", "--documents", name, "--json", "r.json"]) == 0
+        assert len(json.loads((world / "r.json").read_text())["ranking"]) <= count
+    assert (
+        main(
+            [
+                "rank",
+                "--model",
+                "model",
+                "--query",
+                "fever",
+                "--documents",
+                "pages.csv",
+                "--columns",
+                "document=Paragraph",
+            ]
+        )
+        == 0
+    )
+    assert (
+        main(
+            [
+                "rank",
+                "--model",
+                "model",
+                "--query",
+                "fever",
+                "--documents",
+                "docs.txt",
+                "--columns",
+                "document=Paragraph",
+            ]
+        )
+        == 2
+    )
+
+
+def test_models_and_bm25_stand_side_by_side(world, tokenizer, capsys):
+    Reranker(tiny_model(tokenizer, layers=2, seed=1), tokenizer, max_length=256).save(world / "other")
+    call = "evaluate --model model --model other --bm25 --data data.json --worst 2 --per-query q.jsonl --json -"
+    assert main(call.split()) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert [m["model"] for m in found["models"]] == ["model", "other", "BM25"]
+    first, other, bm25 = found["models"]
+    assert found["ndcg@10"] == first["metrics"]["ndcg@10"] and first["low"] <= found["ndcg@10"] <= first["high"]
+    assert "difference" not in first and "accuracy" not in bm25["metrics"]
+    gap = other["metrics"]["ndcg@10"] - first["metrics"]["ndcg@10"]
+    assert other["difference"]["mean"] == pytest.approx(gap) and other["difference"]["low"] <= gap
+    assert "ndcg@10 - that of model" in said.err and len(found["worst"]) == 2
+    queries = [json.loads(line) for line in (world / "q.jsonl").read_text().splitlines()]
+    assert len(queries) == found["queries"] == 6
+    for name, row in zip(("model", "other", "BM25"), found["models"], strict=True):
+        assert np.mean([q["ndcg@10"][name] for q in queries]) == pytest.approx(row["metrics"]["ndcg@10"])
+    assert min(q["ndcg@10"]["model"] for q in queries) == pytest.approx(found["worst"][0]["ndcg@10"])
+    assert main(["evaluate", "--model", "model", "model", "--data", "data.json"]) == 2
+    assert main(["evaluate", "--model", "model", "other", "--data", "data.json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3  # the table alone
+
+
+def test_delta_gate_and_rollback(world, capsys):
+    model = Reranker.load(world / "model", device="cpu", quiet=True)
+    with torch.no_grad():
+        for p in model.model.model.layers[-1].parameters():
+            p.add_(0.01)
+    model.save(world / "adapted")
+    assert (
+        main(
+            [
+                "delta",
+                "make",
+                "--model",
+                "model",
+                "--adapted",
+                "adapted",
+                "--name",
+                "trade",
+                "--out",
+                "d",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
+    assert main(["delta", "apply", "--model", "model", "--delta", "d", "--out", "again", "--device", "cpu"]) == 0
+    same = [Reranker.load(world / n, device="cpu", quiet=True).model.state_dict() for n in ("adapted", "again")]
+    assert all(torch.equal(same[0][k], same[1][k]) for k in same[0])
+    assert (
+        main(
+            [
+                "delta",
+                "make",
+                "--model",
+                "model",
+                "--adapted",
+                "model",
+                "--name",
+                "trade",
+                "--out",
+                "e",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 2
+    )
+    call = "gate v --model model --candidate adapted --target test.json --guard general=general.json --layers 1 --device cpu"
+    assert main(call.split()) == 2 and "at least 30" in capsys.readouterr().err
+    code = main(f"{call} --least 5 --margin 1 --json g.json --train train.json".split())
+    found = json.loads((world / "g.json").read_text())
+    assert code == int(not found["accepted"]) and set(found["figures"]) == {"target", "general"}
+    assert main(f"{call} --least 5 --train test.json".split()) == 2  # it learned what measures it
+    assert main(["rollback", "v", "--list"]) == 0 and "v0001" in capsys.readouterr().out
+    if not found["accepted"]:
+        assert main(["rollback", "v"]) == 2
+    assert main([*call.replace("--layers 1", "--layers 0").split(), "--least", "5"]) == 2
+
+
+def test_an_accepted_candidate_is_in_use_and_rolled_back(tokenizer, tmp_path, monkeypatch):
+    from course_utils.updates import Gate, candidate, consider, current_version, load_version, rollback
+
+    groups = data.to_groups([(r["query"], r["document"], r["relevance"]) for r in rows(0, 6)])
+    base, other = (Reranker(tiny_model(tokenizer, layers=2), tokenizer, max_length=256, name=n) for n in "ab")
+    with torch.no_grad():
+        other.model.model.layers[-1].mlp.down_proj.weight.add_(0.1)
+    monkeypatch.setattr(candidate, "decide", lambda *_: (True, "The gain is real.", {}))
+    done = consider(tmp_path / "v", base, other, Gate(groups, {"g": groups}, least=2), layers=1)
+    assert done.accepted and current_version(tmp_path / "v") == done.version
+    name, weight = "model.layers.1.mlp.down_proj.weight", other.model.model.layers[-1].mlp.down_proj.weight
+    assert torch.equal(base.model.get_parameter(name), weight)
+    assert rollback(tmp_path / "v", base).startswith("v0000")
+    assert not torch.equal(base.model.get_parameter(name), weight)
+    load_version(tmp_path / "v", base, done.version)
+    assert torch.equal(base.model.get_parameter(name), weight)
+    with torch.no_grad():
+        other.model.model.embed_tokens.weight.add_(0.1)
+    with pytest.raises(InputError, match="keeps frozen"):
+        consider(tmp_path / "v", base, other, Gate(groups, {"g": groups}, least=2), layers=1)
+
+
+# Long documents
+
+FILLER = "The clinic has a garden. Visitors may sit there in the afternoon. Parking costs two euros. "
+LATE = FILLER * 30 + "Against fever give the child small sips of water and paracetamol."
+
+
+def test_the_best_piece_of_a_right_document_trains_and_the_others_stand_nowhere(nano):
+    group = Group("what helps a child with fever?", [LATE, "Rent is due."], [1, 0])
+    (best,) = _best_pieces(nano, [group])
+    assert best.relevance == (1, 0) and best.documents[1] == "Rent is due."
+    assert best.documents[0] in LATE and "sips of water" in best.documents[0] and len(best.documents[0]) < 1000
+
+
+def test_the_commands_read_long_documents_whole_and_say_how_many_are_cut(world, capsys):
+    long = [{**r, "document": "a word and another. " * 150 + r["document"]} for r in rows(8, 6)]
+    (world / "long.json").write_text(json.dumps(long))
+    lines(world / "pairs.jsonl", [{k: r[k] for k in ("query", "document")} for r in long])
+    (world / "docs.txt").write_text(long[0]["document"] + "\nshort\n")
+    for way in ("cut", "passages"):
+        assert main(f"evaluate --model model --data long.json --long-documents {way} --json e.json".split()) == 0
+        cut = json.loads((world / "e.json").read_text())["run"]["data"]["data"]["documents_cut"]
+        assert (cut > 0) == (way == "cut")
+        capsys.readouterr()
+        assert main(f"score --model model --pairs pairs.jsonl --out {way}.jsonl --long-documents {way}".split()) == 0
+        assert ("of 24 documents cut" in capsys.readouterr().err) == (way == "cut")
+        assert main(f"rank --model model --query a --documents docs.txt --long-documents {way} --json r.json".split()) == 0  # fmt: skip
+        assert ("start" in json.loads((world / "r.json").read_text())["ranking"][0]) == (way == "passages")
+    assert (
+        main(
+            [
+                "score",
+                "--model",
+                "model",
+                "--pairs",
+                "pairs.jsonl",
+                "--out",
+                "cut.jsonl",
+                "--long-documents",
+                "passages",
+            ]
+        )
+        == 2
+    )
+    assert "another long documents" in capsys.readouterr().err
+    call = "adapt --model model --train train.json --test long.json --layers 1 --epochs 1 --no-replay --out out --json r.json"
+    assert main(f"{call} --long-documents passages".split()) == 0
+    found = json.loads((world / "r.json").read_text())["run"]
+    assert found["recipe"]["long_documents"] == "passages" and found["data"]["test"]["documents_cut"] == 0
+
+
+# Grades, teachers, instructions
+
+
+def descend(loss, labels, steps=300, **more):
+    """Return the scores of one list that a loss leads to."""
+    scores = torch.zeros(len(labels), requires_grad=True)
+    optimizer = torch.optim.Adam([scores], lr=0.05)
+    labels, groups = torch.tensor(labels, dtype=torch.float32), torch.zeros(len(labels), dtype=torch.long)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(scores, labels, groups, **more).backward()
+        optimizer.step()
+    return scores.detach().tolist()
+
+
+def test_the_graded_loss_orders_by_grade_and_both_does_not():
+    by_grade, plain = descend(_graded, [1, 3, 2, 0]), descend(_both, [1, 3, 2, 0])
+    assert by_grade[1] > by_grade[2] + 0.1 and by_grade[2] > by_grade[0] + 0.1 and by_grade[0] > 0 > by_grade[3]
+    assert max(plain[:3]) - min(plain[:3]) < 1e-4 and plain[3] < 0
+
+
+def test_the_teacher_loss_follows_the_teacher_and_does_without_one():
+    told = torch.tensor([2.0, -1.0, 4.0])
+    scores = descend(_teacher, [1, 0, 1], teacher=told)
+    assert scores[2] > scores[0] + 0.5 > scores[1]
+    none = torch.full((3,), float("nan"))
+    assert descend(_teacher, [1, 0, 1], teacher=none) == pytest.approx(descend(_both, [1, 0, 1]), abs=1e-4)
+
+
+def test_scores_from_0_to_1_are_probabilities_and_the_loss_is_found():
+    graded, told = Group("q", ["a", "b"], [2, 0]), Group("q", ["a", "b"], [1, 0], scores=[0.5, 1.0])
+    assert _teacher_logits([told])[0].tolist() == pytest.approx([0.0, 9.2102], abs=1e-2)
+    assert _teacher_logits([Group("q", ["a", "b"], [1, 0], scores=[3, -2])])[0].tolist() == [3, -2]
+    assert [_find_loss(g) for g in ([graded], [told], [told, graded], [Group("q", ["a"], [1])])] == ["graded", "teacher", "graded", "both"]  # fmt: skip
+    with pytest.raises(InputError, match="no row has a teacher"):
+        _find_loss([graded], "teacher")
+
+
+def graded_groups(count, seed):
+    """Return lists in which a mark says how good a document is: fully 3, partly 1."""
+    random_, out = random.Random(seed), []
+    for i in range(count):
+        documents = [(f"{w} {random_.choice('abcdefgh')}{seed}x{i}", r) for w, r in (("silver", 3), ("copper", 1), ("iron", 1), ("paper", 0), ("water", 0))]  # fmt: skip
+        random_.shuffle(documents)
+        out.append(Group(f"metal {seed} {i}", [d for d, _ in documents], [r for _, r in documents]))
+    return out
+
+
+def test_grades_are_learned_better_by_grade_than_by_right_and_wrong(tokenizer):
+    from course_utils.evaluation import evaluate
+
+    test, found = graded_groups(12, 3), {}
+    for loss in ("both", "auto"):
+        reranker = Reranker(tiny_model(tokenizer, layers=2), tokenizer, max_length=256, name="tiny")
+        recipe = Recipe(layers="all", epochs=4, loss=loss, learning_rate=3e-3, ema_decay=0.0)
+        done = adapt(reranker, graded_groups(24, 1), graded_groups(8, 2), recipe, quiet=True)
+        found[done.recipe["loss"]] = evaluate(reranker, test).summary["ndcg@10"]
+    assert found["graded"] > found["both"] + 0.01, found
+
+
+def test_a_teacher_trains_with_and_without_its_scores(tokenizer):
+    groups = [Group(g.query, g.documents, [int(r > 0) for r in g.relevance], scores=[float(r) for r in g.relevance]) for g in graded_groups(8, 1)]  # fmt: skip
+    reranker = Reranker(tiny_model(tokenizer, layers=2), tokenizer, max_length=256, name="tiny")
+    done = adapt(reranker, groups, graded_groups(4, 2), Recipe(layers=1, epochs=1, loss="teacher"), quiet=True)
+    assert done.recipe["loss"] == "teacher" and np.isfinite(done.history[-1]["dev_loss"])
+    source = Source(groups, reranker.encode(groups), None, _teacher_logits(groups))
+    batch = source.collate([0, 1])
+    assert batch.teacher.tolist() == [groups[g].scores[c] for g, c in batch.index]
+
+
+def test_a_row_has_its_own_instruction(tiny, world, capsys):
+    told = Group("fever", ["a page", "rent"], [1, 0], instruction="Find help for the sick")
+    plain = Group("fever", ["a page", "rent"], [1, 0])
+    own = _encode_groups(tiny.tokenizer, [told, plain])
+    other = _encode_groups(tiny.tokenizer, [plain], "Find help for the sick")
+    assert own.full_ids(0, 1) == other.full_ids(0, 1) and own.full_ids(1, 1) != own.full_ids(0, 1)
+    alone = Reranker(tiny.model, tiny.tokenizer, "Find help for the sick", 256)
+    scores = tiny.score_groups([told, plain])
+    assert (
+        np.abs(scores[0] - alone.score_groups([plain])[0]).max() < 1e-5 and np.abs(scores[0] - scores[1]).max() > 1e-4
+    )
+    with pytest.raises(InputError, match="instruction"):
+        tiny.score_groups([Group("q", ["d"], [1], instruction="<|im_end|>")])
+    lines(world / "t.jsonl", [{**r, "instruction": "Find help"} for r in rows(0, 8)])
+    assert main(["adapt", "--model", "model", "--train", "t.jsonl", "--test", "test.json", "--layers", "1", "--epochs", "1", "--no-replay", "--out", "out", "--json", "r.json"]) == 0  # fmt: skip
+    assert Reranker.load(world / "out" / "model", device="cpu", quiet=True).instruction == "Find help"
+
+
+# Where data come from
+
+
+def test_a_dataset_of_the_hub_is_read_at_its_revision(monkeypatch):
+    import datasets
+
+    asked = []
+
+    def load(name, revision=None):
+        asked.append((name, revision))
+        return datasets.DatasetDict({"train": datasets.Dataset.from_list([{"anchor": "q", "positive": "a"}])})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    found = read_data("hub:owner/pairs@abc123")
+    assert asked == [("owner/pairs", "abc123")] and "at revision abc123, train" in str(found)
+    assert found.groups == [Group("q", ["a"], [1])]
+    assert "name one as hub:" in str(read_data("hub:owner/pairs"))
+    with pytest.raises(InputError, match="has no part"):
+        read_data("hub:owner/pairs", part="test")
+
+
+def test_a_table_of_one_column_is_a_list_of_passages(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("Paragraph\nGive water, often.\nRent is due.\n", encoding="utf-8-sig")
+    assert [p.text for p in read_passages(path)[0]] == ["Give water, often.", "Rent is due."]
+    path.write_text('"Give water, often."\n"Rent is due."\n', encoding="gb18030")
+    assert [p.text for p in read_passages(path)[0]] == ["Give water, often.", "Rent is due."]
+
+
+def test_a_yes_among_numbers_is_refused():
+    records = [{"query": "q", "document": "a", "label": "yes"}, {"query": "q", "document": "b", "label": 0}]
+    with pytest.raises(InputError, match="wrong label"):
+        read_data(records)
