@@ -15,7 +15,7 @@ FILE, FUNCTION, PARAMETERS, PUBLIC = 300, 60, 8, 180  # PUBLIC: functions and cl
 # The package was drawn at 7,600 lines and 1,150 of checks. Since then it reads every shape of file that people have, prepares
 # lists from a handbook, has a command for what was Python alone (delta, gate, rollback, models side by side), refuses outputs that would destroy, keeps a record of each result, and catches the wrong answers that
 # people gave in exercises: what is here now and a little more. Who adds a feature says here what for.
-LINES, CHECKS = 15_900, 1_410
+LINES, CHECKS = 16_300, 1_410
 # What is over a bound today; this list may only shrink.
 LONG_FILES = {"bonus/nano.py"}
 LONG_FUNCTIONS = {"bonus/nano.py:build"}
