@@ -204,14 +204,14 @@ def test_delta_gate_and_rollback(world, capsys):
 
 
 def test_an_accepted_candidate_is_in_use_and_rolled_back(tokenizer, tmp_path, monkeypatch):
-    from course_utils.updates import Gate, candidate, consider, current_version, load_version, rollback
+    from course_utils.updates import Gate, candidate, current_version, load_version, rollback
 
     groups = data.to_groups([(r["query"], r["document"], r["relevance"]) for r in rows(0, 6)])
     base, other = (Reranker(tiny_model(tokenizer, layers=2), tokenizer, max_length=256, name=n) for n in "ab")
     with torch.no_grad():
         other.model.model.layers[-1].mlp.down_proj.weight.add_(0.1)
     monkeypatch.setattr(candidate, "decide", lambda *_: (True, "The gain is real.", {}))
-    done = consider(tmp_path / "v", base, other, Gate(groups, {"g": groups}, least=2), layers=1)
+    done = candidate._consider(tmp_path / "v", base, other, Gate(groups, {"g": groups}, least=2), layers=1)
     assert done.accepted and current_version(tmp_path / "v") == done.version
     name, weight = "model.layers.1.mlp.down_proj.weight", other.model.model.layers[-1].mlp.down_proj.weight
     assert torch.equal(base.model.get_parameter(name), weight)
@@ -222,7 +222,7 @@ def test_an_accepted_candidate_is_in_use_and_rolled_back(tokenizer, tmp_path, mo
     with torch.no_grad():
         other.model.model.embed_tokens.weight.add_(0.1)
     with pytest.raises(InputError, match="keeps frozen"):
-        consider(tmp_path / "v", base, other, Gate(groups, {"g": groups}, least=2), layers=1)
+        candidate._consider(tmp_path / "v", base, other, Gate(groups, {"g": groups}, least=2), layers=1)
 
 
 # Long documents

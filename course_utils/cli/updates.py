@@ -84,7 +84,8 @@ def apply(args):
 def judge(args):
     """Print the decision and return it."""
     from course_utils.model import Reranker
-    from course_utils.updates import Gate, consider
+    from course_utils.updates import Gate
+    from course_utils.updates.candidate import _consider
 
     pairs = [text.partition("=") for text in args.guard]
     if any(not name or not path for name, _, path in pairs) or len({name for name, _, _ in pairs}) < len(pairs):
@@ -102,7 +103,7 @@ def judge(args):
     kept.model(base)
     first = next(base.model.parameters())
     candidate = Reranker.load(args.candidate, device=first.device.type, dtype=first.dtype, quiet=True)
-    done = consider(args.versions, base, candidate, gate, args.layers, train)
+    done = _consider(args.versions, base, candidate, gate, args.layers, train)
     print(done)
     figures = {name: {"mean": d.mean, "low": d.low, "high": d.high} for name, d in done.figures.items()}
     said = {"accepted": done.accepted, "version": done.version, "reason": done.reason, "figures": figures}

@@ -3,7 +3,6 @@
 Begin with ``learn_stream``.
 """
 
-from course_utils.updates.candidate import consider
 from course_utils.updates.forgetting import (
     Forgetting,
     average_forgetting,
@@ -23,7 +22,6 @@ __all__ = [
     "Stage",
     "average_forgetting",
     "backward_transfer",
-    "consider",
     "current_version",
     "decide",
     "forward_transfer",

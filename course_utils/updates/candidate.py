@@ -16,7 +16,7 @@ from course_utils.updates.gate import _check_folder, _Update, decide
 from course_utils.updates.versions import _begin, _publish, load_version
 
 
-def consider(folder, reranker, candidate, gate, layers=3, train=()):
+def _consider(folder, reranker, candidate, gate, layers=3, train=()):
     """Put an adapted model in use as the next version of a folder if it passes the gate; else keep it aside.
 
     Args:
