@@ -396,3 +396,24 @@ def test_a_yes_among_numbers_is_refused():
     records = [{"query": "q", "document": "a", "label": "yes"}, {"query": "q", "document": "b", "label": 0}]
     with pytest.raises(InputError, match="wrong label"):
         read_data(records)
+
+
+@pytest.mark.parametrize(
+    ("best", "difference", "general", "words"),
+    [
+        (2, (0.05, 0.01, 0.09), (0.0, -0.01, 0.01), ["gained 0.050", "is settled", "no loss is seen", "more training questions"]),
+        (3, (0.02, -0.02, 0.06), None, ["not settled", "about 180 more test queries", "give --general", "--epochs 6"]),
+        (2, (-0.05, -0.09, -0.01), (-0.03, -0.05, -0.01), ["lost 0.050", "do not use it", "was forgotten", "Fewer --layers"]),
+        (0, (0.0, 0.0, 0.0), None, ["Nothing was learned", "data check"]),
+        (2, (0.0001, -0.02, 0.02), None, ["thousands"]),
+    ],
+)  # fmt: skip
+def test_the_closing_words_say_what_the_figures_say(best, difference, general, words):
+    from course_utils.cli.told import paragraph
+    from course_utils.evaluation import Difference
+    from course_utils.training import Adaptation
+
+    done = Adaptation([], best, 1.0, 1, 2, recipe={"layers": 3, "epochs": 3, "loss": "both"})
+    differences = [d and Difference(*d, 10, 5) for d in (difference, general)]
+    text = paragraph(done, 100, 60, *differences)
+    assert all(w in text for w in words), text

@@ -2,11 +2,12 @@
 
 import shutil
 import sys
+import textwrap
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from course_utils.cli import options, reading, record
+from course_utils.cli import options, reading, record, told
 from course_utils.cli.evaluate import METRICS
 from course_utils.errors import InputError
 from course_utils.files import check_ours, check_outputs, lock
@@ -253,6 +254,9 @@ def _result(args, parts, done, before, after, kept):
     }
     print(f"{result['seconds']:.0f} s, peak {result['peak_memory_mb']:.0f} MB; model in {Path(args.out) / 'model'}")
     kept.content["recipe"] = done.recipe
+    general = compare(before["general"], after["general"], seed=args.seed) if "general" in parts else None
+    result["in_words"] = told.paragraph(done, len(parts["train"]), len(parts["test"]), difference, general)
+    print("\n" + textwrap.fill(result["in_words"], 100))
     return {**result, "run": kept.finish()}
 
 

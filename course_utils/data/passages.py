@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from course_utils.data.columns import NAMES, _check_given, _key, _one_of, _text_of
 from course_utils.data.tables import SUFFIXES, _decode, _open_table
 from course_utils.errors import InputError
@@ -69,7 +71,7 @@ def read_passages(source, size=200, overlap=1, column=None):
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     documents, said, other = [], [], Counter()
-    for file in files:
+    for file in tqdm(files, unit="file", desc="reading", disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         suffix = file.suffix.lower()
         if suffix in _TABLES:

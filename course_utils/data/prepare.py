@@ -10,6 +10,8 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from course_utils.data.groups import check_no_leak, leaks, rankable, split, without_answers
 from course_utils.data.match import _match
 from course_utils.data.near import DOCUMENTS, _near_index
@@ -183,7 +185,8 @@ def _clean(parts, notes):
 
 def _recall(groups, index):
     """Return {k: share of questions with a right passage among the first k of BM25 over all passages}."""
-    ranked = [index.top(g.query, max(_DEPTHS)) for g in groups]
+    bar = tqdm(groups, unit="query", desc="recall", disable=None, delay=2)
+    ranked = [index.top(g.query, max(_DEPTHS)) for g in bar]
     return {
         k: sum(any(t in g.positives for t in own[:k]) for g, own in zip(groups, ranked, strict=True)) / len(groups)
         for k in _DEPTHS

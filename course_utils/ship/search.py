@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bm25s
 import numpy as np
+from tqdm.auto import tqdm
 
 from course_utils.data import bm25_tokens, read_passages
 from course_utils.errors import InputError
@@ -65,7 +66,9 @@ def build_index(source, out, size=120, overlap=1):
         said = [*said, f"{twice:,} passage{'s that stand' if twice > 1 else ' that stands'} twice left out"]
     kept = list(kept.values())
     first = bm25s.BM25(k1=1.5, b=0.75)
-    first.index([bm25_tokens(p.text) or ["\0"] for p in kept], show_progress=False)
+    first.index(
+        [bm25_tokens(p.text) or ["\0"] for p in tqdm(kept, unit="passage", disable=None, delay=2)], show_progress=False
+    )
     raw = [p.text.encode() for p in kept]
     with whole_folder(out) as folder:
         first.save(folder / "bm25", show_progress=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from course_utils import machine
@@ -154,6 +155,7 @@ class _Progress(TrainerCallback):
 
     def __init__(self, trainer, quiet, large):
         self.trainer, self.quiet, self.large, self.history, self.seen = trainer, quiet, large, [], 0
+        self.bar = None
 
     def record(self):
         """Return what a checkpoint keeps, so that a resumed run reports all epochs."""
@@ -176,16 +178,24 @@ class _Progress(TrainerCallback):
         self.history.append(row)
         if not self.quiet and state.is_world_process_zero:
             loss = "     -" if row["loss"] is None else f"{row['loss']:6.3f}"
-            print(
+            tqdm.write(
                 f"epoch {row['epoch']:2d}  loss {loss}  dev loss {row['dev_loss']:6.3f}  dev nDCG@10 {row['ndcg@10']:.3f}"
             )
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.trainer.start_average()
+        off = True if self.quiet or not state.is_world_process_zero else None  # None: where there is no terminal
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, unit="step", desc="training", disable=off, leave=False
+        )
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.trainer.average:
             self.trainer.average.update(state.global_step)
+        self.bar.update()
         self.on_substep_end(args, state, control)
 
     def on_substep_end(self, args, state, control, **kwargs):

@@ -153,7 +153,7 @@ def build_trunk(model, encoded, layers, folder, batch_tokens=16384, quiet=False,
     mine = missing[len(missing) * rank // count : len(missing) * (rank + 1) // count]
     if mine:
         record, saved = place / f"done-{mine[0]}.json", time.monotonic()
-        bar = tqdm(total=len(mine), unit="query", disable=quiet or rank > 0, desc="frozen layers")
+        bar = tqdm(total=len(mine), unit="query", disable=True if quiet or rank > 0 else None, desc="frozen layers")
         start = 0
         while start < len(mine):
             # A batch of neighbours at a time; every few seconds a record of what is done, for a run that is killed.
