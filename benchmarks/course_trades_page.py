@@ -3,8 +3,9 @@
 import numpy as np
 
 from benchmarks.common import number, unpacked
-from course_utils.data import Group, slices_of
-from course_utils.evaluation import by_slice, paired_bootstrap
+from benchmarks.slices import by_slice
+from course_utils.data import Group, read_cases
+from course_utils.evaluation import paired_bootstrap
 from course_utils.text import markdown_table
 
 TESTS = {"questions": "new questions to known documents", "test": "new topics"}
@@ -78,7 +79,7 @@ def slices(cells, part):
             before += list(values(own["base"][part]))
             after += list(mean_of(runs, part))
             groups += [Group(f"{name} {q}", (), ()) for q in cells.data["queries"][name][part]]
-            kinds.update({f"{name} {q}": kind for q, kind in slices_of(*name.split("-")).items()})
+            kinds.update({f"{name} {q}": kind for q, kind in read_cases(*name.split("-")).slices().items()})
     found = by_slice(before, after, groups, kinds)
     start = {k: np.mean([b for b, g in zip(before, groups, strict=True) if kinds[g.query] == k]) for k in found}
     counts = {k: sum(kinds[g.query] == k for g in groups) for k in found}

@@ -205,6 +205,7 @@ def test_broken_grids_and_splits_are_errors(folder, capsys):
         grid.read_grid("garden", "en", folder)
 
 
+@pytest.mark.slow
 def test_build_writes_the_learners_files(tmp_path, capsys):
     out = tmp_path / "built"
     code, text, err = run(capsys, "build", "--out", out)
@@ -305,6 +306,7 @@ def test_bad_commands_are_one_sentence_and_exit_code_2(arguments, message, capsy
     assert code == 2 and not out and message in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_table_stands_in_the_data_card(capsys):
     code, out, _ = run(capsys, "table")
     assert code == 0 and out.count("| medical/zh |") == 3

@@ -23,6 +23,7 @@ def lists():
     return subset(load_domain("general", "en", "test"), 40, 1)
 
 
+@pytest.mark.slow
 def test_mistake_1_a_classification_head_on_the_reranker_is_random(nano, lists):
     from transformers import AutoModelForSequenceClassification
 
@@ -39,6 +40,7 @@ def test_mistake_1_a_classification_head_on_the_reranker_is_random(nano, lists):
     assert all(np.abs(s - true).mean() > 0.5 for s in scores), "neither gives the judgement that was trained"
 
 
+@pytest.mark.slow
 def test_mistake_2_a_home_made_prompt_ranks_worse_than_the_official_one(nano, lists):
     def own_prompt(query, document):
         return (
@@ -70,6 +72,7 @@ def test_mistake_5_padding_everything_to_one_length_computes_mostly_padding(nano
     assert shared < 0.8 * sum(lengths), "sharing the prompt saves more"
 
 
+@pytest.mark.slow
 def test_mistake_13_one_pair_at_a_time_is_slower_and_gives_the_same_scores(nano, lists):
     pairs = [(g.query, d) for g in lists[:12] for d in g.documents]
     nano.score(pairs[:20])

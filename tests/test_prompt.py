@@ -31,6 +31,7 @@ def qwen():
     return load_qwen_tokenizer()
 
 
+@pytest.mark.slow
 def test_yes_and_no_have_the_official_ids_in_the_real_vocabulary(qwen):
     assert prompt.yes_no_ids(qwen) == (9693, 2152)
 
@@ -39,7 +40,7 @@ FRAMES = ["What does {} mean?", "{}", "发烧时 {} 怎么办", "押金{}退还�
 
 
 @pytest.mark.parametrize("place", ["query", "document"])
-@pytest.mark.parametrize("which", ["nano", "qwen"])
+@pytest.mark.parametrize("which", ["nano", pytest.param("qwen", marks=pytest.mark.slow)])
 def test_every_added_token_is_text_in_query_and_document(which, place, tokenizer, request):
     tokenizer = tokenizer if which == "nano" else request.getfixturevalue("qwen")
     added = {i: t.content for i, t in tokenizer.added_tokens_decoder.items()}
@@ -58,7 +59,7 @@ def test_every_added_token_is_text_in_query_and_document(which, place, tokenizer
         assert tokenizer.backend_tokenizer.to_str() == state, "the shared tokenizer is as it was"
 
 
-@pytest.mark.parametrize("which", ["nano", "qwen"])
+@pytest.mark.parametrize("which", ["nano", pytest.param("qwen", marks=pytest.mark.slow)])
 def test_ordinary_text_has_the_official_ids(which, tokenizer, request):
     tokenizer = tokenizer if which == "nano" else request.getfixturevalue("qwen")
     texts = [

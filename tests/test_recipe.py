@@ -105,6 +105,7 @@ def still(model):
     return torch.tensor(0.0)
 
 
+@pytest.mark.slow
 def test_another_average_penalty_or_precision_starts_anew_and_the_same_recipe_resumes(tokenizer, tmp_path, capsys):
     def resumed(recipe):
         adapt(fresh(tokenizer), TRAIN, DEV, recipe, work_dir=tmp_path)

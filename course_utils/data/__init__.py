@@ -5,7 +5,7 @@ Begin with ``load_domain("medical", "en", "train")`` or ``read_groups("pairs.csv
 
 from course_utils.data.cases import read_cases
 from course_utils.data.counts import Counts, usable
-from course_utils.data.course_sets import TRADES, load_domain, slices_of
+from course_utils.data.course_sets import TRADES, load_domain
 from course_utils.data.grid import (
     DOMAINS,
     LANGUAGES,
@@ -71,7 +71,6 @@ __all__ = [
     "read_pairs",
     "read_passages",
     "shuffle_labels",
-    "slices_of",
     "split",
     "subset",
     "to_groups",

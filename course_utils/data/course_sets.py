@@ -1,4 +1,4 @@
-"""The course's own lists by name, and what each query of a trade turns on."""
+"""The course's own lists by name."""
 
 from pathlib import Path
 
@@ -35,8 +35,3 @@ def load_domain(domain, language, split, folder=None, source=None, **kinds):
     if source == "cases":
         return read_cases(domain, language, folder).groups(split)
     return grid_groups(read_grid(domain, language, folder), split, **kinds)
-
-
-def slices_of(domain, language, folder=None):
-    """Return {query: what it turns on} of a trade, for example "acronym" or "messy: typo"; see ``cases.SLICES``."""
-    return read_cases(domain, language, folder).slices()

@@ -22,16 +22,13 @@ from course_utils.evaluation.measure import (
 )
 from course_utils.evaluation.metrics import average_precision, mrr_at_k, ndcg_at_k, per_query, recall_at_k, summary
 from course_utils.evaluation.rules import betrayed, document_alone
-from course_utils.evaluation.slices import add_rule, by_slice
 
 __all__ = [
     "Difference",
     "Evaluation",
-    "add_rule",
     "apply_threshold",
     "average_precision",
     "betrayed",
-    "by_slice",
     "choose_threshold",
     "compare",
     "document_alone",

@@ -11,7 +11,7 @@ def by_slice(before, after, groups, slices, least=20):
     Args:
         before, after: one nDCG@10 (or other value) a Group.
         groups: list of Group, same order.
-        slices: dict from query to the name of its slice, see ``data.slices_of``; other queries are left out.
+        slices: dict from query to the name of its slice, see ``read_cases(...).slices()``; other queries are left out.
         least: slices with fewer queries are left out: their interval says nothing.
     """
     places = {}
