@@ -98,6 +98,7 @@ def test_equal_scores_are_shown_together():
     assert apply_threshold([[1.0, 1.0]], [[1, 0]], 1.0).shown == 0
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 1)), min_size=2, max_size=30).filter(
         lambda rows: any(r for _, r in rows)

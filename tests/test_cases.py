@@ -53,6 +53,7 @@ def test_a_trade_has_the_promised_slices(one):
     assert sum(max(q.grades.values(), default=0) == 2 for q in own.queries) >= 15
 
 
+@pytest.mark.slow
 def test_nothing_crosses_from_training_to_new_topics(one):
     own, groups = one
     texts = {s: [p.text for p in own.passages if own.splits[p.topic] == s] for s in ("train", "dev", "test")}
@@ -77,6 +78,7 @@ def test_every_candidate_is_a_right_answer_and_about_as_often_a_wrong_one(one):
         assert np.quantile([wrong[d] for d in right], 0.9) <= 1.5 * np.quantile([wrong[d] for d in right], 0.1) + 4
 
 
+@pytest.mark.slow
 def test_a_rule_that_never_reads_the_query_is_no_better_than_chance(one):
     """The fault that this course once had: posts that were never right made a gain of 0.1 out of question marks."""
     _, groups = one

@@ -126,6 +126,7 @@ def test_the_penalty_measures_the_way_from_the_start(small):
     assert l2_sp(start, 3.0)(small.model).item() == pytest.approx(1.5 * 0.25 * count, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_strong_pull_keeps_the_weights_near(tokenizer):
     away = []
     for strategy in ({}, {"pull": 100.0}):
@@ -145,6 +146,7 @@ def test_mixing_ends_at_both_ends():
     assert torch.equal(_mix(before, after, 0.5)["w"], torch.tensor([0.5, 3.0]))
 
 
+@pytest.mark.slow
 def test_interpolation_takes_the_gain_and_refuses_it_where_an_earlier_set_would_fall(small):
     freeze_all_but_last(small.model, 2)
     before = trained_tensors(small.model)

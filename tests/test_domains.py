@@ -217,6 +217,7 @@ def test_tensors_that_do_not_fit_are_refused(trained, kind):
         attach(reranker, wrong)
 
 
+@pytest.mark.slow
 def test_a_bf16_base_takes_a_delta_and_comes_back(tokenizer):
     reranker = Reranker(tiny_model(tokenizer).to(torch.bfloat16), tokenizer, max_length=256)
     before = bits(reranker)

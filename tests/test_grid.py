@@ -46,6 +46,7 @@ def test_passages_have_the_promised_length_and_differ(one):
     assert [m[:2] for m in near.near_duplicates(texts, texts, **near.DOCUMENTS)] == [(t, t) for t in texts]
 
 
+@pytest.mark.slow
 def test_nothing_crosses_the_splits(one):
     g, groups = one
     assert card.overlaps(g) == [0, 0, 0, 0, 0]
@@ -99,6 +100,7 @@ def test_bm25_is_neither_enough_nor_useless(one):
     assert chance < ndcg - 0.1
 
 
+@pytest.mark.slow
 def test_a_colleague_finds_nothing_to_mend(one):
     _, groups = one
     report = data_report.check_groups(groups["train"], groups["test"])
@@ -270,6 +272,7 @@ def test_limited_keeps_whole_queries():
     assert len(part) == 6 and part == sorted(part, key=groups.index) and part == data_cli.limited(groups, 20)
 
 
+@pytest.mark.slow
 def test_check_prints_a_report_and_tells_by_its_exit_code(tmp_path, capsys):
     rows = [{"query": f"q{i // 4}", "document": f"d{i}", "relevance": int(i % 4 == 0)} for i in range(1200)]
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"

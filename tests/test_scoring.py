@@ -102,6 +102,7 @@ def test_progress_shows_pairs_done_and_time_left(tiny, tmp_path, capsys, small_s
     assert "<" in shown, "elapsed<left"
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_pairs(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(
         tiny,

@@ -109,6 +109,7 @@ def test_an_index_that_cannot_be_written_leaves_the_old_one(folder, tmp_path, mo
     assert search(tmp_path / "out", "water") and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_ten_thousand_passages_are_searched_in_memory_mapped_files(tmp_path):
     texts = [p.text for language in ("en", "zh") for p in read_grid("medical", language).passages.values()]
     rows = [{"text": f"{texts[i % len(texts)]} ({i})"} for i in range(10_000)]

@@ -277,6 +277,7 @@ def test_link_of_a_cache_reaches_its_blobs_and_nothing_else(good, tmp_path):
         _check_folder(folder)
 
 
+@pytest.mark.slow
 @given(
     st.one_of(st.text(max_size=30), st.lists(st.sampled_from(["..", ".", "a", "/", "\\", "C:", "~", " "])).map("".join))
 )

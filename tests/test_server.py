@@ -166,6 +166,7 @@ def test_health_and_metrics(running):
     assert 'rerank_requests_total{status="200"}' in text and "rerank_seconds_bucket" in text
 
 
+@pytest.mark.slow
 def test_32_clients_at_once_get_their_own_answers_in_common_batches(model):
     server = Running(_rerank_app(model, Limits(gather_ms=20)))
     queries = [f"question {i} about {'发烧' if i % 2 else 'rent'}" for i in range(96)]

@@ -18,6 +18,7 @@ TRAIN, DEV = trade("legal", "train", 32), trade("legal", "dev", 16)
 RECIPE = Recipe(cache=False, layers=1, epochs=1)
 
 
+@pytest.mark.slow
 def test_rounds_halve_the_settings_and_double_the_queries(tokenizer):
     grid = {"learning_rate": [1e-6, 5e-3], "negatives": [1, 3]}
     found = sweep(
@@ -41,6 +42,7 @@ def test_rounds_halve_the_settings_and_double_the_queries(tokenizer):
     assert x == [0, 8, 16, 32] and y[0] == found.start and y[-1] == max(r["ndcg@10"] for r in last)
 
 
+@pytest.mark.slow
 def test_the_full_run_repeats_the_best_row(tokenizer):
     grid = {"negatives": [2]}
     found = sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, grid, RECIPE.replace(layers=2), (32,), quiet=True)
