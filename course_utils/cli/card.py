@@ -1,15 +1,17 @@
 """data table: sizes, overlaps and baselines of the course's data, as the data card shows them."""
 
+from collections import Counter
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 
-from course_utils.data import grid, near
-from course_utils.data.negatives import bm25_scores
+from course_utils.data import bm25_scores, grid, near, read_cases
+from course_utils.data.cases import PARTS
 from course_utils.errors import InputError
-from course_utils.evaluation.measure import evaluate_scores
+from course_utils.evaluation import betrayed, evaluate_scores
 from course_utils.files import whole
-from course_utils.text import normalise
+from course_utils.text import markdown_table, normalise
 
 TABLE_START, TABLE_END = "<!-- data table: start -->", "<!-- data table: end -->"
 
@@ -27,44 +29,84 @@ def put(path, text):
 
 def table_text(folder):
     """Return sizes, overlaps and baselines of all sets as Markdown tables."""
-    lines = []
     grids = [grid.read_grid(domain, language, folder) for domain, language in product(grid.DOMAINS, grid.LANGUAGES)]
-    lines.append("| set | topics | passages | queries | with 2+ answers | words (zh: characters) a passage | a query |")
-    lines.append("|---|---|---|---|---|---|---|")
+    lists = {f"{g.domain}/{g.language}": {s: grid.grid_groups(g, s) for s in grid.SPLITS} for g in grids}
+    trades = [
+        read_cases(g.domain, g.language, folder)
+        for g in grids
+        if (Path(folder) / g.domain / g.language / "cases.md").is_file()
+    ]
+    own = {f"{c.domain}/{c.language}": {p: c.groups(p) for p in PARTS} for c in trades}
+    parts = [grid_sizes(grids), grid_lists(lists), grid_overlaps(grids)]
+    if trades:
+        parts += ["Lists of the trades (`cases.md`):", case_sizes(trades, own)]
+    parts += [
+        "What a rule finds that never sees the query (trained on train lists; nDCG@10, in brackets random order), and BM25:",
+        blind(lists, own),
+    ]
+    return "\n\n".join(parts)
+
+
+def grid_sizes(grids):
+    """Return the table of topics, passages and queries of the grids."""
+    rows = []
     for g in grids:
         passages = [p.text for p in g.passages.values()]
         several = sum(len(q.aspects) > 1 for q in g.queries)
         sizes = [np.mean([size(t, g.language) for t in ts]) for ts in (passages, [q.text for q in g.queries])]
-        lines.append(
-            f"| {g.domain}/{g.language} | {len(g.topics())} | {len(passages)} | {len(g.queries)} | {several} "
-            f"| {sizes[0]:.0f} | {sizes[1]:.1f} |"
-        )
-    lines += ["", "Train / dev / test:", ""]
-    lines.append("| set | topics | queries | pairs | candidates a query | relevant share |")
-    lines.append("|---|---|---|---|---|---|")
-    parts = {(g.domain, g.language): [grid.grid_groups(g, s) for s in grid.SPLITS] for g in grids}
-    for g in grids:
-        own = parts[g.domain, g.language]
-        pairs = [sum(len(x.documents) for x in part) for part in own]
-        right = [sum(len(x.positives) for x in part) for part in own]
-        lines.append(
-            f"| {g.domain}/{g.language} | {slashes(len(g.topics(s)) for s in grid.SPLITS)} | {slashes(map(len, own))} "
-            f"| {slashes(pairs)} | {slashes(f'{n / len(p):.1f}' for n, p in zip(pairs, own, strict=True))} "
-            f"| {slashes(f'{r / n:.1%}' for r, n in zip(right, pairs, strict=True))} |"
-        )
-    lines += ["", "Overlap between splits (any two of train, dev, test), and nDCG@10 of the candidate lists:", ""]
-    lines.append(
-        "| set | same topics | same passages | same queries | near-duplicate passages | near-duplicate queries "
-        "| BM25 train / dev / test | random train / dev / test |"
-    )
-    lines.append("|---|---|---|---|---|---|---|---|")
-    for g in grids:
-        bm25, chance = zip(*(baselines(part) for part in parts[g.domain, g.language]), strict=True)
-        lines.append(
-            f"| {g.domain}/{g.language} | {' | '.join(map(str, overlaps(g)))} "
-            f"| {slashes(f'{x:.3f}' for x in bm25)} | {slashes(f'{x:.3f}' for x in chance)} |"
-        )
-    return "\n".join(lines)
+        counts = [len(g.topics()), len(passages), len(g.queries), several]
+        rows.append([f"{g.domain}/{g.language}", *counts, f"{sizes[0]:.0f}", f"{sizes[1]:.1f}"])
+    words = "words (zh: characters) a passage"
+    return markdown_table(["grid", "topics", "passages", "queries", "with 2+ answers", words, "a query"], rows)
+
+
+def grid_lists(lists):
+    """Return the table of the grids' candidate lists."""
+    rows = []
+    for name, own in lists.items():
+        pairs = [sum(len(g.documents) for g in part) for part in own.values()]
+        candidates = slashes(f"{n / len(part):.1f}" for n, part in zip(pairs, own.values(), strict=True))
+        rows.append([name, slashes(map(len, own.values())), slashes(pairs), candidates])
+    return markdown_table(["grid: train / dev / test", "queries", "pairs", "candidates a query"], rows)
+
+
+def grid_overlaps(grids):
+    """Return the table of what crosses the splits of the grids: nothing."""
+    rows = [[f"{g.domain}/{g.language}", *overlaps(g)] for g in grids]
+    near_ = ["near-duplicate passages", "near-duplicate queries"]
+    return markdown_table(["grid: in two splits", "topics", "passages", "queries", *near_], rows)
+
+
+def case_sizes(trades, lists):
+    """Return the table of families, passages and queries of the trades' own lists."""
+    rows = []
+    for c in trades:
+        kinds = Counter(q.kind for q in c.queries)
+        partly = sum(1 in q.grades.values() and 2 in q.grades.values() for q in c.queries)
+        messy = ", ".join(f"{n} {k}" for k, n in kinds.items() if k)
+        own = lists[f"{c.domain}/{c.language}"]
+        counts = [len(c.topics()), len({p.family for p in c.passages}), len(c.passages), kinds[""], partly]
+        rows.append([f"{c.domain}/{c.language}", *counts, messy, slashes(map(len, own.values()))])
+    sizes = ["topics", "families", "passages", "plain queries", "with a partial answer", "messy queries"]
+    return markdown_table(["trade", *sizes, "train / dev / test / questions"], rows)
+
+
+def blind(lists, trades):
+    """Return the table of what documents alone give away, list by list: every list of the course."""
+    rows = []
+    for kind, sets in (("grid", lists), ("cases", trades)):
+        for name, own in sets.items():
+            row = [f"{name} ({kind})"]
+            for part in ("dev", "test", "questions"):
+                if part not in own:
+                    row += ["-", "-"]
+                    continue
+                chance, rule, _ = betrayed(own["train"], own[part])
+                bm25 = evaluate_scores(bm25_scores(own[part]), own[part]).summary["ndcg@10"]
+                row += [f"{rule:.3f} ({chance:.3f})", f"{bm25:.3f}"]
+            rows.append(row)
+    heads = [h for part in ("dev", "test", "questions") for h in (f"{part}: document alone", f"{part}: BM25")]
+    return markdown_table(["list", *heads], rows)
 
 
 def slashes(values):
@@ -96,9 +138,3 @@ def overlaps(g):
         ]
         counts += [*same, *close]
     return counts.tolist()
-
-
-def baselines(groups):
-    """Return nDCG@10 of BM25 and of chance: the exact mean over all orders, which equal scores stand for."""
-    equal = [np.zeros(len(g.documents)) for g in groups]
-    return [evaluate_scores(scores, groups).summary["ndcg@10"] for scores in (bm25_scores(groups), equal)]
