@@ -12,10 +12,11 @@ PACKAGE = ROOT / "course_utils"
 # From top to bottom: a room imports only rooms that stand before it.
 ORDER = ["errors", "text", "files", "machine", "profile", "model", "data", "evaluation", "training", "domains", "updates", "ship", "show", "bonus", "checks", "cli"]  # fmt: skip
 FILE, FUNCTION, PARAMETERS, PUBLIC = 300, 60, 8, 180  # PUBLIC: functions and classes of all rooms
-# The package was drawn at 7,600 lines and 1,150 of checks. Since then it reads every shape of file that people have, prepares
-# lists from a handbook, has a command for what was Python alone (delta, gate, rollback, models side by side), refuses outputs that would destroy, keeps a record of each result, and catches the wrong answers that
-# people gave in exercises: what is here now and a little more. Who adds a feature says here what for.
-LINES, CHECKS = 16_300, 1_410
+# The package was drawn at 7,600 lines and 1,150 of checks. Since then it reads every shape of file that people have in every
+# command, prepares lists from a handbook, keeps families of passages for three trades, has commands for delta, gate, rollback
+# and models side by side, refuses outputs that would destroy, keeps a record of each result, and catches the wrong answers
+# that people gave in exercises: what is here now and a little more. Who adds a feature says here what for.
+LINES, CHECKS = 15_450, 1_410
 # What is over a bound today; this list may only shrink.
 LONG_FILES = {"bonus/nano.py"}
 LONG_FUNCTIONS = {"bonus/nano.py:build"}

@@ -323,6 +323,7 @@ def graded_groups(count, seed):
     return out
 
 
+@pytest.mark.slow
 def test_grades_are_learned_better_by_grade_than_by_right_and_wrong(tokenizer):
     from course_utils.evaluation import evaluate
 

@@ -98,6 +98,7 @@ def test_some_settings_of_a_large_grid_can_be_drawn(tokenizer):
     assert len({_words(r["settings"]) for r in found.rows}) == 2
 
 
+@pytest.mark.slow
 def test_the_default_rungs_are_a_quarter_half_and_all(tokenizer):
     found = sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, {"layers": [1]}, RECIPE, quiet=True)
     assert [r["queries"] for r in found.rows] == [8, 16, 32]

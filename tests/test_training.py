@@ -84,6 +84,7 @@ def test_the_best_epoch_is_kept_and_a_harmful_run_keeps_the_start(tokenizer):
     assert all(torch.equal(p, weights[n]) for n, p in parameters(reranker).items())
 
 
+@pytest.mark.slow
 def test_the_last_epoch_can_be_kept_whatever_dev_says(tokenizer):
     clean = make_groups(30)
     run = Recipe(layers=2, epochs=3, learning_rate=5e-3)
@@ -142,6 +143,7 @@ def test_negatives_are_drawn_anew_in_each_epoch_and_right_documents_stay(tokeniz
         run(negatives=0)
 
 
+@pytest.mark.slow
 def test_the_moving_average_is_what_is_measured_and_kept(tokenizer):
     clean = make_groups(30)
     run = Recipe(layers=2, epochs=2, learning_rate=5e-3)

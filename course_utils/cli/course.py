@@ -119,6 +119,7 @@ def measure(out, profile, pool, environment):
 def measure_trade(domain, language, folder, queries, environment):
     """Run ``adapt`` on one trade in a process of its own; return (name, what it wrote)."""
     from course_utils.data import load_domain
+    from course_utils.data.report import _rows_of
 
     name = f"{domain}-{language}"
     parts = {split: load_domain(domain, language, split) for split in ("train", "dev", "test")}
@@ -126,12 +127,7 @@ def measure_trade(domain, language, folder, queries, environment):
     command = [sys.executable, "-m", "course_utils", "adapt", "--model", "nano"]
     for part, groups in parts.items():
         path = folder / f"{name}-{part}.json"
-        pairs = [
-            {"query": g.query, "document": d, "relevance": r}
-            for g in groups
-            for d, r in zip(g.documents, g.relevance, strict=True)
-        ]
-        write_json(path, pairs)
+        write_json(path, _rows_of(groups))
         command += [f"--{part}", path]
     command += [
         "--max-queries", queries, "--out", folder / name, "--json", folder / f"{name}.json",

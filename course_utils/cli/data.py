@@ -92,12 +92,14 @@ def _blind(file, test, max_relevance):
 
 def _sources(args, file):
     """Return ([data, test], highest grade): paths for the strict reader, rows of what data convert reads."""
+    from course_utils.data.report import _rows_of
+
     sources, highest = [], args.max_relevance
     for path in (file, args.test):
         if path is None or (not reading.given(args) and reading.is_plain(path)):
             sources.append(path)
             continue
-        rows = reading.as_rows(reading.read(args, path))
+        rows = _rows_of(reading.read(args, path))
         highest = max([highest, *(row["relevance"] for row in rows)])
         sources.append(rows)
     return sources, highest
@@ -204,11 +206,9 @@ def limited(groups, pairs, seed=0):
 
 def as_json(groups):
     """Return groups as a JSON list of query, document, relevance records, one a line."""
-    rows = (
-        json.dumps({"query": g.query, "document": d, "relevance": r}, ensure_ascii=False)
-        for g in groups
-        for d, r in zip(g.documents, g.relevance, strict=True)
-    )
+    from course_utils.data.report import _rows_of
+
+    rows = (json.dumps(row, ensure_ascii=False) for row in _rows_of(groups))
     return "[\n" + ",\n".join(rows) + "\n]\n"
 
 

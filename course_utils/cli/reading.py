@@ -133,12 +133,6 @@ def documents(args, path):
     return list(dict.fromkeys(texts))
 
 
-def as_rows(groups):
-    """Return groups as the rows that ``data.check_file`` reads."""
-    rows = ((g.query, d, r) for g in groups for d, r in zip(g.documents, g.relevance, strict=True))
-    return [{"query": q, "document": d, "relevance": r} for q, d, r in rows]
-
-
 def write_lines(path, rows):
     """Write dicts as JSON lines, whole or not at all."""
     from course_utils.files import whole

@@ -136,31 +136,10 @@ def _text(file, suffix):
 
 class _Page(HTMLParser):
     # The words of a page; what belongs to a block stands on lines of its own.
-    BLOCKS = frozenset(
-        [
-            "p",
-            "div",
-            "li",
-            "tr",
-            "br",
-            "h1",
-            "h2",
-            "h3",
-            "h4",
-            "h5",
-            "h6",
-            "section",
-            "article",
-            "table",
-            "ul",
-            "ol",
-            "dt",
-            "dd",
-            "blockquote",
-            "pre",
-            "title",
-        ]
-    )
+    BLOCKS = frozenset([
+        "p", "div", "li", "tr", "br", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "table", "ul", "ol", "dt", "dd",
+        "blockquote", "pre", "title",
+    ])  # fmt: skip
     HIDDEN = frozenset(["script", "style", "noscript", "template", "nav"])
 
     def __init__(self):

@@ -71,16 +71,14 @@ def check_file(path, test=None, tokenizer=None, max_length=1024, max_relevance=1
 
 def check_groups(groups, test=None, tokenizer=None, max_length=1024, max_relevance=1):
     """Return the Report on a list of Group (``test``: another one); arguments as in ``check_file``."""
-    rows, test = (
-        part
-        and [
-            {"query": g.query, "document": d, "relevance": r}
-            for g in part
-            for d, r in zip(g.documents, g.relevance, strict=True)
-        ]
-        for part in (groups, test)
-    )
+    rows, test = (part and _rows_of(part) for part in (groups, test))
     return check_file(rows, test, tokenizer, max_length, max_relevance)
+
+
+def _rows_of(groups):
+    """Return the rows of groups in the plain form."""
+    rows = ((g.query, d, r) for g in groups for d, r in zip(g.documents, g.relevance, strict=True))
+    return [{"query": q, "document": d, "relevance": r} for q, d, r in rows]
 
 
 def _read_rows(source, max_relevance, lengths, against):

@@ -1,6 +1,5 @@
 """A model that was adapted elsewhere before the gate: measured against the version in use, put in use or kept aside."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from course_utils.evaluation.measure import evaluate
 from course_utils.files import lock
 from course_utils.training.freezing import borrowed, train_only
 from course_utils.training.weights import load_tensors
-from course_utils.updates.gate import _check_folder, _Update, decide
+from course_utils.updates.gate import _check_folder, _measured, _Update, decide
 from course_utils.updates.versions import _begin, _publish, load_version
 
 
@@ -53,12 +52,7 @@ def _consider(folder, reranker, candidate, gate, layers=3, train=()):
             accepted, reason, figures = decide(before, after, gate.margin, None, gate.least, gate.strict)
             record = {
                 "accepted": accepted, "reason": reason, "previous": previous, "stage": str(candidate.name),
-                "gate": {"margin": gate.margin, "least": gate.least, "strict": gate.strict},
-                "counts": {name: counts.as_dict() for name, (_, counts) in sets.items()},
-                "figures": {
-                    name: {"before": before[name].mean(), "after": after[name].mean(), **asdict(d)}
-                    for name, d in figures.items()
-                },
+                **_measured(gate, sets, before, after, figures),
             }  # fmt: skip
             path = _publish(folder, reranker, record)
         if accepted:

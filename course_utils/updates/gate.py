@@ -140,17 +140,24 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
                 "recipe": recipe.asdict(),
                 "learned": {k: v for k, v in done.items() if k != "stage"},
                 "agreement": agreed,
-                "gate": {"margin": gate.margin, "least": gate.least, "strict": gate.strict},
-                "counts": {name: counts.as_dict() for name, (_, counts) in sets.items()},
-                "figures": {
-                    name: {"before": before[name].mean(), "after": after[name].mean(), **asdict(d)}
-                    for name, d in figures.items()
-                },
+                **_measured(gate, sets, before, after, figures),
             }  # fmt: skip
             path = _publish(folder, reranker, record)
             learned = trained_tensors(model) if accepted else {}
         load_tensors(model, learned)
     return _Update(accepted, path.name, path, reason, figures)
+
+
+def _measured(gate, sets, before, after, figures):
+    """Return what a version's record says of the gate and of what was measured at it."""
+    return {
+        "gate": {"margin": gate.margin, "least": gate.least, "strict": gate.strict},
+        "counts": {name: counts.as_dict() for name, (_, counts) in sets.items()},
+        "figures": {
+            name: {"before": before[name].mean(), "after": after[name].mean(), **asdict(d)}
+            for name, d in figures.items()
+        },
+    }
 
 
 def _check(reranker, new, sets, earlier, strategy, recipe):
