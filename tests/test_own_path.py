@@ -418,3 +418,34 @@ def test_the_closing_words_say_what_the_figures_say(best, difference, general, w
     differences = [d and Difference(*d, 10, 5) for d in (difference, general)]
     text = paragraph(done, 100, 60, *differences)
     assert all(w in text for w in words), text
+
+
+def test_the_handbook_is_messy_and_read_as_meant():
+    from benchmarks.search import COLUMNS, handbook
+    from course_utils.files import data_folder
+
+    folder = data_folder() / "handbook"
+    for language, encoding, mark in (("en", "utf-8", "semicolon"), ("zh", "gb18030", "comma")):
+        found = read_data(folder / language / "questions.csv", COLUMNS[language], drop_repeated=True)
+        assert len(found.groups) == 100 and f"{encoding}, separated by {mark}" in str(found)
+        assert "4 pairs that stand twice" in str(found) and sum(len(g.documents) for g in found.groups) == 105
+        passages, _ = read_passages(folder / language / "handbook.csv")
+        assert len(passages) == len({p.text for p in passages}) == 75 and passages[0].id[1:] == "-001"
+        train, dev, test, texts = handbook(language)
+        assert len(train) + len(dev) + len(test) == 100 and len(texts) == 75
+        assert all(d in texts for g in (*train, *dev, *test) for d in g.documents)
+        assert min(sum(r == 0 for r in g.relevance) for g in test) >= 10
+
+
+def test_the_search_benchmark_measures_a_folder(world, monkeypatch, tiny):
+    from benchmarks import search as bench
+
+    (world / "set").mkdir()
+    for name in ("train", "test"):
+        shutil.copy(world / f"{name}.json", world / "set")
+    monkeypatch.setattr(bench.Reranker, "load", lambda *_, **__: tiny)
+    monkeypatch.setattr(bench, "load_domain", lambda *_: [])
+    bench.main(["--real", str(world / "set"), "--epochs", "1", "--json", str(world / "s.json")])
+    (found,) = json.loads((world / "s.json").read_text()).values()
+    assert found["test"] == 6 and found["before"]["low"] <= found["before"]["share"] <= found["before"]["high"]
+    assert found["within_50"] >= found["bm25"]["share"]

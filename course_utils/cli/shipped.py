@@ -37,6 +37,8 @@ def add(commands):
     parser.add_argument("documents", metavar="SOURCE", help="texts, Markdown, HTML, PDF, tables, or a folder of them")
     parser.add_argument("--out", required=True, metavar="FOLDER")
     parser.add_argument("--size", type=int, default=120, metavar="N", help="words of a passage at most (default 120)")
+    dense = "a sentence-transformers model whose vectors find passages beside BM25 (default: none)"
+    parser.add_argument("--dense", metavar="MODEL", help=dense)
     parser = options.command(
         commands, "search", "find the passages of an index that answer a question",
         "search 'how often is the dressing changed?' --index handbook.index", find,
@@ -44,7 +46,9 @@ def add(commands):
     parser.add_argument("query", metavar="QUESTION")
     parser.add_argument("--index", required=True, metavar="FOLDER", help="what the command index wrote")
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="passages to print (default 5)")
-    parser.add_argument("--first", type=int, default=50, metavar="N", help="passages that BM25 hands on (default 50)")
+    parser.add_argument(
+        "--first", type=int, default=50, metavar="N", help="passages that a first stage hands on (default 50)"
+    )
     options.add_model(parser)
     parser.add_argument("--json", metavar="R", help="write what was found here; - is standard output")
     parser = options.command(
@@ -83,7 +87,7 @@ def index(args):
     """Write the index and say what it holds."""
     from course_utils.ship import build_index
 
-    count, said = build_index(args.documents, args.out, args.size)
+    count, said = build_index(args.documents, args.out, args.size, dense=args.dense)
     print(*said, f"{count:,} passages in {args.out}", sep="\n")
 
 

@@ -161,8 +161,18 @@ def _mined(groups, pool, around, plan, part, reranker):
     out = []
     for g, own in zip(groups, mined, strict=True):
         extra = set(around.get(g.query, ())) - set(g.documents)
+        own = _filled(own, pool, hard + plan.random_negatives, f"{plan.seed}-{part}-{g.query}")
         out.append(own._pick([i for i, d in enumerate(own.documents) if d not in extra]))
     return out, dropped
+
+
+def _filled(g, pool, least, seed):
+    """Return a group with at least ``least`` wrong documents: lay questions share few words with passages, and BM25 none."""
+    known = {normalise(d) for d in g.documents}
+    short = least - sum(r <= 0 for r in g.relevance)
+    free = [t for t in pool if normalise(t) not in known] if short > 0 else []
+    more = random.Random(seed).sample(free, min(short, len(free))) if free else []
+    return replace(g, documents=[*g.documents, *more], relevance=[*g.relevance, *[0] * len(more)])
 
 
 def _clean(parts, notes):

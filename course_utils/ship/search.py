@@ -17,6 +17,7 @@ from course_utils.data import bm25_tokens, read_passages
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole_folder, write_json
 from course_utils.model import sigmoid
+from course_utils.ship.dense import _VECTORS, _dense_top, _encoder, _fused, _vectors
 
 _ABOUT, _TEXTS, _ENDS, _IDS = "index.json", "texts.bin", "ends.npy", "ids.json"
 
@@ -27,7 +28,7 @@ class _Hit:
 
     Attributes:
         text: the passage.
-        score: logit of the reranker, or the BM25 score where there is none.
+        score: logit of the reranker; without one that of BM25, or of the ranks where an index has vectors, too.
         probability: sigmoid of the logit; None without a reranker.
         id: the passage's id: its document and "#" with the number of the piece, where the document was cut.
         document: the file in the indexed folder, or the id of a row.
@@ -42,7 +43,7 @@ class _Hit:
     place: int
 
 
-def build_index(source, out, size=120, overlap=1):
+def build_index(source, out, size=120, overlap=1, dense=None):
     """Write a search index of a file or of all files below a folder to ``out``, whole or not at all.
 
     Args:
@@ -50,6 +51,7 @@ def build_index(source, out, size=120, overlap=1):
         out: folder of the index.
         size: words (Chinese: characters) of a passage at most.
         overlap: sentences that neighbouring passages share.
+        dense: a sentence-transformers model, folder or hub name, whose vectors find passages beside BM25; None for none.
 
     Returns:
         (number of passages, list of sentences on what was read). A passage that stands twice is kept once.
@@ -70,12 +72,16 @@ def build_index(source, out, size=120, overlap=1):
         [bm25_tokens(p.text) or ["\0"] for p in tqdm(kept, unit="passage", disable=None, delay=2)], show_progress=False
     )
     raw = [p.text.encode() for p in kept]
+    vectors = _vectors(_encoder(dense), [p.text for p in kept]) if dense else None
     with whole_folder(out) as folder:
         first.save(folder / "bm25", show_progress=False)
         (folder / _TEXTS).write_bytes(b"".join(raw))
         np.save(folder / _ENDS, np.cumsum([0, *map(len, raw)], dtype=np.int64))
         write_json(folder / _IDS, [[p.id, p.document, p.place] for p in kept])
-        write_json(folder / _ABOUT, {"passages": len(kept), "size": size, "overlap": overlap})
+        if dense:
+            np.save(folder / _VECTORS, vectors)
+        more = {"dense": str(dense)} if dense else {}
+        write_json(folder / _ABOUT, {"passages": len(kept), "size": size, "overlap": overlap, **more})
     return len(kept), said
 
 
@@ -87,14 +93,17 @@ class SearchIndex:
     """
 
     def __init__(self, folder):
-        folder = Path(folder)
+        folder, self.encoder = Path(folder), None
         try:
-            self.size = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))["passages"]
+            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+            self.size, self.dense = about["passages"], about.get("dense")
+            self.vectors = np.load(folder / _VECTORS, mmap_mode="r") if self.dense else None
             self.first = bm25s.BM25.load(folder / "bm25", mmap=True, show_progress=False)
             self.ends = np.load(folder / _ENDS, mmap_mode="r")
             self.texts = np.memmap(folder / _TEXTS, dtype=np.uint8, mode="r")
             self.ids = json.loads((folder / _IDS).read_text(encoding="utf-8"))
-            whole = len(self.ids) == self.size == len(self.ends) - 1 and self.ends[-1] == len(self.texts)
+            whole = self.vectors is None or len(self.vectors) == self.size
+            whole = whole and len(self.ids) == self.size == len(self.ends) - 1 and self.ends[-1] == len(self.texts)
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
@@ -106,6 +115,15 @@ class SearchIndex:
     def text(self, i):
         """Return passage ``i``."""
         return bytes(self.texts[self.ends[i] : self.ends[i + 1]]).decode()
+
+    def first_stage(self, question, k):
+        """Return ([number, ...], [score, ...]): as ``top``, with the ``k`` nearest vectors too where the index has them."""
+        numbers, scores = self.top(question, k)
+        if self.dense is None:
+            return numbers, scores
+        if self.encoder is None:
+            self.encoder = _encoder(self.dense)
+        return _fused(numbers, _dense_top(self.vectors, _vectors(self.encoder, [question])[0], k))
 
     def top(self, question, k):
         """Return ([number, ...], [BM25 score, ...]) of the ``k`` best passages that share a word with the question."""
@@ -127,7 +145,7 @@ def search(index, question, reranker=None, top_k=5, first=50):
         question: what is looked for.
         reranker: the Reranker; None gives the order of BM25 alone.
         top_k: passages to return.
-        first: passages that BM25 hands to the reranker; what is not among them cannot be found.
+        first: passages that each first stage hands to the reranker; what is not among them cannot be found.
 
     Raises:
         InputError: an empty question, numbers below 1, or no index.
@@ -137,7 +155,7 @@ def search(index, question, reranker=None, top_k=5, first=50):
     if top_k < 1 or first < 1:
         raise InputError(f"top_k is {top_k} and first {first}; both are 1 at least.")
     index = index if isinstance(index, SearchIndex) else SearchIndex(index)
-    numbers, scores = index.top(question, first if reranker else top_k)
+    numbers, scores = index.first_stage(question, first if reranker else top_k)
     texts = [index.text(i) for i in numbers]
     if reranker and texts:
         scores = reranker.score_groups([(question, texts)])[0].tolist()
