@@ -16,7 +16,7 @@ FILE, FUNCTION, PARAMETERS, PUBLIC = 300, 60, 8, 180  # PUBLIC: functions and cl
 # command, prepares lists from a handbook, keeps families of passages for three trades, has commands for delta, gate, rollback
 # and models side by side, refuses outputs that would destroy, keeps a record of each result, and catches the wrong answers
 # that people gave in exercises: what is here now and a little more. Who adds a feature says here what for.
-LINES, CHECKS = 15_450, 1_410
+LINES, CHECKS = 15_600, 1_410
 # What is over a bound today; this list may only shrink.
 LONG_FILES = {"bonus/nano.py"}
 LONG_FUNCTIONS = {"bonus/nano.py:build"}
