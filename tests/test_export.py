@@ -8,7 +8,6 @@ import pytest
 import torch
 from conftest import tiny_model
 
-from course_utils.bonus.nano import CHAT_TEMPLATE
 from course_utils.errors import InputError
 from course_utils.model import prompt
 from course_utils.model.reranker import Reranker
@@ -136,7 +135,7 @@ def test_sglang_sees_a_reranker_in_the_template():
 
 
 def test_template_of_the_bundled_model_is_the_official_prompt(tokenizer):
-    for template in (tokenizer.chat_template, CHAT_TEMPLATE):
+    for template in (tokenizer.chat_template, chat_template()):
         text = tokenizer.apply_chat_template(messages(*PAIRS[4]), tokenize=False, chat_template=template)
         assert text == prompt.prompt_text(*PAIRS[4])
 

@@ -1,9 +1,7 @@
-"""How the bundled model was made (lesson 09).
+"""How the bundled model was made (lesson 09): a small reranker distilled from a bilingual sentence encoder.
 
-Begin with ``python -m course_utils.bonus.nano --help``.
+Begin with ``python -m course_utils.bonus.build --help``. The room is its modules, in the order of the build: ``texts``,
+``vocabulary``, ``teacher``, ``label``; then ``student``, ``lists``, ``losses``, ``muon``, ``stages``.
 """
 
-from course_utils.bonus import nano
-from course_utils.bonus.nano import CHAT_TEMPLATE
-
-__all__ = ["CHAT_TEMPLATE", "nano"]
+__all__ = []

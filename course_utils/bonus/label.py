@@ -1,0 +1,67 @@
+"""Label items with the teacher, shard by shard, so that training can start on the first ones."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from course_utils.bonus.teacher import Teacher
+from course_utils.errors import InputError
+from course_utils.files import lock, whole
+
+SHARD = 1000
+LONG = 3  # shards with long passages; later ones are cut, their labels come a third faster
+
+
+def write_lines(path, rows):
+    """Write ``rows`` to ``path``, one JSON value a line."""
+    with whole(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def trimmed(item):
+    """Return ``item`` with its passage cut to 45 words or 75 Chinese characters."""
+    passage = item["passage"]
+    passage = passage[:75] if item["language"] == "zh" else " ".join(passage.split()[:45])
+    return {**item, "passage": passage}
+
+
+def vectors_of(items, teacher):
+    """Return (query vectors [queries, 384], passage vectors [items, 384]) as float16."""
+    queries = [q for i in items for q in i["queries"]]
+    asked = teacher.query(queries, limit=48)
+    told = teacher.passage([i["passage"] for i in items], limit=120)
+    return asked.astype(np.float16), told.astype(np.float16)
+
+
+def label_items(path, out, shards):
+    """Write out/NNN.jsonl (items) and out/NNN.npz (the teacher's vectors) for each shard that is not there yet.
+
+    Args:
+        path: items, one a line (``texts.choose``).
+        out: folder of the shards.
+        shards: how many, of SHARD items each; the last items may not fill one.
+
+    Raises:
+        InputError: no items there, or too few for one shard.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"There is no {path}; run the step items first.")
+    with Path(path).open(encoding="utf-8") as file:
+        items = [json.loads(line) for line in file]
+    if len(items) < SHARD:
+        raise InputError(f"{path} holds {len(items)} items; {SHARD} are needed, so give more text.")
+    wanted = [n for n in range(min(shards, len(items) // SHARD)) if not (Path(out) / f"{n:03}.npz").exists()]
+    if not wanted:
+        return
+    with lock(out):
+        teacher = Teacher()
+        for n in wanted:
+            started, own = time.time(), items[n * SHARD : (n + 1) * SHARD]
+            own = own if n < LONG else [trimmed(i) for i in own]
+            queries, passages = vectors_of(own, teacher)
+            write_lines(Path(out) / f"{n:03}.jsonl", own)
+            with whole(Path(out) / f"{n:03}.npz", "wb") as file:
+                np.savez(file, queries=queries, passages=passages)
+            print(f"shard {n}: {len(queries)} queries, {len(own)} passages, {time.time() - started:.0f} s", flush=True)
