@@ -187,3 +187,28 @@ def test_reciprocal_rank_right(capsys):
 def test_reciprocal_rank_wrong(answer, words):
     with pytest.raises(NotYet, match=words):
         lesson05.check_reciprocal_rank(answer)
+
+
+VERDICTS = {"A": "gain", "B": "not settled", "C": "style", "D": "loss", "E": "style"}
+
+
+def test_judge_right(capsys):
+    lesson05.check_judge(VERDICTS.get)
+    assert "five reports" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"A": "style"}, "A is not 'style'. Base [+] rule"),
+        ({"A": "loss"}, "same sign"),
+        ({"B": "gain"}, "interval over topics holds 0"),
+        ({"C": "gain"}, "reads no query"),
+        ({"D": "not settled"}, "Both intervals lie below 0"),
+        ({"E": "gain"}, "other trades by more than half"),
+        ({"E": "good"}, "choose one of gain, loss, not settled, style"),
+    ],
+)
+def test_judge_wrong(change, words):
+    with pytest.raises(NotYet, match=words):
+        lesson05.check_judge((VERDICTS | change).get)

@@ -197,13 +197,12 @@ def test_a_number_is_compared_as_it_is_rounded(text, fact, right):
     assert agrees(text, fact) == right
 
 
-def test_lesson_05_glosses_every_chinese_topic_and_aspect_that_it_can_show():
-    from course_utils.data.grid import read_grid
+def test_lesson_05_glosses_every_chinese_topic_that_it_can_show():
+    from course_utils.data.cases import read_cases
 
-    code = next(t for t in cells(ROOT / "notebooks" / "05_evaluation.ipynb", "code") if t.startswith("TOPICS = {"))
+    code = next(t for t in cells(ROOT / "notebooks" / "05_evaluation.ipynb", "code") if "TOPICS = {" in t)
     known = {}
-    exec(code.split("\n\n")[0], known)
-    grid = read_grid("legal", "zh")
-    assert set(known["TOPICS"]) == set(grid.topics("test"))
-    assert set(known["ASPECTS"]) == {aspect for _, aspect in grid.passages}
-    assert all(gloss.isascii() for gloss in (*known["TOPICS"].values(), *known["ASPECTS"].values()))
+    exec(code[code.index("TOPICS = {") :].split("# fmt: skip")[0], known)
+    cases = read_cases("medical", "zh")
+    assert set(known["TOPICS"]) == {t for t in cases.topics() if cases.splits[t] == "dev"}
+    assert all(gloss.isascii() for gloss in known["TOPICS"].values())

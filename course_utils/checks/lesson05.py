@@ -166,3 +166,29 @@ def check_reciprocal_rank(reciprocal_rank):
         )
         need(abs(answer - expected) < 1e-9, f"{name} it is {expected:.4f}; you return {answer:.4f}.")
     ok("Right: as metrics.mrr_at_k, for 40 lists with ties; input order earns nothing.")
+
+
+_REPORTS = {
+    "A": ("gain", {"not settled": "Both intervals lie above 0.", "style": "Base + rule and the other trades gain next to "
+          "nothing: it cannot be the look of the lists."}),
+    "B": ("not settled", {"gain": "The claim is about new topics, and the interval over topics holds 0.",
+          "style": "Neither the rule nor the other trades gain."}),
+    "C": ("style", {"gain": "Base + rule, which reads no query, gains nearly as much.",
+          "not settled": "Both intervals lie above 0; the change is real. Ask what was learnt."}),
+    "D": ("loss", {"not settled": "Both intervals lie below 0: it became worse, and that is settled.",
+          "style": "There is no gain to explain."}),
+    "E": ("style", {"gain": "The rule gains nothing, but the same weights lift the other trades by more than half as much.",
+          "not settled": "Both intervals lie above 0; the change is real. Ask what was learnt."}),
+}  # fmt: skip
+
+
+@_careful
+def check_judge(judge):
+    """Exercise 5: ``judge(report)`` returns the verdict on each of the five reports of the table."""
+    words = sorted({right for right, _ in _REPORTS.values()})
+    for name, (right, wrong) in _REPORTS.items():
+        answer = judge(name)
+        need(answer in words, f"Your verdict on {name} is {answer!r}; choose one of {', '.join(words)}.")
+        other = "The mean and both intervals have the same sign; look at it again."
+        need(answer == right, f"{name} is not {answer!r}. {wrong.get(answer, other)}")
+    ok("Right: five reports, one of them a gain of knowledge.")
