@@ -8,7 +8,7 @@ import random
 import numpy as np
 
 from course_utils.checks import _attempt, _careful, need, ok
-from course_utils.data import read_grid
+from course_utils.data import read_cases, read_grid
 from course_utils.data.groups import leaks
 from course_utils.model import Ranked, sigmoid
 
@@ -85,9 +85,11 @@ def _course_queries():
     # {query: [(domain, language, part), ...]} of two trades, both languages: where a learner's queries come from.
     places = {}
     for domain, language in itertools.product(("legal", "medical"), ("en", "zh")):
-        grid = read_grid(domain, language)
-        for q in grid.queries:
-            places.setdefault(q.text, []).append((domain, language, grid.splits.get(q.topic, "")))
+        grid, cases = read_grid(domain, language), read_cases(domain, language)
+        topics = [(q.text, grid.splits, q.topic) for q in grid.queries]
+        topics += [(q.text, cases.splits, cases.passages[q.passage].topic) for q in cases.queries]
+        for query, splits, topic in topics:
+            places.setdefault(query, []).append((domain, language, splits.get(topic, "")))
     return places
 
 
