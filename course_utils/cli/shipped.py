@@ -1,5 +1,6 @@
 """export, score, index, search, serve: from a model to its use."""
 
+import sys
 import warnings
 
 from course_utils.cli import options, record
@@ -77,7 +78,7 @@ def score(args):
     reranker = options.load(args)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        count = score_file(reranker, args.pairs, args.out, long_documents=args.long_documents)
+        count = score_file(reranker, args.pairs, args.out, sys.stderr.isatty(), args.long_documents)
     for warning in caught:
         note(str(warning.message))
     print(f"{count} pairs scored now: {args.out}")

@@ -79,7 +79,7 @@ def _score_lists(reranker, groups, long_documents="cut", progress=False):
     _check_way(long_documents)
     if long_documents == "passages":
         return score_long(reranker, groups, progress=progress)[0]
-    return reranker.score_groups(groups, progress=progress)
+    return reranker.score_groups(groups, **({"progress": True} if progress else {}))
 
 
 def _check_way(long_documents):

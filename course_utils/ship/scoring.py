@@ -33,8 +33,7 @@ def score_file(reranker, source, path, progress=True, long_documents="cut"):
         source: an iterable of (query, document), or a file with query and document (see ``data.iter_rows``; of CSV,
             TSV and Parquet, relevance is asked for, too). Texts of a file lose spaces at both ends, as in training.
         path: the results; a .jsonl file.
-        progress: show a bar with the time left (no time left for a generator, whose length is not known). Quiet where there is
-            no terminal.
+        progress: show a bar with the time left (no time left for a generator, whose length is not known).
         long_documents: "cut" reads what fits into the prompt, and warns of how many were cut; "passages" scores overlapping
             pieces and keeps the best.
 
@@ -54,7 +53,7 @@ def score_file(reranker, source, path, progress=True, long_documents="cut"):
     pairs = _read_pairs(source)
     done = _skip(path, pairs, cut=rank == 0)
     machine.wait()  # nobody appends before all have read
-    bar = tqdm(total=total, initial=done, unit="pair", disable=None if progress and rank == 0 else True)
+    bar = tqdm(total=total, initial=done, unit="pair", disable=not progress or rank > 0)
     size, new, cut = _FIRST, 0, 0
     with path.open("a", encoding="utf-8", newline="\n") as out:
         while chunk := list(islice(pairs, size)):
