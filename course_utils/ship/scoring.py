@@ -60,7 +60,7 @@ def score_file(reranker, source, path, progress=True, long_documents="cut"):
             started = time.perf_counter()
             groups = [(query, [d for _, d in rows]) for query, rows in groupby(chunk, key=lambda pair: pair[0])]
             found = _score_lists(reranker, groups, long_documents)
-            scores, cut = [float(s) for own in found for s in own], cut + found.truncated
+            scores, cut = [float(s) for own in found for s in own], cut + getattr(found, "truncated", 0)
             if rank == 0:
                 lines = (json.dumps({"score": s, "pair": _pair_hash(*p)}) for s, p in zip(scores, chunk, strict=True))
                 out.write("".join(line + "\n" for line in lines))
