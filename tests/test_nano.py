@@ -85,6 +85,8 @@ def test_a_held_out_text_is_refused_whole_or_as_a_run_in_another(held_out):
     start = len(passage) // 3
     assert held_out.has(passage.upper())
     assert held_out.has("Other words stand before it. " + passage[start : start + 80] + " Others follow.")
+    chinese = max((t for t in course_texts() if not t.isascii()), key=len)
+    assert held_out.has(chinese[20:48])  # a piece shorter than the run
     assert not held_out.has("The lighthouse keeper counted seventeen green boats before breakfast.")
 
 
@@ -116,23 +118,18 @@ def write_text(folder, rows, names=("general-en", "general-zh")):
 
 def test_no_item_is_made_of_a_held_out_text(tmp_path, monkeypatch, held_out):
     monkeypatch.setattr(texts, "QUOTAS", {"general-en": 100, "general-zh": 100})
-    rows = {}
-    for language in LANGUAGES:
+    rows, good = {}, {
+        "en": "A keeper counted boats each morning and wrote the number of them into a green book. It was full by May.",
+        "zh": "看守灯塔的人每天早晨数一数海上的船只，并把数目写进绿色的本子里。五月本子写满了，他就换一本新的。",
+    }  # fmt: skip
+    for language, own in good.items():
         grid = read_grid("medical", language)
         bad = [(q.text, grid.passages[q.topic, q.aspects[0]].text) for q in grid.queries[:20]]
-        good = "A keeper counted boats each morning and wrote the number of them into a green book. It was full by May."
-        good = (
-            good
-            if language == "en"
-            else "看守灯塔的人每天早晨数一数海上的船只，并把数目写进绿色的本子里。五月本子写满了。"
-        )
-        rows[f"general-{language}"] = [*bad, *((f"{good[:9]} {n}", good.replace("M", str(n))) for n in range(5))]
+        rows[f"general-{language}"] = [*bad, *((f"{own[:9]} {n}", own) for n in range(5))]
     write_text(tmp_path, rows)
     items = texts.choose(tmp_path, None)
-    assert 6 <= len(items) <= 10
-    assert all(
-        i["passage"][:3] in ("A k", "看守灯") or "green book" in i["passage"] or "五月" in i["passage"] for i in items
-    )
+    assert {i["language"] for i in items} == {"en", "zh"}
+    assert [i["passage"] for i in items if i["passage"][:8] not in good[i["language"]]] == []
     assert not [t for i in items for t in (i["passage"], *i["queries"]) if held_out.has(t)]
 
 
