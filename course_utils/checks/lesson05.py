@@ -169,14 +169,11 @@ def check_reciprocal_rank(reciprocal_rank):
 
 
 _REPORTS = {
-    "A": ("gain", {"not settled": "Both intervals lie above 0.", "style": "Base + rule and the other trades gain next to "
-          "nothing: it cannot be the look of the lists."}),
-    "B": ("not settled", {"gain": "The claim is about new topics, and the interval over topics holds 0.",
-          "style": "Neither the rule nor the other trades gain."}),
+    "A": ("gain", {"not settled": "Both intervals lie above 0.", "style": "Base + rule gains nothing, nor do other trades."}),
+    "B": ("not settled", {"gain": "The interval over topics holds 0.", "style": "Neither the rule nor other trades gain."}),
     "C": ("style", {"gain": "Base + rule, which reads no query, gains nearly as much.",
           "not settled": "Both intervals lie above 0; the change is real. Ask what was learnt."}),
-    "D": ("loss", {"not settled": "Both intervals lie below 0: it became worse, and that is settled.",
-          "style": "There is no gain to explain."}),
+    "D": ("loss", {"not settled": "Both intervals lie below 0: it is settled.", "style": "There is no gain to explain."}),
     "E": ("style", {"gain": "The rule gains nothing, but the same weights lift the other trades by more than half as much.",
           "not settled": "Both intervals lie above 0; the change is real. Ask what was learnt."}),
 }  # fmt: skip
