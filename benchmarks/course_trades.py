@@ -28,11 +28,10 @@ from benchmarks.common import (
 )
 from benchmarks.course_trades_page import page
 from benchmarks.lists import fingerprint
-from benchmarks.slices import add_rule
 from course_utils.data import LANGUAGES, TRADES, load_domain, subset
 from course_utils.data.negatives import bm25_scores
 from course_utils.errors import InputError
-from course_utils.evaluation import document_alone, evaluate, evaluate_scores
+from course_utils.evaluation import add_rule, document_alone, evaluate, evaluate_scores
 from course_utils.model import Reranker
 from course_utils.training import Recipe, adapt
 

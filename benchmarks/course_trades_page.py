@@ -3,9 +3,8 @@
 import numpy as np
 
 from benchmarks.common import number, unpacked
-from benchmarks.slices import by_slice
 from course_utils.data import Group, read_cases
-from course_utils.evaluation import paired_bootstrap
+from course_utils.evaluation import by_slice, paired_bootstrap
 from course_utils.text import markdown_table
 
 TESTS = {"questions": "new questions to known documents", "test": "new topics"}

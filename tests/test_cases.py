@@ -5,13 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from benchmarks.slices import add_rule, by_slice
 from course_utils import data
 from course_utils.data import LANGUAGES, TRADES, cases, near
 from course_utils.data.groups import check_no_leak
 from course_utils.data.negatives import bm25_scores
 from course_utils.errors import InputError
-from course_utils.evaluation import document_alone, evaluate_scores, paired_bootstrap
+from course_utils.evaluation import add_rule, by_slice, document_alone, evaluate_scores, paired_bootstrap
 
 SETS = [(domain, language) for domain in TRADES for language in LANGUAGES]
 SMALL = """# gout

@@ -20,15 +20,18 @@ from course_utils.evaluation.measure import (
     evaluate_scores,
     paired_bootstrap,
 )
-from course_utils.evaluation.metrics import average_precision, mrr_at_k, ndcg_at_k, per_query, recall_at_k, summary
+from course_utils.evaluation.metrics import average_precision, mrr_at_k, ndcg_at_k, per_query, summary
 from course_utils.evaluation.rules import betrayed, document_alone
+from course_utils.evaluation.slices import add_rule, by_slice
 
 __all__ = [
     "Difference",
     "Evaluation",
+    "add_rule",
     "apply_threshold",
     "average_precision",
     "betrayed",
+    "by_slice",
     "choose_threshold",
     "compare",
     "document_alone",
@@ -41,7 +44,6 @@ __all__ = [
     "ndcg_at_k",
     "paired_bootstrap",
     "per_query",
-    "recall_at_k",
     "reliability",
     "summary",
     "take_answers_away",

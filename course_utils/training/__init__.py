@@ -4,7 +4,7 @@ Begin with ``adapt(reranker, train)``.
 """
 
 from course_utils.training.adaptation import Adaptation, adapt, hold_out, training_data
-from course_utils.training.batch import Batch, Source
+from course_utils.training.batch import Source
 from course_utils.training.cost import forecast
 from course_utils.training.freezing import (
     borrowed,
@@ -27,7 +27,6 @@ __all__ = [
     "LOSSES",
     "TENSORS",
     "Adaptation",
-    "Batch",
     "GroupScorer",
     "Recipe",
     "Source",
