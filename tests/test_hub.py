@@ -229,7 +229,7 @@ def test_needed_space_is_what_the_hub_tells_less_what_is_here(fake, cache, monke
         free = 99 * 2**20
 
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: Disk)
-    with pytest.raises(InputError, match=r"needs 3 MB \(and 100 MB to spare\) and .* has 99 MB free; .*HF_HOME"):
+    with pytest.raises(InputError, match=r"needs 6 MB \(and 100 MB to spare\) and .* has 99 MB free; .*HF_HOME"):
         model_folder(NAME)
     assert state(cache, fake.folder) == "nothing"
     Disk.free = 200 * 2**20

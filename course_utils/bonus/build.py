@@ -207,6 +207,8 @@ def step_finish(work, real, facts):
     facts = {**facts, "temperature": round(temperature, 3), "averaged": averaged, "steps": run.step, "log": run.log}
     with whole_folder(work / "nano") as folder:
         reranker.save(folder)
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        write_json(folder / "config.json", described | {"dtype": "float32"})  # 16 bits on disk, 32 where others load it
         write_json(folder / "training.json", {**facts, "stages": [vars(s) for s in stages.STAGES]})
     print(f"written to {work / 'nano'}", flush=True)
 

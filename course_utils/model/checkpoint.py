@@ -141,6 +141,12 @@ def _check_filled(path, config, shapes):
             f"{path / 'config.json'} describes a model of {needed / 1e6:.1f} M parameters and the weights hold "
             f"{stored / 1e6:.1f} M; the rest would be random. One of the two belongs to another model."
         )
+    for name, shape in shapes.items():
+        if name in parameters and tuple(shape) != tuple(parameters[name].shape):
+            raise InputError(
+                f"The weights in {path} hold {name} as {list(shape)} and config.json asks for "
+                f"{list(parameters[name].shape)}: the rest would be random. One of the two belongs to another model."
+            )
     missing = sorted(parameters.keys() - shapes.keys())
     if missing and shapes.keys() <= parameters.keys():  # other names in the file could be these, spelt the old way
         raise InputError(
