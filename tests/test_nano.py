@@ -401,7 +401,7 @@ def test_calibration_keeps_the_order_and_lowers_the_log_loss(tiny):
 
 
 BUILD = """
-import sys, zlib
+import sys
 import numpy as np
 from course_utils.bonus import build, label, lists, stages, student, texts
 
@@ -413,6 +413,7 @@ class Teacher:  # a text is the sum of random vectors of its letters: enough to 
 
 build.Teacher = label.Teacher = Teacher
 texts.QUOTAS = texts.MEGABYTES = {"general-en": 300, "general-zh": 300}
+texts.DOMAINS = ("general",)  # the others are many texts, and the made ones are none of them
 label.SHARD, lists.HELD, build.CALIBRATED, stages.SAVE_SECONDS = 200, 20, 3, 1
 student.SHAPE["intermediate_size"] = 32
 sys.exit(build.main(sys.argv[1:]))
@@ -452,11 +453,21 @@ def test_a_small_build_ends_with_a_whole_model_also_after_a_kill(tmp_path, kill)
             for x, stop in (("en", "."), ("zh", "。"))}  # fmt: skip
     write_text(tmp_path / "text", rows)
     work = tmp_path / "work"
-    command = [sys.executable, "-c", BUILD, "--text", tmp_path / "text", "--out", work, "--minutes", "0.15"]
+    command = [
+        sys.executable,
+        "-c",
+        BUILD,
+        "--text",
+        tmp_path / "text",
+        "--out",
+        work,
+        "--minutes",
+        "0.4" if kill else "0.15",
+    ]
     before = 0
     if kill:
         run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        deadline = time.time() + 120
+        deadline = time.time() + 600
         while time.time() < deadline and not (work / "train" / "state.json").exists():
             assert run.poll() is None
             time.sleep(0.05)
@@ -464,10 +475,10 @@ def test_a_small_build_ends_with_a_whole_model_also_after_a_kill(tmp_path, kill)
         run.wait()
         assert not (work / "nano").exists()
         before = json.loads((work / "train" / "state.json").read_text())["step"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
     assert (f"resuming at step {before}" in run.stdout) == kill
-    assert len(list((work / "shards").glob("*.npz"))) == 3
+    assert len(list((work / "shards").glob("*.npz"))) == 2
     facts = json.loads((work / "nano" / "training.json").read_text())
     assert facts["steps"] > before
     scores = Reranker.load(str(work / "nano"), device="cpu", quiet=True).score([("a", "b"), ("boat", "a green boat")])
