@@ -119,3 +119,30 @@ def test_gate_right(capsys):
 def test_gate_wrong(answer, words):
     with pytest.raises(NotYet, match=words):
         lesson07.check_gate(answer)
+
+
+def judge(general, own):
+    if general[1] < 0:
+        return "forgets"
+    return "good" if own[0] > 0 else "not settled"
+
+
+def test_a_right_verdict_passes(capsys):
+    lesson07.check_judge(judge)
+    assert "Right: 9 tables" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda general, own: None, "returns nothing"),
+        (lambda general, own: "bad", "you return 'bad'"),
+        (lambda general, own: "forgets" if sum(general) < 0 else "good" if own[0] > 0 else "not settled", "not at their middles"),
+        (lambda general, own: "forgets" if general[1] <= 0 else "good" if own[0] > 0 else "not settled", "ends at 0 exactly"),
+        (lambda general, own: "forgets" if general[1] < 0 else "good" if own[0] >= 0 else "not settled", "begins at 0 exactly"),
+        (lambda general, own: "good" if own[0] > 0 else "forgets" if general[1] < 0 else "not settled", "general falls for sure and own gains"),
+    ],
+)  # fmt: skip
+def test_a_wrong_verdict_is_refused_in_words(answer, words):
+    with pytest.raises(NotYet, match=words):
+        lesson07.check_judge(answer)

@@ -117,3 +117,32 @@ def check_gate(gate):
         for name in {"target", *changes} - set(names):
             need(not any(name in str(r) for r in reasons), f'When {what}, "{name}" is no reason, but you name it.')
     ok(f"Right: {len(cases)} updates, each refusal with every reason.")
+
+
+@_careful
+def check_judge(judge):
+    """Exercise 4: ``judge(general, own)`` returns "forgets", "good" or "not settled" for two intervals (low, high)."""
+    cases = (
+        ("general falls for sure and own gains for sure", (-0.20, -0.05), (0.02, 0.09), "forgets"),
+        ("general falls for sure and own holds 0", (-0.20, -0.01), (-0.02, 0.09), "forgets"),
+        ("general holds 0 and own gains for sure", (-0.04, 0.03), (0.02, 0.09), "good"),
+        ("general's mean is below 0 but its interval holds 0, and own gains for sure", (-0.06, 0.01), (0.01, 0.05), "good"),
+        ("general's interval ends at 0 exactly, and own gains for sure", (-0.06, 0.0), (0.01, 0.05), "good"),
+        ("both rise for sure", (0.01, 0.04), (0.02, 0.06), "good"),
+        ("both hold 0", (-0.04, 0.03), (-0.01, 0.10), "not settled"),
+        ("own's interval begins at 0 exactly", (-0.04, 0.03), (0.0, 0.10), "not settled"),
+        ("nothing was learned or forgotten", (0.0, 0.0), (0.0, 0.0), "not settled"),
+    )  # fmt: skip
+    for what, general, own, expected in cases:
+        answer = judge(general, own)
+        need(answer is not None, "Your function returns nothing; end it with return.")
+        need(
+            answer in ("forgets", "good", "not settled"),
+            f'Return "forgets", "good" or "not settled"; you return {answer!r}.',
+        )
+        need(
+            answer == expected,
+            f'When {what} (general {general}, own {own}), the verdict is "{expected}"; you return "{answer}". '
+            "Look at the ends of the intervals, not at their middles.",
+        )
+    ok(f"Right: {len(cases)} tables judged by their intervals.")
