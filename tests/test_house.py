@@ -18,7 +18,7 @@ FILE, FUNCTION, PARAMETERS, PUBLIC = 300, 60, 8, 180  # PUBLIC: functions and cl
 # people gave in exercises, and distils its base from a teacher: what is here now and a little more. Who adds a feature says
 # here what for.
 # Checks: and one that judges five reports (lesson 05).
-LINES, CHECKS = 16_600, 1_430
+LINES, CHECKS = 16_600, 1_460
 
 
 def tracked(*patterns):
