@@ -194,3 +194,19 @@ def write_page(path, text):
     """Write a page whole or not at all."""
     with whole(path) as file:
         file.write(text)
+
+
+def run_cells(path, page, work):
+    """Fill the cells at ``path`` by ``work(cells)``, write the page beside them as they come; return the exit code.
+
+    Bad input is one sentence on standard error and exit code 2.
+    """
+    try:
+        cells = Cells(path, lambda c: write_page(path.with_suffix(".md"), page(c)))
+        work(cells)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    cells.keep()
+    print(f"written to {path} and {path.with_suffix('.md')}")
+    return 0

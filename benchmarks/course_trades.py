@@ -17,14 +17,13 @@ import torch
 
 from benchmarks.common import (
     HERE,
-    Cells,
     in_own_process,
     machine_line,
     model_folder,
     model_key,
     packed,
     quiet,
-    write_page,
+    run_cells,
 )
 from benchmarks.course_trades_page import page
 from benchmarks.lists import fingerprint
@@ -130,17 +129,13 @@ def main(argv=None):
     torch.set_num_threads(args.threads)
     every = [f"{domain}-{language}" for domain in TRADES for language in LANGUAGES]
     names = [n for n in args.sets.split(",") if n] or every
-    try:
+
+    def work(cells):
         if unknown := set(names) - set(every):
             raise InputError(f'There is no set "{min(unknown)}"; there are {", ".join(every)}.')
-        cells = Cells(args.json, lambda c: write_page(args.json.with_suffix(".md"), page(c)))
         measure(cells, names, args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    cells.keep()
-    print(f"written to {args.json} and {args.json.with_suffix('.md')}")
-    return 0
+
+    return run_cells(args.json, page, work)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ def page(cells):
     ]
     for part, words in TESTS.items():
         text += [f"## {words[0].upper()}{words[1:]}", gains(cells, part)]
-    text += ["## The same adapted models on other lists", elsewhere(cells)]
-    for part, words in TESTS.items():
-        text += [f"## By kind of knowledge: {words}", slices(cells, part)]
+    learned = {"The same adapted models on other lists": elsewhere(cells)}
+    learned |= {f"By kind of knowledge: {words}": slices(cells, part) for part, words in TESTS.items()}
+    for heading, table in learned.items():
+        text += [f"## {heading}", table] if table else []
     return "\n\n".join(t for t in text if t) + "\n"

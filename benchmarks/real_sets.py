@@ -25,14 +25,13 @@ from benchmarks import encoder
 from benchmarks.common import (
     BUILD,
     HERE,
-    Cells,
     in_own_process,
     machine_line,
     model_folder,
     model_key,
     packed,
     quiet,
-    write_page,
+    run_cells,
 )
 from benchmarks.lists import course_sets, fingerprint, real_sets
 from benchmarks.real_sets_page import BASELINES, ENCODER, WAYS, page
@@ -210,15 +209,7 @@ def main(argv=None):
     args = parser().parse_args(argv)
     quiet()
     torch.set_num_threads(args.threads)
-    try:
-        cells = Cells(args.json, lambda c: write_page(args.json.with_suffix(".md"), page(c)))
-        measure(cells, chosen_sets(args), args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    cells.keep()
-    print(f"written to {args.json} and {args.json.with_suffix('.md')}")
-    return 0
+    return run_cells(args.json, page, lambda cells: measure(cells, chosen_sets(args), args))
 
 
 if __name__ == "__main__":
