@@ -219,7 +219,7 @@ def test_build_writes_the_learners_files(tmp_path, capsys):
         groups = data.read_groups(out / f"{domain}_train.json")
         chinese = sum(any("\u4e00" <= c <= "\u9fff" for c in g.query) for g in groups)
         assert 0.35 < chinese / len(groups) < 0.65
-        assert data.read_groups(out / f"{domain}_test_en.json") == [
+        assert data.read_groups(out / f"{domain}_test_en.json", max_relevance=2) == [
             data.Group(g.query, g.documents, g.relevance) for g in data.load_domain(domain, "en", "test")
         ]
     row = json.loads((out / "medical_train.json").read_text(encoding="utf-8"))[0]
