@@ -1,12 +1,16 @@
-"""Make and keep notebooks: stable ids, no outputs, generated exercises, badges from one setting.
+"""Make and keep notebooks in both languages: stable ids, no outputs, generated exercises, badges from one setting.
 
+python scripts/notebooks.py to-py NOTEBOOK.ipynb             print a notebook as a py:percent file
 python scripts/notebooks.py from-py FILE.py NOTEBOOK.ipynb   a py:percent file becomes a notebook
-python scripts/notebooks.py exercises                        regenerate notebooks/exercises from notebooks/solutions
+python scripts/notebooks.py exercises                        regenerate exercises from solutions, in both languages
 python scripts/notebooks.py badges                           write badge rows and setup cells
 python scripts/notebooks.py clean                            strip outputs and counts
+python scripts/notebooks.py stale                            name the Chinese cells whose English cell has changed
+python scripts/notebooks.py stamp zh NOTEBOOK [CELL ...]     skeleton of a Chinese notebook; note what its cells render
 """
 
 import json
+import os
 import re
 import sys
 import tomllib
@@ -14,11 +18,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
+CHINESE = NOTEBOOKS / "zh"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 STUB = "# Write your code here. The text above and its hint name what you need.\n"
+STUB_ZH = "# 在这里写代码。需要用到的东西，上面的说明和提示里都有。\n"
+# What the setup cell says to people, in Chinese; all else of it is the same.
+SETUP_ZH = {
+    """# On Colab, or wherever the course is not installed yet, this fetches release {tag} and installs
+# it, with the versions it was tested with for what is missing. Elsewhere it installs nothing.
+""": """# 在 Colab 上，或者还没有安装本课程的地方，这个单元格会下载 {tag} 版并安装；
+# 缺少的依赖按测试过的版本补齐。已经装好的地方它不做任何安装。
+""",
+    "# Messages and pictures in the language of this notebook, unless COURSE_LANGUAGE says otherwise.": (
+        "# 提示和图表用本笔记的语言；环境变量 COURSE_LANGUAGE 可以另行指定。"
+    ),
+    '"COURSE_LANGUAGE", "en"': '"COURSE_LANGUAGE", "zh"',
+    " is something else: move it away, run this again.": " 不是本课程的文件夹：请先移走，再运行一次。",
+}
 
 
 def settings():
@@ -26,9 +45,17 @@ def settings():
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"]
 
 
-def setup_source():
+def language(path):
+    """Return "zh" for a notebook under notebooks/zh, else "en"."""
+    return "zh" if Path(path).resolve().is_relative_to(CHINESE) else "en"
+
+
+def setup_source(language="en"):
     """Return the text of the setup cell with the address and the release of the repository filled in."""
     text = (ROOT / "scripts" / "setup_cell.py").read_text(encoding="utf-8")
+    for english, chinese in SETUP_ZH.items() if language == "zh" else ():
+        assert text.count(english) == 1, f"scripts/setup_cell.py no longer says: {english}"
+        text = text.replace(english, chinese)
     url, tag = f"https://github.com/{settings()['repository']}", settings()["tag"]
     return text.replace("{url}", url).replace("{tag}", tag).rstrip("\n")
 
@@ -41,7 +68,7 @@ def cell(kind, source, number, tags=()):
     return out | {"source": source.splitlines(keepends=True)}
 
 
-def from_py(text):
+def from_py(text, language="en"):
     """Return the cells of a py:percent text."""
     cells = []
     for block in re.split(r"^# %%", text, flags=re.M)[1:]:
@@ -51,9 +78,22 @@ def from_py(text):
             body = "\n".join(re.sub(r"^# ?", "", line) for line in body.strip("\n").splitlines())
             cells.append(cell("markdown", body.strip("\n"), len(cells), tags))
         else:
-            body = setup_source() if "setup" in tags else body.strip("\n")
+            body = setup_source(language) if "setup" in tags else body.strip("\n")
             cells.append(cell("code", body, len(cells), tags))
     return cells
+
+
+def to_py(cells):
+    """Return cells as a py:percent text, which ``from_py`` reads back."""
+    blocks = []
+    for c in cells:
+        source, tags = "".join(c["source"]), c["metadata"].get("tags", [])
+        head = "# %%" + (" [markdown]" if c["cell_type"] == "markdown" else "")
+        head += f" tags={json.dumps(tags)}" if tags else ""
+        if c["cell_type"] == "markdown":
+            source = "\n".join(f"# {line}".rstrip() for line in source.splitlines())
+        blocks.append(f"{head}\n{source}\n")
+    return "\n".join(blocks)
 
 
 def read(path):
@@ -71,29 +111,43 @@ def write(path, cells):
     temporary.replace(path)
 
 
-def exercise_cells(cells):
+def exercise_cells(cells, language="en"):
     """Return the cells of an exercise notebook: the part between the markers becomes a stub."""
+    stub, mark = (STUB_ZH, "（含答案）") if language == "zh" else (STUB, " (solutions)")
     out = []
     for c in cells:
-        source = "".join(c["source"])
-        if "solution" in c["metadata"].get("tags", []):
+        source, tags = "".join(c["source"]), c["metadata"].get("tags", [])
+        if "solution" in tags:
             continue
         if c["cell_type"] == "code":
-            source = re.sub(r"^# --- solution\n.*?^# --- end\n?", STUB, source, flags=re.S | re.M)
+            source = re.sub(r"^# --- solution\n.*?^# --- end\n?", stub, source, flags=re.S | re.M)
         else:
-            source = source.replace(" (solutions)", "")
-        out.append({**cell(c["cell_type"], source.rstrip("\n"), len(out)), "metadata": c["metadata"]})
+            source = source.replace(mark, "")
+        out.append(cell(c["cell_type"], source.rstrip("\n"), len(out), tags))
     return out
 
 
+def twin(path):
+    """Return the same notebook in the other language, whether it exists or not."""
+    path = Path(path).resolve()
+    if language(path) == "zh":
+        return NOTEBOOKS / path.relative_to(CHINESE)
+    return CHINESE / path.relative_to(NOTEBOOKS)
+
+
 def badge_row(path):
-    """Return the badge line of a notebook."""
-    where, s = Path(path).resolve().relative_to(ROOT).as_posix(), settings()
+    """Return the badge line of a notebook, with a link to the same lesson in the other language where there is one."""
+    where, s, chinese = Path(path).resolve().relative_to(ROOT).as_posix(), settings(), language(path) == "zh"
     colab = f"https://colab.research.google.com/github/{s['repository']}/blob/{s['branch']}/{where}"
     image = "https://colab.research.google.com/assets/colab-badge.svg"
     source = f"https://github.com/{s['repository']}/blob/{s['branch']}/{where}"
+    said = ("在 Colab 中打开本课", "在 GitHub 上查看") if chinese else ("Open this lesson in Colab", "View on GitHub")
+    row = f"[![{said[0]}]({image})]({colab}) [{said[1]}]({source})"
+    if (other := twin(path)).exists():
+        link = Path(os.path.relpath(other, Path(path).resolve().parent)).as_posix()
+        row += f" [{'English' if chinese else '中文版'}]({link})"
     # A line that begins with a comment is HTML to Markdown and its links would show as raw text: the marker goes last.
-    return f"[![Open this lesson in Colab]({image})]({colab}) [View on GitHub]({source}) <!-- badges -->"
+    return f"{row} <!-- badges -->"
 
 
 def refresh(path):
@@ -102,20 +156,23 @@ def refresh(path):
     for c in read(path)["cells"]:
         source = "".join(c["source"])
         if "setup" in c["metadata"].get("tags", []):
-            source = setup_source()
+            source = setup_source(language(path))
         if c["cell_type"] == "markdown":
-            source = re.sub(r"^.*<!-- badges -->.*$", badge_row(path), source, flags=re.M)
-        tags = c["metadata"].get("tags", [])
-        cells.append(cell(c["cell_type"], source, len(cells), tags))
+            source = re.sub(r"^.*<!-- badges -->.*$", lambda _: badge_row(path), source, flags=re.M)
+        new = cell(c["cell_type"], source, len(cells), c["metadata"].get("tags", []))
+        if "renders" in c["metadata"]:
+            new["metadata"] = new["metadata"] | {"renders": c["metadata"]["renders"]}
+        cells.append(new)
     write(path, cells)
 
 
 def regenerate():
     """Write every exercise notebook from its solution."""
-    for path in sorted((NOTEBOOKS / "solutions").glob("*.ipynb")):
-        target = NOTEBOOKS / "exercises" / path.name
-        write(target, exercise_cells(read(path)["cells"]))
-        refresh(target)
+    for folder in (NOTEBOOKS, CHINESE):
+        for path in sorted((folder / "solutions").glob("*.ipynb")):
+            target = folder / "exercises" / path.name
+            write(target, exercise_cells(read(path)["cells"], language(path)))
+            refresh(target)
 
 
 def all_notebooks():
@@ -124,16 +181,31 @@ def all_notebooks():
 
 
 def main(arguments):
-    """Run one of the commands of the module's docstring."""
+    """Run one of the commands of the module's docstring; return the exit code."""
     match arguments:
+        case ["to-py", source]:
+            print(to_py(read(source)["cells"]))
         case ["from-py", source, target]:
-            write(target, from_py(Path(source).read_text(encoding="utf-8")))
+            new = from_py(Path(source).read_text(encoding="utf-8"), language(target))
+            if language(target) == "zh":
+                from chinese import keep_hashes
+
+                keep_hashes(target, new)
+            write(target, new)
             refresh(target)
         case ["exercises"]:
             regenerate()
         case ["badges"] | ["clean"]:
             for path in all_notebooks():
                 refresh(path)
+        case ["stale"]:
+            from chinese import stale
+
+            return stale()
+        case ["stamp", "zh", name, *ids]:
+            from chinese import stamp
+
+            return stamp(name, ids)
         case _:
             print(__doc__)
             return 2

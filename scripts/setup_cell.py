@@ -1,10 +1,14 @@
 # On Colab, or wherever the course is not installed yet, this fetches release {tag} and installs
-# it, with the versions it was tested with for what is not here already. Elsewhere it does nothing.
+# it, with the versions it was tested with for what is missing. Elsewhere it installs nothing.
 import importlib.metadata
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+# Messages and pictures in the language of this notebook, unless COURSE_LANGUAGE says otherwise.
+os.environ.setdefault("COURSE_LANGUAGE", "en")
 
 
 def is_course(folder):

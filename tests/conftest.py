@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ["COURSE_LANGUAGE"] = "en"  # whatever the machine speaks; tests of the Chinese texts set it themselves
 
 from pathlib import Path
 
