@@ -33,7 +33,7 @@ SETUP_ZH = {
 # 缺少的依赖按测试过的版本补齐。已经装好的地方它不做任何安装。
 """,
     "# Messages and pictures in the language of this notebook, unless COURSE_LANGUAGE says otherwise.": (
-        "# 提示和图表用本笔记的语言；环境变量 COURSE_LANGUAGE 可以另行指定。"
+        "# 提示和图表用本笔记本的语言；环境变量 COURSE_LANGUAGE 可以另行指定。"
     ),
     '"COURSE_LANGUAGE", "en"': '"COURSE_LANGUAGE", "zh"',
     " is something else: move it away, run this again.": " 不是本课程的文件夹：请先移走，再运行一次。",

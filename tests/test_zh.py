@@ -228,3 +228,49 @@ def test_text_goes_to_a_py_file_and_back(copy):
     file.write_text(file.read_text("utf-8").replace("提出问题", "就是问题"), encoding="utf-8")
     tools.main(["from-py", str(file), str(copy)])
     assert [where for where, _ in chinese.faults(copy)] == ["cell-02"]  # a new text has no stamp yet
+
+
+def glossary():
+    """Return [(English term, renderings, renderings not to use, explanation)] of the glossary."""
+    rows = [line.strip("|").split("|") for line in GLOSSARY.read_text("utf-8").splitlines() if line.startswith("| ")][
+        1:
+    ]
+    assert {len(r) for r in rows} == {4}
+    cells = [[c.strip() for c in row] for row in rows]
+    return [(term, own.split("、"), other.split("、"), said) for term, own, other, said in cells]
+
+
+def test_a_term_has_one_row_and_a_rendering_one_term():
+    rows = glossary()
+    assert len(rows) >= 90
+    terms, used = [r[0] for r in rows], [w for r in rows for w in r[1]]
+    assert len(set(terms)) == len(terms)
+    assert len(set(used)) == len(used)
+    others = [w for r in rows for w in r[2]]
+    assert len(set(others)) == len(others)
+    assert set(others) & set(used) == set()
+    assert all(said.endswith("。") and 6 <= len(said) <= 70 for *_, said in rows)
+
+
+def disallowed(text):
+    """Return the renderings in a text that the glossary rules out."""
+    rows = glossary()
+    for word in sorted({w for r in rows for w in r[1]}, key=len, reverse=True):
+        text = text.replace(word, " ")  # what is allowed may hold what is not: 模型卡片 holds 模型卡
+    return sorted({w for r in rows for w in r[2] if w in text})
+
+
+CHINESE_TEXTS = [*ALL, *sorted({*ZH.glob("*.md"), *ROOT.glob("*.zh.md"), *ROOT.glob("course_utils/locale/**/*.po")})]
+
+
+@pytest.mark.parametrize("path", CHINESE_TEXTS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_no_text_uses_a_rendering_that_the_glossary_rules_out(path):
+    text = path.read_text(encoding="utf-8")
+    if path == GLOSSARY:
+        text = "\n".join(said for *_, said in glossary())
+    assert disallowed(text) == []
+
+
+def test_the_glossary_test_finds_what_it_looks_for():
+    assert disallowed("这个重排器会造成数据泄露。") == ["数据泄露", "重排器"]
+    assert disallowed("模型卡片和数据卡片说明重排序模型。") == []
