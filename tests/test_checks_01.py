@@ -133,3 +133,27 @@ def test_head_row_right(capsys):
 def test_head_row_wrong(answer, words):
     with pytest.raises(NotYet, match=words):
         lesson01.check_head_row(answer)
+
+
+def judge(program):
+    return {"A": "fine", "B": "random", "C": "dice", "D": "turned", "E": "random"}[program]
+
+
+def test_judge_right(capsys):
+    lesson01.check_judge(judge)
+    assert "five programs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda program: "fine", "B again: three starts"),
+        (lambda program: "fine" if program == "E" else judge(program), "does not excuse"),
+        (lambda program: "dice" if program == "D" else judge(program), "turned round"),
+        (lambda program: None, "you return None"),
+        (lambda program: {"A": "fine"}[program], "KeyError"),
+    ],
+)
+def test_judge_wrong(answer, words):
+    with pytest.raises(NotYet, match=words):
+        lesson01.check_judge(answer)

@@ -143,3 +143,25 @@ def check_head_row(head_row):
             "Take the rows of the output matrix.",
         )
     ok("Right: one row, the same scores as the two logits, on three models.")
+
+
+_PROGRAMS = {
+    "A": ("fine", "three equal starts, far above dice"),
+    "B": ("random", "three starts, three results"),
+    "C": ("dice", "three equal starts, at the level of dice"),
+    "D": ("turned", "three equal starts, far below dice: only an order that is turned round is so bad"),
+    "E": ("random", "three results that differ: a high level does not excuse it"),
+}
+
+
+@_careful
+def check_judge(judge):
+    """Exercise 5: ``judge(program)`` returns "fine", "random", "dice" or "turned" for the programs A to E."""
+    for program, (expected, why) in _PROGRAMS.items():
+        answer = judge(program)
+        need(
+            answer in ("fine", "random", "dice", "turned"),
+            f'For {program} return "fine", "random", "dice" or "turned"; you return {answer!r}.',
+        )
+        need(answer == expected, f"Look at {program} again: {why}.")
+    ok("Right: five programs, one of them fit for use.")
