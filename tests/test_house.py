@@ -159,6 +159,15 @@ def test_the_package_is_small():
     assert sum(size.values()) - checks <= LINES
 
 
+def test_what_few_commands_need_is_loaded_where_it_is_used():
+    """Together these cost every command seconds and 100 MB (measured with ``evaluate``)."""
+    heavy = {"bm25s", "datasets", "openpyxl", "pandas", "peft", "pypdf", "scipy", "sentence_transformers", "sklearn"}
+    for path, tree in TREES.items():
+        found = {a.name for n in tree.body if isinstance(n, ast.Import) for a in n.names}
+        found |= {n.module for n in tree.body if isinstance(n, ast.ImportFrom)}
+        assert not {m.partition(".")[0] for m in found} & heavy, name(path)
+
+
 def test_every_room_says_what_it_is_for():
     for path, tree in TREES.items():
         assert ast.get_docstring(tree), f"{name(path)} has no first lines"

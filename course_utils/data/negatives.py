@@ -5,7 +5,6 @@ import re
 import unicodedata
 from dataclasses import replace
 
-import bm25s
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -29,6 +28,8 @@ class Bm25:
     """BM25 over a list of texts (``bm25s``, k1 = 1.5, b = 0.75)."""
 
     def __init__(self, texts):
+        import bm25s  # here, since whoever needs no BM25 need not wait for it
+
         self.texts = list(dict.fromkeys(texts))
         if not self.texts:
             raise InputError("BM25 was given no texts to search in; give at least one passage.")

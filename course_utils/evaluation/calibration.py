@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
-from sklearn.metrics import precision_recall_curve
 
 from course_utils.errors import InputError
 from course_utils.model.reranker import sigmoid
@@ -56,6 +54,8 @@ def fit_temperature(scores, relevance):
     Raises:
         InputError: labels of one kind only, or scores that run against the labels.
     """
+    from scipy.optimize import brentq
+
     logits, labels = _flat(scores, relevance)
     if labels.min() == labels.max():
         raise InputError("All labels are the same; a temperature needs relevant and other documents.")
@@ -173,6 +173,8 @@ def choose_threshold(scores, relevance, precision=None):
     Raises:
         InputError: nothing is relevant, or the precision is not reached anywhere.
     """
+    from sklearn.metrics import precision_recall_curve  # here: it brings pandas, which every command would load
+
     logits, labels = _flat(scores, relevance)
     if not labels.any():
         raise InputError("No document is relevant, so there is nothing to find; give queries with right documents.")

@@ -9,7 +9,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import bm25s
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -59,6 +58,8 @@ def build_index(source, out, size=120, overlap=1, dense=None):
     Raises:
         InputError: nothing to read, or a place that cannot be written to or holds other files.
     """
+    import bm25s
+
     check_outputs((), [source], folders=[out])
     passages, said = read_passages(source, size, overlap)
     kept = {}
@@ -93,6 +94,8 @@ class SearchIndex:
     """
 
     def __init__(self, folder):
+        import bm25s
+
         folder, self.encoder = Path(folder), None
         try:
             about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
