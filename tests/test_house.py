@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "course_utils"
 # From top to bottom: a room imports only rooms that stand before it.
-ORDER = ["errors", "text", "files", "machine", "profile", "model", "data", "evaluation", "training", "domains", "updates", "ship", "show", "bonus", "checks", "cli"]  # fmt: skip
+ORDER = ["language", "errors", "text", "files", "machine", "profile", "model", "data", "evaluation", "training", "domains", "updates", "ship", "show", "bonus", "checks", "cli"]  # fmt: skip
 FILE, FUNCTION, PARAMETERS, PUBLIC = 300, 60, 8, 180  # PUBLIC: functions and classes of all rooms
 # The package was drawn at 7,600 lines and 1,150 of checks. Since then it reads every shape of file that people have in every
 # command, prepares lists from a handbook, keeps families of passages for three trades, has commands for delta, gate, rollback
@@ -18,7 +18,8 @@ FILE, FUNCTION, PARAMETERS, PUBLIC = 300, 60, 8, 180  # PUBLIC: functions and cl
 # people gave in exercises, and distils its base from a teacher: what is here now and a little more. Who adds a feature says
 # here what for.
 # Checks: and one that judges five reports (lesson 05), one that judges three starts of five programs (lesson 01).
-LINES, CHECKS = 16_600, 1_485
+# Messages that can be said in two languages name their fields, which takes lines: a quarter more in checks, a twentieth elsewhere.
+LINES, CHECKS = 17_500, 1_875
 
 
 def tracked(*patterns):
@@ -176,6 +177,7 @@ def test_every_room_says_what_it_is_for():
 def test_order_is_as_the_architecture_says():
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## What a room may import")[2]
     places = [
-        text.index(f"`{r}`" if r in ("errors", "text", "files", "machine", "profile") else f"`{r}/`") for r in ORDER
+        text.index(f"`{r}`" if r in ("language", "errors", "text", "files", "machine", "profile") else f"`{r}/`")
+        for r in ORDER
     ]
     assert all(a < b for a, b in pairwise(places))

@@ -8,6 +8,8 @@ import inspect
 import reprlib
 import traceback
 
+from course_utils.language import _
+
 __all__ = ["NotYet", "need", "ok"]
 
 
@@ -25,15 +27,19 @@ class _Stopped(NotYet):
         self.error = error
 
 
-def ok(text="That is right."):
-    """Print that an exercise is solved."""
-    print(text)
+def ok(text="That is right.", /, **fields):
+    """Print in the learner's language that an exercise is solved; ``fields`` go where the text names them."""
+    print(_said(text, fields))
 
 
-def need(condition, text):
-    """Raise NotYet with ``text`` unless ``condition`` holds."""
+def need(condition, text, /, **fields):
+    """Raise NotYet with ``text`` in the learner's language, ``fields`` where it names them, unless ``condition`` holds."""
     if not condition:
-        raise NotYet(text)
+        raise NotYet(_said(text, fields))
+
+
+def _said(text, fields):
+    return _(text).format(**fields) if fields else _(text)
 
 
 def _attempt(function, *given, **words):
@@ -59,10 +65,11 @@ def _careful(check):
         except NotYet as error:
             raise error from None
         except Exception as error:
-            raise NotYet(
-                f"Your answer is of another kind than the check expects ({type(error).__name__}: {error}). "
-                "Compare what you return with what the text asks for."
-            ) from None
+            said = _(
+                "Your answer is of another kind than the check expects ({kind}: {error}). Compare what you return with what "
+                "the text asks for."
+            )
+            raise NotYet(said.format(kind=type(error).__name__, error=error)) from None
 
     return run
 
@@ -77,9 +84,11 @@ def _watched(function):
         except Exception as error:
             code = getattr(inspect.unwrap(function), "__code__", None)
             own = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
-            place = f', at "{own[-1].line}"' if own and own[-1].line else ""
-            what = f"Your function stops with {type(error).__name__}: {error}{place}"
-            raise _Stopped(f"{what}. It was given {_named(function, given)}.", error) from None
+            place = _(', at "{line}"').format(line=own[-1].line) if own and own[-1].line else ""
+            said = _("Your function stops with {kind}: {error}{place}. It was given {given}.").format(
+                kind=type(error).__name__, error=error, place=place, given=_named(function, given)
+            )
+            raise _Stopped(said, error) from None
 
     return run
 
@@ -90,10 +99,11 @@ def _named(function, given):
         names = list(inspect.signature(function).bind(*given).arguments)
     except (TypeError, ValueError):
         names = []
-    names = names if len(names) == len(given) else [f"argument {i}" for i in range(1, len(given) + 1)]
+    names = names if len(names) == len(given) else [_("argument {i}").format(i=i) for i in range(1, len(given) + 1)]
     shown = [v if isinstance(v, (int, float, str, list, tuple, dict)) else type(v).__name__ for v in given]
     short = reprlib.Repr()
     short.maxlist, short.maxstring = 10, 60
     return ", ".join(
-        f"{n} = {short.repr(s)}" if s is v else f"{n}, a {s}" for n, s, v in zip(names, shown, given, strict=True)
+        f"{n} = {short.repr(s)}" if s is v else _("{n}, a {kind}").format(n=n, kind=s)
+        for n, s, v in zip(names, shown, given, strict=True)
     )

@@ -10,21 +10,30 @@ import numpy as np
 from course_utils.checks import _attempt, _careful, need, ok
 from course_utils.data import read_cases, read_grid
 from course_utils.data.groups import leaks
+from course_utils.language import _
 from course_utils.model import Ranked, sigmoid
 
 
 @_careful
 def check_ranking(documents, right, ranking):
     """Exercise 1: ``ranking`` is the ranking of the learner's own documents; ``right`` the place of the right one."""
-    need(len(set(documents)) >= 4, f"There are {len(set(documents))} different documents; write at least 4.")
     need(
-        right in range(len(documents)), f"right is {right}; it is a place in documents, from 0 to {len(documents) - 1}."
+        len(set(documents)) >= 4,
+        "There are {n_documents} different documents; write at least 4.",
+        n_documents=len(set(documents)),
+    )
+    need(
+        right in range(len(documents)),
+        "right is {right}; it is a place in documents, from 0 to {n_documents}.",
+        right=right,
+        n_documents=len(documents) - 1,
     )
     ranking = list(ranking)
     strange = next((r for r in ranking if not isinstance(r, Ranked)), None)
     need(
         strange is None,
-        f"ranking holds a {type(strange).__name__}; keep what reranker.rank(query, documents) returns, not scores or texts.",
+        "ranking holds a {kind}; keep what reranker.rank(query, documents) returns, not scores or texts.",
+        kind=type(strange).__name__,
     )
     found = sorted(r.index for r in ranking)
     need(found == list(range(len(documents))), "The ranking does not hold each of your documents once.")
@@ -34,7 +43,11 @@ def check_ranking(documents, right, ranking):
     gap = np.abs(np.array([r.probability for r in ranking]) - sigmoid(scores)).max()
     need(gap < 1e-4, "The probabilities do not belong to the scores.")
     place = next(i for i, r in enumerate(ranking, 1) if r.index == right)
-    ok(f"Right: {len(documents)} documents in order. Yours stands on rank {place}.")
+    ok(
+        "Right: {n_documents} documents in order. Yours stands on rank {place}.",
+        n_documents=len(documents),
+        place=place,
+    )
 
 
 @_careful
@@ -45,23 +58,30 @@ def check_ndcg(ndcg):
     cases += [[random_.randint(0, 1) for _ in range(random_.randint(2, 9))] + [1] for _ in range(20)]
     for labels in cases:
         answer = ndcg(list(labels))
-        need(isinstance(answer, (int, float, np.floating)), f"Return one number, not a {type(answer).__name__}.")
+        need(
+            isinstance(answer, (int, float, np.floating)),
+            "Return one number, not a {kind}.",
+            kind=type(answer).__name__,
+        )
         gain = sum(1 / math.log2(rank + 1) for rank, label in enumerate(labels, 1) if label)
         best = sum(1 / math.log2(rank + 1) for rank in range(1, sum(labels) + 1))
         near = math.isclose(answer, gain, rel_tol=1e-6) and not math.isclose(answer, gain / best, rel_tol=1e-6)
         need(
             not near,
-            f"For {labels} you return the gain {gain:.3f}; divide it by the gain of the best order, {best:.3f}.",
+            _(
+                "For {labels} you return the gain {gain:.3f}; divide it by the gain of the best order, {best:.3f}."
+            ).format(labels=labels, gain=gain, best=best),
         )
         need(
             math.isclose(answer, gain / best, rel_tol=1e-6),
-            f"For {labels} the gain is {gain:.3f}, the best gain {best:.3f}, so nDCG {gain / best:.3f}; "
-            f"you return {answer:.3f}.",
+            _(
+                "For {labels} the gain is {gain:.3f}, the best gain {best:.3f}, so nDCG {gain_2:.3f}; you return {answer:.3f}."
+            ).format(labels=labels, gain=gain, best=best, gain_2=gain / best, answer=answer),
         )
-    zero = "Without a right document the best gain is 0, too, and nDCG is 0 here."
+    zero = _("Without a right document the best gain is 0, too, and nDCG is 0 here.")
     answer = _attempt(ndcg, [0, 0, 0], ZeroDivisionError=zero)
-    need(answer == 0, f"With no right document nDCG is 0 here; you return {answer}.")
-    ok(f"Right: {len(cases) + 1} rankings, among them one without a right document.")
+    need(answer == 0, "With no right document nDCG is 0 here; you return {answer}.", answer=answer)
+    ok("Right: {n_cases} rankings, among them one without a right document.", n_cases=len(cases) + 1)
 
 
 @_careful
@@ -71,13 +91,26 @@ def check_winners(answer, before, after):
     truth = (int((change > 0).sum()), int((change < 0).sum()), int((change == 0).sum()))
     need(len(tuple(answer)) == 3, "Give three numbers: better, worse, same.")
     answer = tuple(int(n) for n in answer)
-    need(sum(answer) == len(change), f"Your numbers sum to {sum(answer)}; there are {len(change)} queries.")
+    need(
+        sum(answer) == len(change),
+        "Your numbers sum to {answer}; there are {n_change} queries.",
+        answer=sum(answer),
+        n_change=len(change),
+    )
     need(
         answer != (truth[1], truth[0], truth[2]) or truth[0] == truth[1],
         "Better and worse are swapped: take after minus before.",
     )
-    need(answer == truth, f"Your numbers are {answer}. Compare query by query: per_query() gives one value for each.")
-    ok(f"Right: {truth[0]} better, {truth[1]} worse, {truth[2]} the same.")
+    need(
+        answer == truth,
+        "Your numbers are {answer}. Compare query by query: per_query() gives one value for each.",
+        answer=answer,
+    )
+    ok(
+        _("Right: {truth_0} better, {truth_1} worse, {truth_2} the same.").format(
+            truth_0=truth[0], truth_1=truth[1], truth_2=truth[2]
+        )
+    )
 
 
 @functools.cache
@@ -99,7 +132,7 @@ def check_adapted(train, dev, test, before, after, done):
     for name, other in (("train", train), ("dev", dev)):
         found = leaks(other, test, near=False)
         shared = [text for _, text, _ in found.queries + found.documents]
-        need(not shared, f"{name} and test share {''.join(shared[:1])!r}; keep them apart.")
+        need(not shared, "{name} and test share {names!r}; keep them apart.", name=name, names="".join(shared[:1]))
     places = _course_queries()
     for name, own in (("train", train), ("dev", dev), ("test", test)):
         # Queries that are not the course's are the learner's own, and fine.
@@ -108,7 +141,9 @@ def check_adapted(train, dev, test, before, after, done):
         )
         need(
             not other,
-            f"{name} holds queries of {', '.join(other[0]) if other else ''}; the exercise asks for legal, zh, {name}.",
+            "{name} holds queries of {word}; the exercise asks for legal, zh, {name}.",
+            name=name,
+            word=", ".join(other[0]) if other else "",
         )
     labels = [g.relevance for g in test]
     need(before.relevance == labels, "before was not measured on these test queries.")
@@ -123,4 +158,8 @@ def check_adapted(train, dev, test, before, after, done):
         "before and after differ although training kept the base: both must come from one reranker.",
     )
     change = after.summary["ndcg@10"] - before.summary["ndcg@10"]
-    ok(f"Right: {len(test)} unseen queries, nDCG@10 changed by {change:+.3f}; epoch {done.best_epoch} was kept.")
+    ok(
+        _("Right: {n_test} unseen queries, nDCG@10 changed by {change:+.3f}; epoch {best_epoch} was kept.").format(
+            n_test=len(test), change=change, best_epoch=done.best_epoch
+        )
+    )

@@ -10,6 +10,7 @@ from course_utils.data.groups import Group
 from course_utils.data.negatives import mine
 from course_utils.data.read import read_pairs
 from course_utils.errors import InputError
+from course_utils.language import _
 from course_utils.model import prompt, sigmoid
 
 ROWS = [
@@ -36,16 +37,18 @@ _CLEAN = [
 @_careful
 def check_clean(clean):
     """Exercise 1: ``clean(rows)`` returns (query, document, relevance) of the rows that can be used."""
-    words = dict.fromkeys(("KeyError", "AttributeError", "TypeError"), "Rows may lack a field, or hold None.")
+    words = dict.fromkeys(("KeyError", "AttributeError", "TypeError"), _("Rows may lack a field, or hold None."))
     found = [tuple(row) for row in _attempt(clean, [dict(row) for row in ROWS], **words)]
     for query, document, relevance in found:
         need(
             query == query.strip() and document == document.strip(),
-            f'There are spaces around "{query}" or its document.',
+            'There are spaces around "{query}" or its document.',
+            query=query,
         )
         need(
             type(relevance) is int and relevance in (0, 1),
-            f"The relevance {relevance!r} is not the number 0 or 1: turn words and texts into numbers.",
+            "The relevance {relevance!r} is not the number 0 or 1: turn words and texts into numbers.",
+            relevance=relevance,
         )
     contradicted = [p for p in found if p[1] == "Sudden pain in a toe."]
     need(
@@ -56,12 +59,18 @@ def check_clean(clean):
     labels = {p: r["relevance"] for p in missing for r in ROWS if r["document"] and r["document"].strip() == p[1]}
     need(
         not missing,
-        f"{missing[:1]} is missing from what you return; its label is written {labels.get((missing or [None])[0])!r}.",
+        "{missing} is missing from what you return; its label is written {labels!r}.",
+        missing=missing[:1],
+        labels=labels.get((missing or [None])[0]),
     )
-    need(not extra, f"{extra[:1]} should have been left out.")
+    need(not extra, "{extra} should have been left out.", extra=extra[:1])
     need(found == _CLEAN, "The rows are right, but not in their order in the file.")
     read_pairs([dict(zip(("query", "document", "relevance"), p, strict=True)) for p in found])
-    ok(f"Right: {len(found)} of {len(ROWS)} rows can be used, and read_pairs accepts them.")
+    ok(
+        "Right: {n_found} of {n_rows} rows can be used, and read_pairs accepts them.",
+        n_found=len(found),
+        n_rows=len(ROWS),
+    )
 
 
 # What people write, and what to say to it; rules take logits of right answers, logits of candidates, the margin.
@@ -84,7 +93,9 @@ def check_margin(kept, margin=0.95):
     for case in range(30):
         right, others = random.normal(1, 2, 1 + case % 3), random.normal(0, 2, 8)
         answer = [bool(k) for k in kept(right.tolist(), others.tolist(), margin)]
-        need(len(answer) == 8, f"For 8 candidates there are {len(answer)} answers; give one for each.")
+        need(
+            len(answer) == 8, "For 8 candidates there are {n_answer} answers; give one for each.", n_answer=len(answer)
+        )
         # The package's own filter decides, with a reranker that hands out these logits.
         texts = [f"word {i}" for i in range(8)]
         order = {}
@@ -95,7 +106,7 @@ def check_margin(kept, margin=0.95):
 
         group = Group("word", tuple(f"right {i}" for i in range(len(right))), (1,) * len(right))
         settings = {"hard": 8, "random_negatives": 0, "margin": margin}
-        found, _ = mine([group], texts, reranker=SimpleNamespace(score_groups=score_groups), **settings)
+        found = mine([group], texts, reranker=SimpleNamespace(score_groups=score_groups), **settings)[0]
         cases.append((right, others, answer, [t in found[0].documents for t in texts]))
     wrong = [(r, o[i], e[i]) for r, o, a, e in cases for i in range(8) if a[i] != e[i]]
     if wrong:
@@ -104,11 +115,15 @@ def check_margin(kept, margin=0.95):
             text for text, rule in _MARGIN_MISTAKES
             if all(a == [bool(k) for k in rule(r, o, margin)] for r, o, a, _ in cases)
         ]  # fmt: skip
-        advice = fits[0] if fits else "Compare probabilities, not logits, with the best right answer."
+        advice = fits[0] if fits else _("Compare probabilities, not logits, with the best right answer.")
         need(
             False,
-            f"Right answers with logits {np.round(right, 2).tolist()}, a candidate with {other:.2f}: it should "
-            f"{'stay' if stays else 'be dropped'}. {advice}",
+            _("Right answers with logits {right}, a candidate with {other:.2f}: it should {word}. {advice}").format(
+                right=np.round(right, 2).tolist(),
+                other=other,
+                word=_("stay") if stays else _("be dropped"),
+                advice=advice,
+            ),
         )
     ok("Right: the same candidates stay as with negatives.mine, in 30 random cases.")
 
@@ -142,9 +157,17 @@ def check_split_by_topic(split_by_topic):
         both = [g.query for g in [*train, *test]]
         need(sorted(both) == sorted(g.query for g in groups), "Every group should be in exactly one part.")
         shared = {g.topic for g in train} & {g.topic for g in test}
-        need(not shared, f'The topic "{min(shared, default="")}" is in both parts: shuffle topics, not groups.')
+        need(
+            not shared,
+            'The topic "{shared}" is in both parts: shuffle topics, not groups.',
+            shared=min(shared, default=""),
+        )
         part = len({g.topic for g in test}) / 40
-        need(abs(part - 0.25) < 0.06, f"The test part holds {part:.0%} of the topics; a share of 25 % was asked for.")
+        need(
+            abs(part - 0.25) < 0.06,
+            "The test part holds {part:.0%} of the topics; a share of 25 % was asked for.",
+            part=part,
+        )
     first, second = ({g.topic for g in split_by_topic(list(groups), 0.25, seed)[1]} for seed in (0, 1))
     need(first != second, "Another seed should give another split.")
     ok("Right: no topic is in both parts, nothing is lost, and the seed decides.")
@@ -167,14 +190,21 @@ def check_max_length(smallest, tokenizer):
             return 1.0
 
     for share in (0.0, 0.1, 0.5):
-        outside = "With n lengths the last place is n - 1; no document may be cut when the share is 0."
+        outside = _("With n lengths the last place is n - 1; no document may be cut when the share is 0.")
         length = _attempt(smallest, tokenizer, groups, share, IndexError=outside)
         need(length is not None, "Your function returns nothing; end it with return.")
         length = int(length) if isinstance(length, np.integer) else length
-        need(isinstance(length, int), f"{length!r} is not a whole number of tokens.")
+        need(isinstance(length, int), "{length!r} is not a whole number of tokens.", length=length)
         need(
             cut(length) <= share,
-            f"max_length {length} cuts {cut(length):.0%} of the documents, more than {share:.0%}. Count the whole prompt.",
+            _(
+                "max_length {length} cuts {cut:.0%} of the documents, more than {share:.0%}. Count the whole prompt."
+            ).format(length=length, cut=cut(length), share=share),
         )
-        need(cut(length - 1) > share, f"For {share:.0%}, max_length {length} is enough, but {length - 1} would be too.")
+        need(
+            cut(length - 1) > share,
+            _("For {share:.0%}, max_length {length} is enough, but {length_2} would be too.").format(
+                share=share, length=length, length_2=length - 1
+            ),
+        )
     ok("Right: one token less would cut too many, for three shares.")

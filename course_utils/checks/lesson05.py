@@ -6,12 +6,13 @@ from course_utils.checks import _attempt, _careful, need, ok
 from course_utils.evaluation import metrics
 from course_utils.evaluation.calibration import reliability
 from course_utils.evaluation.measure import paired_bootstrap
+from course_utils.language import _, _later
 
 
 def _number(answer, what):
     """Raise NotYet unless ``answer`` is one finite number."""
     right = isinstance(answer, (int, float, np.floating, np.integer)) and np.isfinite(answer)
-    need(right, f"{what} should be one number, not {answer!r}.")
+    need(right, "{what} should be one number, not {answer!r}.", what=what, answer=answer)
 
 
 @_careful
@@ -20,23 +21,35 @@ def check_average_precision(average_precision):
     random = np.random.default_rng(0)
     lists = [[1, 0, 0, 1], [0, 0, 0], [0, 1]] + [(random.random(7) < 0.4).astype(int).tolist() for _ in range(57)]
     for labels in lists:
-        nothing = f"In {labels} nothing is right: the answer is 0, not a division by zero."
+        nothing = _("In {labels} nothing is right: the answer is 0, not a division by zero.").format(labels=labels)
         answer = _attempt(average_precision, list(labels), ZeroDivisionError=nothing)
         if not any(labels):
-            need(answer == 0, f"In {labels} nothing is right: the answer is 0, not {answer}.")
+            need(
+                answer == 0,
+                "In {labels} nothing is right: the answer is 0, not {answer}.",
+                labels=labels,
+                answer=answer,
+            )
             continue
-        _number(answer, f"The answer for {labels}")
+        _number(answer, _("The answer for {labels}").format(labels=labels))
         expected = metrics.average_precision(np.arange(len(labels), 0, -1), labels)
         shares = np.cumsum(labels) / np.arange(1, len(labels) + 1)
         need(
             abs(answer - shares.mean()) > 1e-9 or abs(answer - expected) < 1e-9,
-            f"For {labels} you average over all places; take only those of right documents.",
+            "For {labels} you average over all places; take only those of right documents.",
+            labels=labels,
         )
         need(
             abs(answer - expected * np.mean(labels)) > 1e-9 or abs(answer - expected) < 1e-9,
-            f"For {labels} you divide by the number of places; divide by the number of right documents.",
+            "For {labels} you divide by the number of places; divide by the number of right documents.",
+            labels=labels,
         )
-        need(abs(answer - expected) < 1e-9, f"For {labels} it is {expected:.4f}; you return {answer:.4f}.")
+        need(
+            abs(answer - expected) < 1e-9,
+            _("For {labels} it is {expected:.4f}; you return {answer:.4f}.").format(
+                labels=labels, expected=expected, answer=answer
+            ),
+        )
     ok("Right: as in course_utils.metrics, for 60 rankings.")
 
 
@@ -49,13 +62,13 @@ def check_interval(interval):
         after = before + shift + 0.05 * random.standard_normal(200)
         expected = paired_bootstrap(before, after)
         first, again = (interval(before, after, 2000, 1) for _ in range(2))
-        need(np.shape(first) == (2,), f"Return (low, high), two numbers, not {first!r}.")
+        need(np.shape(first) == (2,), "Return (low, high), two numbers, not {first!r}.", first=first)
         need(
             tuple(first) == tuple(again), "Two calls with the same seed differ: draw from np.random.default_rng(seed)."
         )
         low, high = first
-        _number(low, "The lower end")
-        _number(high, "The upper end")
+        _number(low, _("The lower end"))
+        _number(high, _("The upper end"))
         need(low <= high, "The lower end is above the upper end.")
         width = expected.high - expected.low
         middle = float(np.mean(after - before))
@@ -72,7 +85,9 @@ def check_interval(interval):
         )
         need(
             high - low < 2 * width,
-            f"Your interval is {high - low:.3f} wide, the paired one {width:.3f}. Resample differences, not the two lists.",
+            "Your interval is {high:.3f} wide, the paired one {width:.3f}. Resample differences, not the two lists.",
+            high=high - low,
+            width=width,
         )
         need(
             high - low > 0.01 * width,
@@ -81,11 +96,15 @@ def check_interval(interval):
         )
         need(
             abs(low + high - expected.low - expected.high) > 0.2 * width or 0.9 < (high - low) / width < 1.1,
-            f"Your interval is {high - low:.4f} wide, the 95 % one {width:.4f}: take the quantiles 0.025 and 0.975.",
+            "Your interval is {high:.4f} wide, the 95 % one {width:.4f}: take the quantiles 0.025 and 0.975.",
+            high=high - low,
+            width=width,
         )
         need(
             abs(low - expected.low) < 0.2 * width and abs(high - expected.high) < 0.2 * width,
-            f"The interval is about [{expected.low:+.4f}, {expected.high:+.4f}]; yours is [{low:+.4f}, {high:+.4f}].",
+            _("The interval is about [{low:+.4f}, {high:+.4f}]; yours is [{low_2:+.4f}, {high_2:+.4f}].").format(
+                low=expected.low, high=expected.high, low_2=low, high_2=high
+            ),
         )
         one = interval(before, after, 1, 1)
         need(
@@ -106,15 +125,15 @@ def check_calibration_error(calibration_error):
         probabilities = 1 / (1 + np.exp(-logits))
         edge = _attempt(  # all but the last bin are empty
             calibration_error, np.array([1.0, 1.0]), np.array([1, 0]), bins,
-            IndexError="A probability of exactly 1 belongs to the last bin.",
-            ZeroDivisionError="A bin without pairs has no mean; leave it out.",
+            IndexError=_('A probability of exactly 1 belongs to the last bin.'),
+            ZeroDivisionError=_('A bin without pairs has no mean; leave it out.'),
         )  # fmt: skip
         nothing = isinstance(edge, float) and np.isnan(edge)
         need(not nothing, "A bin without pairs has no mean; leave it out.")
-        _number(edge, "The error")
+        _number(edge, _("The error"))
         need(abs(edge) > 1e-9, "A probability of exactly 1 belongs to the last bin.")
         answer = calibration_error(probabilities, labels, bins)
-        _number(answer, "The error")
+        _number(answer, _("The error"))
         result = reliability([logits], [labels], bins=bins)
         plain = np.mean([abs(b.probability - b.share) for b in result.bins])
         need(
@@ -137,7 +156,9 @@ def check_calibration_error(calibration_error):
         )
         need(
             abs(answer - result.error) < 1e-6,
-            f"With {bins} bins the error is {result.error:.4f}; you return {answer:.4f}.",
+            _("With {bins} bins the error is {error:.4f}; you return {answer:.4f}.").format(
+                bins=bins, error=result.error, answer=answer
+            ),
         )
     ok("Right: the same as calibration.reliability, with 2, 5 and 10 bins.")
 
@@ -150,32 +171,39 @@ def check_reciprocal_rank(reciprocal_rank):
         n = 2 + i % 5
         scores, labels = random.integers(0, 3, n).tolist(), (random.random(n) < 0.4).astype(int).tolist()
         answer = reciprocal_rank(list(scores), list(labels))
-        name = f"For scores {scores} and labels {labels}"
-        _number(answer, name + " the answer")
+        name = _("For scores {scores} and labels {labels}").format(scores=scores, labels=labels)
+        _number(answer, name + _(" the answer"))
         expected = metrics.mrr_at_k(scores, labels)
         order = np.argsort(-np.array(scores), kind="stable")
         ranks = [rank for rank, j in enumerate(order, 1) if labels[j]]
         careless = 1 / ranks[0] if ranks else 0.0
         need(
             abs(answer - careless) > 1e-9 or abs(answer - expected) < 1e-9,
-            f"{name} you let the order of the input decide between equal scores; average over their orders.",
+            "{name} you let the order of the input decide between equal scores; average over their orders.",
+            name=name,
         )
         need(
             abs(answer - metrics.mrr_at_k([0] * n, labels)) > 1e-9 or abs(answer - expected) < 1e-9,
-            f"{name} you average over all orders; keep only those in which the scores never rise.",
+            "{name} you average over all orders; keep only those in which the scores never rise.",
+            name=name,
         )
-        need(abs(answer - expected) < 1e-9, f"{name} it is {expected:.4f}; you return {answer:.4f}.")
+        need(
+            abs(answer - expected) < 1e-9,
+            _("{name} it is {expected:.4f}; you return {answer:.4f}.").format(
+                name=name, expected=expected, answer=answer
+            ),
+        )
     ok("Right: as metrics.mrr_at_k, for 40 lists with ties; input order earns nothing.")
 
 
 _REPORTS = {
-    "A": ("gain", {"not settled": "Both intervals lie above 0.", "style": "Base + rule gains nothing, nor do other trades."}),
-    "B": ("not settled", {"gain": "The interval over topics holds 0.", "style": "Neither the rule nor other trades gain."}),
-    "C": ("style", {"gain": "Base + rule, which reads no query, gains nearly as much.",
-          "not settled": "Both intervals lie above 0; the change is real. Ask what was learnt."}),
-    "D": ("loss", {"not settled": "Both intervals lie below 0: it is settled.", "style": "There is no gain to explain."}),
-    "E": ("style", {"gain": "The rule gains nothing, but the same weights lift the other trades by more than half as much.",
-          "not settled": "Both intervals lie above 0; the change is real. Ask what was learnt."}),
+    "A": ("gain", {"not settled": _later("Both intervals lie above 0."), "style": _later("Base + rule gains nothing, nor do other trades.")}),
+    "B": ("not settled", {"gain": _later("The interval over topics holds 0."), "style": _later("Neither the rule nor other trades gain.")}),
+    "C": ("style", {"gain": _later("Base + rule, which reads no query, gains nearly as much."),
+          "not settled": _later("Both intervals lie above 0; the change is real. Ask what was learnt.")}),
+    "D": ("loss", {"not settled": _later("Both intervals lie below 0: it is settled."), "style": _later("There is no gain to explain.")}),
+    "E": ("style", {"gain": _later("The rule gains nothing, but the same weights lift the other trades by more than half as much."),
+          "not settled": _later("Both intervals lie above 0; the change is real. Ask what was learnt.")}),
 }  # fmt: skip
 
 
@@ -185,7 +213,15 @@ def check_judge(judge):
     words = sorted({right for right, _ in _REPORTS.values()})
     for name, (right, wrong) in _REPORTS.items():
         answer = judge(name)
-        need(answer in words, f"Your verdict on {name} is {answer!r}; choose one of {', '.join(words)}.")
-        other = "The mean and both intervals have the same sign; look at it again."
-        need(answer == right, f"{name} is not {answer!r}. {wrong.get(answer, other)}")
+        need(
+            answer in words,
+            _("Your verdict on {name} is {answer!r}; choose one of {words}.").format(
+                name=name, answer=answer, words=", ".join(words)
+            ),
+        )
+        other = _("The mean and both intervals have the same sign; look at it again.")
+        need(
+            answer == right,
+            _("{name} is not {answer!r}. {wrong}").format(name=name, answer=answer, wrong=_(wrong.get(answer, other))),
+        )
     ok("Right: five reports, one of them a gain of knowledge.")

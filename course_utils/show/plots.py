@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from course_utils.language import _
 from course_utils.show.diagrams import grid_map, layer_runs, score_path, token_blocks
 from course_utils.show.style import (
     BLACK,
@@ -35,8 +36,8 @@ __all__ = [
 def score_bars(ranking, title="Scores of the documents", width=60):
     """Draw a ranking (list of Ranked) as bars of probability, best on top."""
     with _style():
-        figure, axes = _new(title, "probability of yes", size=(9, 1 + 0.6 * len(ranking)))
-        names = [_drawable(r.document, f"document {r.index + 1}") for r in ranking]
+        figure, axes = _new(title, _("probability of yes"), size=(9, 1 + 0.6 * len(ranking)))
+        names = [_drawable(r.document, _("document {number}").format(number=r.index + 1)) for r in ranking]
         names = [n if len(n) <= width else n[: width - 1] + "…" for n in names]
         places = np.arange(len(ranking))[::-1]
         axes.barh(places, [r.probability for r in ranking], color=BLUE, height=0.6)
@@ -44,7 +45,7 @@ def score_bars(ranking, title="Scores of the documents", width=60):
         axes.set_xlim(0, 1.12)
         for y, r in zip(places, ranking, strict=True):
             axes.text(r.probability + 0.01, y, f"{r.probability:.2f}", va="center")
-    figure.alt = f"Bar chart, {title}: " + "; ".join(
+    figure.alt = _("Bar chart, {title}: ").format(title=_(title)) + "; ".join(
         f"{i}. {n} {r.probability:.2f}" for i, (n, r) in enumerate(zip(names, ranking, strict=True), 1)
     )
     return figure
@@ -73,11 +74,13 @@ def before_after(rows, title="Before and after adaptation", metric="nDCG@10"):
                 f"{row[0]}  {row[1]:.2f} → {row[2]:.2f}", (1, row[2]), (1.06, y), textcoords="data", color=_ink(colour),
                 va="center", annotation_clip=False,
             )  # fmt: skip
-        axes.set_xticks([0, 1], ["before", "after"])
+        axes.set_xticks([0, 1], [_("before"), _("after")])
         axes.set_xlim(-0.15, 1.05)
         axes.grid(axis="x", visible=False)
         _widen(axes, 0.2)
-    figure.alt = f"Slope chart of {metric}: " + "; ".join(f"{r[0]} from {r[1]:.2f} to {r[2]:.2f}" for r in rows)
+    figure.alt = _("Slope chart of {metric}: ").format(metric=metric) + "; ".join(
+        _("{name} from {before:.2f} to {after:.2f}").format(name=r[0], before=r[1], after=r[2]) for r in rows
+    )
     return figure
 
 
@@ -85,24 +88,27 @@ def training_curve(history, title="Training: one point an epoch"):
     """Draw loss and dev nDCG@10 by epoch from the history of ``adapt``."""
     with _style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
-        figure.suptitle(title)
+        figure.suptitle(_(title))
         epochs = [r["epoch"] for r in history]
         left.plot([r["epoch"] for r in history if r["loss"] is not None],
-                  [r["loss"] for r in history if r["loss"] is not None], color=BLUE, marker="o", label="training")  # fmt: skip
-        left.plot(epochs, [r["dev_loss"] for r in history], color=ORANGE, marker="s", ls="--", label="held out")
-        left.set(xlabel="epoch", ylabel="loss")
+                  [r["loss"] for r in history if r["loss"] is not None], color=BLUE, marker="o", label=_('training'))  # fmt: skip
+        left.plot(epochs, [r["dev_loss"] for r in history], color=ORANGE, marker="s", ls="--", label=_("held out"))
+        left.set(xlabel=_("epoch"), ylabel=_("loss"))
         left.legend()
         right.plot(epochs, [r["ndcg@10"] for r in history], color=GREEN, marker="^")
         best = max(history, key=lambda r: r["ndcg@10"])
-        right.annotate("kept", (best["epoch"], best["ndcg@10"]), (0, 10), textcoords="offset points", ha="center")
-        right.set(xlabel="epoch", ylabel="held-out nDCG@10")
+        right.annotate(_("kept"), (best["epoch"], best["ndcg@10"]), (0, 10), textcoords="offset points", ha="center")
+        right.set(xlabel=_("epoch"), ylabel=_("held-out nDCG@10"))
         right.margins(y=0.2)
         _widen(right, 0.05)
         for axes in (left, right):
             axes.set_xticks(epochs)
         figure.tight_layout()
-    figure.alt = "Two line charts by epoch. " + "; ".join(
-        f"epoch {r['epoch']}: held-out loss {r['dev_loss']:.2f}, nDCG@10 {r['ndcg@10']:.3f}" for r in history
+    figure.alt = _("Two line charts by epoch. ") + "; ".join(
+        _("epoch {epoch}: held-out loss {dev_loss:.2f}, nDCG@10 {ndcg_10:.3f}").format(
+            epoch=r["epoch"], dev_loss=r["dev_loss"], ndcg_10=r["ndcg@10"]
+        )
+        for r in history
     )
     return figure
 
@@ -125,19 +131,21 @@ def rank_changes(before, after, relevant=(), title="How the ranking of one query
             colour = BLUE if right else "#999999"
             axes.plot([0, 1], [old[r.index], i], color=colour, lw=4 if right else 1.5, marker="*" if right else "o",
                       ms=16 if right else 6)  # fmt: skip
-            name = _drawable(r.document, f"document {r.index + 1}")
+            name = _drawable(r.document, _("document {number}").format(number=r.index + 1))
             name = name if len(name) <= width else name[: width - 1] + "…"
             axes.text(1.04, i, ("★ " if right else "") + name, va="center", color=BLACK if right else "#444444")
-        axes.set_xticks([0, 1], ["before", "after"])
+        axes.set_xticks([0, 1], [_("before"), _("after")])
         axes.set_yticks(range(1, len(after) + 1))
         axes.set_ylim(len(after) + 0.5, 0.5)
         axes.set_xlim(-0.1, 1.03)
         axes.grid(visible=False)
     moves = "; ".join(
-        f"document {r.index + 1}{' (right)' if r.index in relevant else ''} from {old[r.index]} to {i}"
+        _("document {number}{right} from {before} to {after}").format(
+            number=r.index + 1, right=_(" (right)") if r.index in relevant else "", before=old[r.index], after=i
+        )
         for i, r in enumerate(after, 1)
     )
-    figure.alt = f"Rank changes: {moves}"
+    figure.alt = _("Rank changes: {moves}").format(moves=moves)
     return figure
 
 
@@ -173,7 +181,7 @@ def heatmap(values, rows, columns, title, label="nDCG@10", signed=False, least=0
                     axes.text(j, i, f"{round(v, 2) + 0.0:+.2f}" if signed else f"{v:.2f}", ha="center", va="center",
                               color="white" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "black")  # fmt: skip
         figure.colorbar(image, label=label)
-    figure.alt = f"Heat map, {title}. " + " ".join(
+    figure.alt = _("Heat map, {title}. ").format(title=_(title)) + " ".join(
         f"{r}: " + ", ".join(f"{c} {v:.2f}" for c, v in zip(columns, row, strict=True) if np.isfinite(v)) + "."
         for r, row in zip(rows, grid, strict=True)
     )
@@ -209,7 +217,7 @@ def lines(series, xlabel, ylabel, title, log_x=False, best=None, least=0.0):
             axes.axvline(best, color=BLACK, ls=":", lw=1.5)
         if len(series) > 1:
             axes.legend()
-    figure.alt = f"Line chart, {title}. " + " ".join(
+    figure.alt = _("Line chart, {title}. ").format(title=_(title)) + " ".join(
         f"{n}: " + ", ".join(f"{x:g} → {y:.3g}" for x, y in zip(d[0], d[1], strict=True)) + "."
         for n, d in series.items()
     )
@@ -240,7 +248,9 @@ def bars(names, values, xlabel, title, errors=None):
         for i, (y, v) in enumerate(zip(places, values, strict=True)):
             end = max(v, errors[i][1]) if errors else max(v, 0)
             axes.text(end + 0.015 * span, y, f"{v:.3g}", va="center")
-    figure.alt = f"Bar chart, {title}: " + "; ".join(f"{n} {v:.3g}" for n, v in zip(names, values, strict=True))
+    figure.alt = _("Bar chart, {title}: ").format(title=_(title)) + "; ".join(
+        f"{n} {v:.3g}" for n, v in zip(names, values, strict=True)
+    )
     return figure
 
 
@@ -252,14 +262,15 @@ def reliability(bins, title="Does 0.8 mean 80 %?"):
         title: of the figure.
     """
     with _style():
-        figure, axes = _new(title, "predicted probability", "share that is relevant", (6.5, 6))
-        axes.plot([0, 1], [0, 1], color="#777777", ls="--", lw=1.5, label="perfectly calibrated")
+        figure, axes = _new(title, _("predicted probability"), _("share that is relevant"), (6.5, 6))
+        axes.plot([0, 1], [0, 1], color="#777777", ls="--", lw=1.5, label=_("perfectly calibrated"))
         x, y, n = (np.array(v, dtype=float) for v in zip(*[b for b in bins if b[2]], strict=True))
         axes.plot(x, y, color=BLUE)
-        axes.scatter(x, y, s=30 + 400 * n / n.max(), color=BLUE, label="bins (size: number of pairs)", zorder=3)
+        axes.scatter(x, y, s=30 + 400 * n / n.max(), color=BLUE, label=_("bins (size: number of pairs)"), zorder=3)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.legend(loc="upper left")
-    figure.alt = "Reliability diagram: " + "; ".join(
-        f"predicted {a:.2f}, relevant {b:.2f} ({int(c)} pairs)" for a, b, c in zip(x, y, n, strict=True)
+    figure.alt = _("Reliability diagram: ") + "; ".join(
+        _("predicted {predicted:.2f}, relevant {share:.2f} ({count} pairs)").format(predicted=a, share=b, count=int(c))
+        for a, b, c in zip(x, y, n, strict=True)
     )
     return figure

@@ -10,6 +10,8 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 
+from course_utils.language import _
+
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"
 )  # fmt: skip
@@ -82,7 +84,7 @@ def show(figure):
 def _new(title, xlabel="", ylabel="", size=None):
     with _style():
         figure, axes = plt.subplots(figsize=size)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.set(title=_(title), xlabel=xlabel, ylabel=ylabel)
     return figure, axes
 
 

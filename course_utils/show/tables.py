@@ -2,6 +2,7 @@
 
 import html
 
+from course_utils.language import _
 from course_utils.show.style import BLUE, ORANGE
 
 _BASE, _ADAPTED = ORANGE, BLUE
@@ -31,22 +32,37 @@ def _playground_html(query, before, after, domain="adapted"):
             ]
         )
     name = _text(domain)
-    head = ["Document", "Rank, base", "Probability, base", f"Rank, {name}", f"Probability, {name}", "Move"]
+    head = [
+        _("Document"),
+        _("Rank, base"),
+        _("Probability, base"),
+        _("Rank, {name}").format(name=name),
+        _("Probability, {name}").format(name=name),
+        _("Move"),
+    ]
     moved = sum(old[r.index][0] != place for place, r in enumerate(after, 1))
     first = (
-        "Both put the same document first."
+        _("Both put the same document first.")
         if before[0].index == after[0].index
-        else "They put different documents first."
+        else _("They put different documents first.")
     )
-    said = f"{moved} of {len(after)} documents change their rank. {first}"
-    return f'<p role="status">{said}</p>' + _table_html(f"“{_text(query)}”: base and {name}", head, rows)
+    said = _("{moved} of {n_after} documents change their rank. {first}").format(
+        moved=moved, n_after=len(after), first=first
+    )
+    return f'<p role="status">{said}</p>' + _table_html(
+        _("“{query}”: base and {name}").format(query=_text(query), name=name), head, rows
+    )
 
 
 def _move(before, after):
     """Return the change from rank ``before`` to rank ``after`` as an arrow and words."""
     if before == after:
-        return "= stays"
-    return f"▲ up {before - after}" if after < before else f"▼ down {after - before}"
+        return _("= stays")
+    return (
+        _("▲ up {places}").format(places=before - after)
+        if after < before
+        else _("▼ down {places}").format(places=after - before)
+    )
 
 
 def _freezing_html(predicted, count, queries, measured=None):
@@ -60,34 +76,57 @@ def _freezing_html(predicted, count, queries, measured=None):
     """
     both = [predicted] + ([measured] if measured else [])
     rows = [
-        ["Parameters that train", *(f"{c.trained:,} of {c.total:,} ({c.trained / c.total:.1%})" for c in both)],
-        ["Memory for weights, gradients, AdamW", *(f"{c.weights_mb:,.1f} MB" for c in both)],
-        ["Memory for activations of one batch", *(f"{c.activations_mb:,.1f} MB" for c in both)],
-        ["Memory together", *(f"{c.memory_mb:,.1f} MB" for c in both)],
-        ["Seconds an epoch, states kept", *(_seconds(c.seconds) for c in both)],
-        ["Seconds an epoch, frozen layers run each time", *(_seconds(c.seconds_without) for c in both)],
-        ["Kept states on disk", *(f"{c.states_mb:,.1f} MB" if c.states_mb else "no frozen layer" for c in both)],
+        [
+            _("Parameters that train"),
+            *(
+                _("{trained:,} of {total:,} ({share:.1%})").format(
+                    trained=c.trained, total=c.total, share=c.trained / c.total
+                )
+                for c in both
+            ),
+        ],
+        [_("Memory for weights, gradients, AdamW"), *(f"{c.weights_mb:,.1f} MB" for c in both)],
+        [_("Memory for activations of one batch"), *(f"{c.activations_mb:,.1f} MB" for c in both)],
+        [_("Memory together"), *(f"{c.memory_mb:,.1f} MB" for c in both)],
+        [_("Seconds an epoch, states kept"), *(_seconds(c.seconds) for c in both)],
+        [_("Seconds an epoch, frozen layers run each time"), *(_seconds(c.seconds_without) for c in both)],
+        [_("Kept states on disk"), *(f"{c.states_mb:,.1f} MB" if c.states_mb else _("no frozen layer") for c in both)],
     ]
-    caption = f"{_boundary(predicted.layers, count)}; an epoch of {queries} queries"
-    return _table_html(caption, ["", "Predicted", "Measured"][: 1 + len(both)], rows)
+    caption = _("{boundary}; an epoch of {queries} queries").format(
+        boundary=_boundary(predicted.layers, count), queries=queries
+    )
+    return _table_html(caption, ["", _("Predicted"), _("Measured")][: 1 + len(both)], rows)
 
 
 def _costs_html(costs, queries):
     """Return a table of the predicted cost of every boundary, {layers: Cost}, for an epoch of ``queries`` queries."""
     rows = [
-        ["everything" if k == "all" else f"last {k}", f"{c.trained:,}", f"{c.trained / c.total:.1%}", f"{c.memory_mb:,.1f}",
+        [_('everything') if k == "all" else _("last {layers}").format(layers=k), f"{c.trained:,}", f"{c.trained / c.total:.1%}", f"{c.memory_mb:,.1f}",
          _seconds(c.seconds), _seconds(c.seconds_without)]
         for k, c in costs.items()
     ]  # fmt: skip
-    head = ["Layers that train", "Parameters", "Share", "Memory, MB", "Seconds, states kept", "Seconds, run each time"]
-    return _table_html(f"Predicted cost of each boundary; an epoch of {queries} queries", head, rows)
+    head = [
+        _("Layers that train"),
+        _("Parameters"),
+        _("Share"),
+        _("Memory, MB"),
+        _("Seconds, states kept"),
+        _("Seconds, run each time"),
+    ]
+    return _table_html(
+        _("Predicted cost of each boundary; an epoch of {queries} queries").format(queries=queries), head, rows
+    )
 
 
 def _boundary(layers, count):
     """Return a boundary in words."""
     if layers == "all":
-        return "Everything trains, embeddings too"
-    return f"The last {layers} of {count} layers train" if layers < count else f"All {count} layers train"
+        return _("Everything trains, embeddings too")
+    return (
+        _("The last {layers} of {count} layers train").format(layers=layers, count=count)
+        if layers < count
+        else _("All {count} layers train").format(count=count)
+    )
 
 
 def _table_html(caption, head, rows):
@@ -113,7 +152,7 @@ def _table_html(caption, head, rows):
 
 def _message_html(message):
     """Return a sentence for the reader in place of a result."""
-    return f'<p role="status"><strong>Nothing to show yet.</strong> {_text(message)}</p>'
+    return f'<p role="status"><strong>{_("Nothing to show yet.")}</strong> {_text(message)}</p>'
 
 
 def _text(value):
@@ -129,4 +168,4 @@ def _bar(probability, colour):
 
 
 def _seconds(value):
-    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} s"
+    return _("{seconds} s").format(seconds=f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from course_utils.data.groups import subset
 from course_utils.domains.delta import Delta, swapped
 from course_utils.errors import InputError
+from course_utils.language import _, _later
 from course_utils.model.reranker import Reranker
 from course_utils.show import plots
 from course_utils.show.tables import _costs_html, _freezing_html, _message_html, _playground_html
@@ -19,11 +20,11 @@ from course_utils.training import cost
 from course_utils.training.freezing import decoder_layers
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
-_HINT = (
-    '<p style="line-height:1.4">One document a line; empty lines do not count. Add a line to add a document, delete it '
-    "to remove one. Rank shows the result; so does Enter in the query. From the keyboard: Tab goes on; in a list press Space, "
-    "choose with the arrow keys, press Enter.</p>"
-)  # fmt: skip
+_HINT = _later(
+    "One document a line; empty lines do not count. Add a line to add a document, delete it to remove one. Rank shows the "
+    "result; so does Enter in the query. From the keyboard: Tab goes on; in a list press Space, choose with the arrow "
+    "keys, press Enter."
+)
 
 
 @dataclass
@@ -41,7 +42,10 @@ class _Panel:
     controls: dict = field(default_factory=dict)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        bundle = {"text/html": self.static, "text/plain": "An interactive panel; run the cell in JupyterLab or Colab."}
+        bundle = {
+            "text/html": self.static,
+            "text/plain": _("An interactive panel; run the cell in JupyterLab or Colab."),
+        }
         if self.box is not None:
             bundle[_WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
         return bundle
@@ -65,7 +69,8 @@ def playground(base, adapted, examples=None):
     missing = [d for d in adapted if not examples.get(d)]
     if missing:
         raise InputError(
-            f'There is no example for "{missing[0]}"; give examples={{"{missing[0]}": {{name: (query, documents)}}}}.'
+            'There is no example for "{name}"; give examples={{"{name}": {{name: (query, documents)}}}}.',
+            name=missing[0],
         )
     examples = {d: examples[d] for d in adapted}
 
@@ -80,8 +85,8 @@ def playground(base, adapted, examples=None):
     query, documents = next(iter(examples[domain].values()))
     start = result(domain, query, "\n\n".join(documents))
     before, after = _score_both(base, adapted[domain], query, documents)
-    picture = plots.rank_changes(before, after, title=f"Base (left) and {domain} (right)")
-    panel = _Panel(start + plots.image_html(picture) + _static_note("change the query and the documents"))
+    picture = plots.rank_changes(before, after, title=_("Base (left) and {domain} (right)").format(domain=domain))
+    panel = _Panel(start + plots.image_html(picture) + _static_note(_("change the query and the documents")))
     if widgets := _ipywidgets():
         _playground_controls(widgets, panel, examples, result, start)
     return panel
@@ -94,17 +99,17 @@ def _playground_controls(widgets, panel, examples, result, start):
     wide = widgets.Layout(width="98%")
     labels = {"description_width": "6em"}
     c = {
-        "domain": widgets.Dropdown(options=list(examples), description="Adapted to", style=labels),
-        "example": widgets.Dropdown(options=list(examples[domain]), description="Example", style=labels, layout=wide),
-        "query": widgets.Text(value=query, description="Query", continuous_update=False, style=labels, layout=wide),
-        "documents": widgets.Textarea(value="\n\n".join(documents), description="Documents", continuous_update=False, style=labels,
-                                      rows=14, layout=wide, placeholder="one document a line"),
-        "rank": widgets.Button(description="Rank", button_style="primary", tooltip="Rank the documents with both models"),
+        "domain": widgets.Dropdown(options=list(examples), description=_('Adapted to'), style=labels),
+        "example": widgets.Dropdown(options=list(examples[domain]), description=_('Example'), style=labels, layout=wide),
+        "query": widgets.Text(value=query, description=_('Query'), continuous_update=False, style=labels, layout=wide),
+        "documents": widgets.Textarea(value="\n\n".join(documents), description=_('Documents'), continuous_update=False, style=labels,
+                                      rows=14, layout=wide, placeholder=_('one document a line')),
+        "rank": widgets.Button(description=_('Rank'), button_style="primary", tooltip=_('Rank the documents with both models')),
         "result": widgets.HTML(value=start, layout=wide),
     }  # fmt: skip
     held = {"quiet": False}
 
-    def show(_=None):
+    def show(change=None):
         if not held["quiet"]:
             c["result"].value = result(c["domain"].value, c["query"].value, c["documents"].value)
 
@@ -118,14 +123,14 @@ def _playground_controls(widgets, panel, examples, result, start):
             held["quiet"] = False
             show()
 
-    def fill(_=None):
+    def fill(change=None):
         chosen = examples[c["domain"].value].get(c["example"].value)
         if held["quiet"] or chosen is None:
             return
         with at_once():
             c["query"].value, c["documents"].value = chosen[0], "\n\n".join(chosen[1])
 
-    def change_domain(_):
+    def change_domain(change):
         held["quiet"] = True
         c["example"].options = list(examples[c["domain"].value])
         held["quiet"] = False
@@ -136,7 +141,7 @@ def _playground_controls(widgets, panel, examples, result, start):
     c["query"].observe(show, names="value")
     c["documents"].observe(show, names="value")
     c["rank"].on_click(show)
-    hint = widgets.HTML(_HINT, layout=wide)
+    hint = widgets.HTML(f'<p style="line-height:1.4">{_(_HINT)}</p>', layout=wide)
     order = ["domain", "example", "query", "documents"]
     panel.box = widgets.VBox([*(c[name] for name in order), hint, c["rank"], c["result"]])
     panel.controls = c
@@ -154,7 +159,7 @@ def _domain_examples(domain):
     for source in dict.fromkeys([domain, "general"]):
         if source not in DOMAINS:
             continue
-        for language, word in (("en", "English"), ("zh", "Chinese")):
+        for language, word in (("en", _("English")), ("zh", _("Chinese"))):
             for g in subset(load_domain(source, language, "test"), 2 if source == domain else 1):
                 wrong = [d for d in g.documents if d not in g.positives][: 5 - len(g.positives)]
                 chosen = [d for d in g.documents if d in g.positives or d in wrong]
@@ -192,12 +197,14 @@ def freezing_panel(reranker, groups, queries=8, batch_queries=4):
     count, queries_in_all = len(decoder_layers(reranker.model)[1]), len(groups)
     xs = list(range(1, count + 1))
     series = {
-        "states kept": (xs, [costs[k].seconds for k in xs]),
-        "frozen layers run each time": (xs, [costs[k].seconds_without for k in xs]),
+        _("states kept"): (xs, [costs[k].seconds for k in xs]),
+        _("frozen layers run each time"): (xs, [costs[k].seconds_without for k in xs]),
     }
-    picture = plots.lines(series, "last layers that train", "seconds an epoch", "Predicted time of an epoch")
+    picture = plots.lines(series, _("last layers that train"), _("seconds an epoch"), _("Predicted time of an epoch"))
     panel = _Panel(
-        _costs_html(costs, queries_in_all) + plots.image_html(picture) + _static_note("slide the boundary and measure")
+        _costs_html(costs, queries_in_all)
+        + plots.image_html(picture)
+        + _static_note(_("slide the boundary and measure"))
     )
     if widgets := _ipywidgets():
         _freezing_controls(
@@ -210,37 +217,37 @@ def _freezing_controls(widgets, panel, costs, queries_in_all, measure):
     # Give the panel its slider and its button; ``measure(k)`` runs training steps with the last k layers.
     xs = [k for k in costs if k != "all"]
     count, start = len(xs), min(3, len(xs))
-    options = [("0, nothing", 0), *((f"last {k}", k) for k in xs), ("everything", "all")]
+    options = [(_("0, nothing"), 0), *((_("last {layers}").format(layers=k), k) for k in xs), (_("everything"), "all")]
     wide = widgets.Layout(width="98%")
     c = {
-        "layers": widgets.SelectionSlider(options=options, value=start, description="Layers that train", layout=wide,
+        "layers": widgets.SelectionSlider(options=options, value=start, description=_('Layers that train'), layout=wide,
                                           style={"description_width": "9em"}),
-        "measure": widgets.Button(description="Measure", button_style="primary",
-                                  tooltip="Run training steps with this boundary"),
+        "measure": widgets.Button(description=_('Measure'), button_style="primary",
+                                  tooltip=_('Run training steps with this boundary')),
         "result": widgets.HTML(value=_freezing_html(costs[start], count, queries_in_all), layout=wide),
     }  # fmt: skip
     measured = {}
 
-    def show(_=None):
+    def show(change=None):
         k = c["layers"].value
         if k == 0:
-            text = _message_html("Nothing would train: every parameter is frozen. Move the slider to the right.")
+            text = _message_html(_("Nothing would train: every parameter is frozen. Move the slider to the right."))
         else:
             text = _freezing_html(costs[k], count, queries_in_all, measured.get(k))
         c["result"].value = text
 
-    def run(_):
+    def run(button):
         k = c["layers"].value
         if k == 0:
             return
-        c["measure"].description = "Measuring"  # not disabled: a disabled button would lose the keyboard's focus
+        c["measure"].description = _("Measuring")  # not disabled: a disabled button would lose the keyboard's focus
         try:
             measured[k] = measure(k)
             show()
         except InputError as error:
             c["result"].value = _message_html(error)
         finally:
-            c["measure"].description = "Measure"
+            c["measure"].description = _("Measure")
 
     c["layers"].observe(show, names="value")
     c["measure"].on_click(run)
@@ -248,7 +255,8 @@ def _freezing_controls(widgets, panel, costs, queries_in_all, measure):
 
 
 def _static_note(what):
-    return f"<p>This is a still copy. Run the cell in JupyterLab or Colab with ipywidgets installed to {what}.</p>"
+    said = _("This is a still copy. Run the cell in JupyterLab or Colab with ipywidgets installed to {what}.")
+    return f"<p>{said.format(what=what)}</p>"
 
 
 def _ipywidgets():
@@ -266,7 +274,8 @@ def _check_adapted(base, adapted):
     for name, model in adapted.items():
         if model is base or (isinstance(model, Reranker) and model.model is base.model):
             raise InputError(
-                f'"{name}" is the base itself, so both sides would be the same; load the base again, or give a delta.'
+                '"{name}" is the base itself, so both sides would be the same; load the base again, or give a delta.',
+                name=name,
             )
         if not isinstance(model, Delta | Reranker):
-            raise InputError(f'"{name}" is a {type(model).__name__}; give a Delta or a Reranker.')
+            raise InputError('"{name}" is a {kind}; give a Delta or a Reranker.', name=name, kind=type(model).__name__)
