@@ -1,6 +1,6 @@
 """Set up .venv and run a task; only the standard library, so that any Python 3.11 to 3.13 can start it.
 
-python scripts/run.py course | test | lab | bench | test-browser
+python scripts/run.py course | test | lab | setup | site | bench | test-browser
 """
 
 import hashlib
@@ -71,6 +71,25 @@ def step(name, command, fine=(0,), **environment):
 
 def course(arguments):
     step("course", [PYTHON, "-m", "course_utils", "course", *arguments])
+    if "--help" in arguments or "--out" in " ".join(arguments):
+        return
+    if has("sphinx", "myst_nb", "furo"):
+        site([])
+    else:
+        say("No site was built: its packages are not installed here. `make site` installs them and builds it.")
+
+
+def has(*modules):
+    """Return whether .venv can import all of these."""
+    look = f"import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, {modules!r})))"
+    return subprocess.run([str(PYTHON), "-c", look], check=False).returncode == 0
+
+
+def site(arguments):
+    if not has("sphinx", "myst_nb", "furo"):
+        pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-q", "-c", "constraints.txt"]
+        step("what builds the site", [*pip, "-e", ".[site]"])
+    step("site", [PYTHON, "docs/make.py", *arguments])
 
 
 def test(arguments):
@@ -107,7 +126,12 @@ def test_browser(arguments):
         step("Playwright", [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-q", "playwright>=1.45"])
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
         install_chromium()
-    step("browser tests", [PYTHON, "-m", "pytest", "-q", "-m", "browser", "tests/test_browser.py", *arguments])
+    if not has("axe_playwright_python"):
+        step(
+            "axe", [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-q", "axe-playwright-python>=0.1.5"]
+        )
+    files = ["tests/test_browser.py", "tests/test_site_browser.py"]
+    step("browser tests", [PYTHON, "-m", "pytest", "-q", "-m", "browser", *files, *arguments])
 
 
 def install_chromium():
@@ -125,7 +149,15 @@ def install_chromium():
         fail(f"apt-get could not install {' and '.join(packages)}; {advice} (apt-get install {' '.join(packages)}).")
 
 
-TASKS = {"course": course, "test": test, "lab": lab, "bench": bench, "test-browser": test_browser}
+TASKS = {
+    "course": course,
+    "test": test,
+    "lab": lab,
+    "setup": lambda arguments: say(f"{VENV.name} is ready"),
+    "site": site,
+    "bench": bench,
+    "test-browser": test_browser,
+}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:

@@ -22,16 +22,18 @@ def add(commands):
     parser = options.command(commands, "course", what, "course --profile smoke", run)
     parser.add_argument("--profile", choices=["smoke", "laptop", "full"], help="default: smoke")
     parser.add_argument("--out", default="build", help="folder for copies and report (default build)")
+    say = "whose lessons run (default en); zh leaves copies for the site and measures nothing again"
+    parser.add_argument("--language", choices=["en", "zh"], default="en", help=say)
 
 
 def run(args):
     """Run all lessons; raise InputError naming those that failed."""
-    failed = run_course(args.profile, args.out)
+    failed = run_course(args.profile, args.out, args.language)
     if failed:
         raise InputError(f"FAILED: {', '.join(failed)}; the lines above say why.")
 
 
-def run_course(profile=None, out="build"):
+def run_course(profile=None, out="build", language="en"):
     """Execute all lessons, measure the table, write ``out``/index.html; return the names of lessons that failed.
 
     On the small profiles two lessons run at a time, each with half of the cores.
@@ -39,36 +41,41 @@ def run_course(profile=None, out="build"):
     Args:
         profile: smoke, laptop or full; default: COURSE_PROFILE, else smoke.
         out: folder for executed copies, pages and results.
+        language: en, or zh for the Chinese lessons: their copies go to ``out``/lessons/zh, and nothing else is written.
     """
     started = time.time()
     profile = profile or os.environ.get("COURSE_PROFILE") or "smoke"
     out = Path(out)
-    lessons = sorted(LESSONS.glob("[0-9]*.ipynb"))
+    where = "" if language == "en" else language
+    lessons = sorted((LESSONS / where).glob("[0-9]*.ipynb"))
     if not lessons:
         raise InputError(
-            f"There are no lessons in {LESSONS}: `course` runs from a copy of the project, not from a wheel."
+            f"There are no lessons in {LESSONS / where}: `course` runs from a copy of the project, not from a wheel."
         )
     check_outputs([out / "index.html"])
     # The small model gains little from a second core; the full one needs all of them, and the memory.
     workers = 1 if profile == "full" else min(2, os.cpu_count() or 1)
-    environment = {**os.environ, "COURSE_PROFILE": profile, "MPLBACKEND": "agg"}
+    environment = {**os.environ, "COURSE_PROFILE": profile, "MPLBACKEND": "agg", "COURSE_LANGUAGE": language}
     if workers > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
     print(
         f"{len(lessons)} lessons in the {profile} profile, {workers} at a time; "
-        f"executed copies go to {out / 'lessons'}",
+        f"executed copies go to {out / 'lessons' / where}",
         flush=True,
     )
     ran = []
     with ThreadPoolExecutor(workers) as pool:
         for path, (seconds, error) in zip(
-            lessons, pool.map(lambda p: run_lesson(p, out / "lessons", environment), lessons), strict=True
+            lessons, pool.map(lambda p: run_lesson(p, out / "lessons" / where, environment), lessons), strict=True
         ):
             print(f"  {path.name:32s} {seconds:6.0f} s{'  FAILED: ' + error if error else ''}", flush=True)
             ran.append((path, seconds, error))
+        if where:
+            return [path.name for path, _, error in ran if error]
         print("measuring before and after, on the bundled model and the course's test topics", flush=True)
         rows = measure(out, profile, pool, environment)
     write_page(out, profile, ran, rows)
+    write_json(out / "run.json", run_record(profile, ran, rows))
     print("\n" + table(rows))
     print(f"\n{time.time() - started:.0f} s in all. The page: {out / 'index.html'}")
     print("How to go on: `make lab` opens JupyterLab on the lessons (or: python scripts/run.py lab).")
@@ -140,6 +147,18 @@ def measure_trade(domain, language, folder, queries, environment):
     _, alone, _ = betrayed(parts["train"], parts["test"])
     bm25 = evaluate_scores(bm25_scores(parts["test"]), parts["test"]).summary["ndcg@10"]
     return name, result | {"document_alone": alone, "bm25": bm25}
+
+
+def run_record(profile, lessons, rows):
+    """Return what the site tells of this run: seconds and error of each lesson, and the figures of the table."""
+    kept = ("document_alone", "bm25", "low", "high", "train_queries", "test_queries", "seconds")
+    ndcg = ("before", "after", "general_before", "general_after")
+    measured = {
+        name: {k: r[k] for k in kept} | {k: r[k]["ndcg@10"] for k in ndcg} | {"difference": r["delta_ndcg@10"]}
+        for name, r in rows
+    }
+    ran = {path.stem: {"seconds": seconds, "error": error} for path, seconds, error in lessons}
+    return {"profile": profile, "lessons": ran, "measured": measured}
 
 
 def row_text(name, r):
