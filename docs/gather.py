@@ -81,7 +81,7 @@ def relinked(text, path, page, known):
         if not full.exists() or not full.is_relative_to(ROOT):
             return match[0]  # left as it is: the build warns and a test fails
         where = full.relative_to(ROOT).as_posix()
-        if where in known:
+        if where in known and not (anchor and known[where] == "index.md"):  # the front page has not the README's headings
             target = Path(os.path.relpath(known[where], Path(page).parent)).as_posix()
             return f"[{label}]({target}{mark}{anchor})"
         return f"[{label}]({address(where)}{mark}{anchor})"
@@ -91,7 +91,7 @@ def relinked(text, path, page, known):
 
 def known_pages(language):
     """Return {path in the project, English or of this language: the file among Sphinx's sources that shows it}."""
-    out = {}
+    out = {"notebooks/zh/术语表.md": "glossary.md"}
     for path, page in pages().items():
         own = in_language(path, language)
         shown_in = f"{page}{'.md' if own is None else own.suffix}"

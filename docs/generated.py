@@ -21,9 +21,10 @@ ROOMS = ("model", "data", "training", "evaluation", "domains", "updates", "ship"
 GROUND = ("files", "machine", "profile", "errors", "text")
 # Commands whose output the page shows: quick, offline, and the same on every machine.
 EXAMPLES = (
-    "data check data/handbook/en/questions.csv --documents data/handbook/en/handbook.csv",
     "rank --query 'how is rice cooked' --documents FOLDER/documents.txt",
-    "rank --query '' --documents FOLDER/documents.txt",
+    "data prepare data/handbook/en/questions.csv data/handbook/en/handbook.csv "
+    "--columns 'query=What people ask,document=Answer is in' --out FOLDER/prepared",
+    "adapt --train FOLDER/missing.jsonl --out FOLDER/adapted",
 )
 DOCUMENTS = """Rinse the rice, add one and a half times as much water, and simmer it under a lid for twelve minutes.
 A lease may be ended by notice in writing.
@@ -50,13 +51,11 @@ def picture(run, folder, language):
     os.environ["COURSE_LANGUAGE"] = language
     os.environ.setdefault("MPLBACKEND", "agg")
     from course_utils.show import plots
-    from course_utils.show.style import image_html
+    from course_utils.show.style import _drawable, image_html
 
-    rows = [
-        (name, r["before"], r["after"], r["before"] + r["low"], r["before"] + r["high"])
-        for name, r in run["measured"].items()
-    ]
-    said = {"en": "nDCG@10 before and after training", "zh": "训练前后的 nDCG@10"}[language]
+    rows = [(name, r["before"], r["after"], r["low"], r["high"]) for name, r in run["measured"].items()]
+    said = "nDCG@10 before and after training"
+    said = _drawable("训练前后的 nDCG@10", said) if language == "zh" else said
     output = {"data": {"text/html": image_html(plots.before_after(rows, title=said))}}
     return gather.shown(output, folder / "pictures", "front")["data"]["text/html"].replace(' loading="lazy"', "")
 
@@ -217,9 +216,9 @@ def list_pages(sources, language):
     """Write the pages that list exercises, solutions and benchmarks."""
     said = SAID[language]
     for kind in ("exercises", "solutions"):
-        names = [p for p in pages().values() if p.startswith(f"{kind}/")]
+        names = [(numbered(path, p, language), p) for path, p in pages().items() if p.startswith(f"{kind}/")]
         listed(sources, f"{kind}/index", said[kind], said[f"{kind} text"], names)
-    names = [p for p in pages().values() if p.startswith("benchmarks/")]
+    names = [("", p) for p in pages().values() if p.startswith("benchmarks/")]
     what = {
         "en": "What the figures of this course come from. Each page says by which command and on which machine it was measured.",
         "zh": "本课程里的数字从这里来。每一页都写明用哪条命令、在哪台机器上测得。",
@@ -228,9 +227,16 @@ def list_pages(sources, language):
 
 
 def listed(sources, page, title, words, names):
-    """Write a page with a title, a sentence and links to pages of its folder."""
-    inside = "\n".join(name.partition("/")[2] for name in names)
+    """Write a page with a title, a sentence and links to pages of its folder, given as (title or "", page)."""
+    inside = [(title, name.partition("/")[2]) for title, name in names]
+    inside = "\n".join(f"{title} <{name}>" if title else name for title, name in inside)
     write(sources, page, f"# {title}\n\n{words}\n\n```{{toctree}}\n:maxdepth: 1\n\n{inside}\n```\n")
+
+
+def numbered(path, page, language):
+    """Return the title of a notebook with the number that its file begins with."""
+    number = page.partition("/")[2].partition("_")[0]
+    return f"{number} {title_of(in_language(path, language) or ROOT / path)}"
 
 
 def front_page(build, sources, extra, language):
@@ -243,8 +249,9 @@ def front_page(build, sources, extra, language):
     rows = []
     for path, page in pages().items():
         if page.startswith("lessons/"):
-            rows.append(f"- [{title_of(in_language(path, language) or ROOT / path)}]({page})")
-    fill = {"PICTURE": f"{shown}\n\n{words}", "LESSONS": "\n".join(rows), "TREES": trees(lessons, said)}
+            rows.append(f"- [{numbered(path, page, language)}]({page})")
+    tree = trees([f"{numbered(path, p, language)} <{p}>" for path, p in pages().items() if p in lessons], said)
+    fill = {"PICTURE": f"{shown}\n\n{words}", "LESSONS": "\n".join(rows), "TREES": tree}
     for mark, value in fill.items():
         body = body.replace(f"@{mark}@", value)
     write(sources, "index", body)
