@@ -120,6 +120,7 @@ def main(arguments=None):
             if code:
                 print(f"Sphinx ended with {code} on {language}; the site is as it was.")
                 return code
+        shutil.rmtree(Path(out) / "jupyter_execute", ignore_errors=True)  # MyST-NB's own copies of pictures
         (Path(out) / "index.html").write_text(DOOR, encoding="utf-8")
         (Path(out) / ".nojekyll").write_text("", encoding="utf-8")
     where = build / "site" / "index.html"
