@@ -34,6 +34,7 @@ def gather_language(language, build):
     """Write Sphinx's sources of one language under build/site-sources; return the folder of the sources."""
     import gather
     import generated
+    import measured
     from words import SAID
 
     base = build / "site-sources" / language
@@ -52,7 +53,7 @@ def gather_language(language, build):
             tools[page] = gather.notebook_page(own, page, language, folders)
         else:
             tools[page] = gather.markdown_page(own, page, language, sources)
-    generated.run_page(build, sources, folders["extra"], language)
+    measured.run_page(build, sources, folders["extra"], language)
     generated.list_pages(sources, language)
     generated.glossary_page(sources, language)
     generated.front_page(build, sources, folders["extra"], language)
