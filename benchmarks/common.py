@@ -152,7 +152,8 @@ class Cells:
             found = work()
             place.clear()
             place.update(of=fingerprint, **found)
-            print(f"{' · '.join(names)}: {found.get('ndcg@10', 0):.3f}", flush=True)
+            mean = found["ndcg@10"] if "ndcg@10" in found else statistics.fmean(unpacked(found["values"]))
+            print(f"{' · '.join(names)}: {mean:.3f}", flush=True)
             self.keep()
         return place
 

@@ -437,15 +437,26 @@ def test_the_handbook_is_messy_and_read_as_meant():
         assert min(sum(r == 0 for r in g.relevance) for g in test) >= 10
 
 
-def test_the_search_benchmark_measures_a_folder(world, monkeypatch, tiny):
+def test_the_search_benchmark_measures_a_folder_and_goes_on_where_it_stopped(world, monkeypatch, tiny, capsys):
     from benchmarks import search as bench
+    from benchmarks.common import unpacked
 
     (world / "set").mkdir()
     for name in ("train", "test"):
         shutil.copy(world / f"{name}.json", world / "set")
     monkeypatch.setattr(bench.Reranker, "load", lambda *_, **__: tiny)
     monkeypatch.setattr(bench, "load_domain", lambda *_: [])
-    bench.main(["--real", str(world / "set"), "--epochs", "1", "--json", str(world / "s.json")])
-    (found,) = json.loads((world / "s.json").read_text()).values()
-    assert found["test"] == 6 and found["before"]["low"] <= found["before"]["share"] <= found["before"]["high"]
-    assert found["within_50"] >= found["bm25"]["share"]
+    monkeypatch.setattr(bench, "quiet", lambda: None)
+    command = ["--real", str(world / "set"), "--epochs", "1", "--seeds", "1", "--json", str(world / "s.json")]
+    assert bench.main(command) == 0
+    kept = json.loads((world / "s.json").read_text())
+    (cells,) = kept["cells"].values()
+    assert kept["sets"]["set"]["test"] == 6 == len(unpacked(cells["before"]["values"]))
+    assert sum(unpacked(cells["within"]["values"])) >= sum(unpacked(cells["BM25"]["values"]))
+    page = (world / "s.md").read_text()
+    assert page.startswith("# Search before and after adapting") and "\n| set |" in page
+    monkeypatch.setattr(bench, "adapt", None)  # nothing is trained again
+    assert bench.main(command) == 0 and json.loads((world / "s.json").read_text()) == kept
+    with pytest.raises(SystemExit):
+        bench.main([])
+    assert "give --handbook, or --real" in capsys.readouterr().err

@@ -321,3 +321,14 @@ def test_a_taken_port_and_a_wrong_choice_are_refused_in_a_sentence(model):
 def test_json_is_utf8_and_finite(running):
     raw = running.post({"query": "糖尿病", "documents": DOCUMENTS, "return_documents": True}).content
     assert "多喝水" in raw.decode("utf-8") and json.loads(raw)
+
+
+def test_in_the_background_it_answers_and_is_stopped_again(model, capsys):
+    port = free_port()
+    stop = serve(model, port=port, background=True)
+    answer = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()
+    assert answer == {"status": "ok", "model": "tiny"} and f":{port}/v1/rerank" in capsys.readouterr().out
+    stop()
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+    serve(model, port=port, background=True)()  # the port is free again

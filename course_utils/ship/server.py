@@ -8,6 +8,7 @@ api.jina.ai/docs (rerank), docs.vllm.ai (Jina- and Cohere-compatible rerank API)
 import asyncio
 import json
 import socket
+import threading
 import time
 import uuid
 
@@ -84,7 +85,7 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
     return app
 
 
-def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cut"):
+def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cut", background=False):
     """Answer rerank requests until the process is stopped; what is being scored at a SIGTERM is still answered.
 
     Args:
@@ -93,6 +94,10 @@ def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cu
         port: TCP port.
         limits: Limits.
         long_documents: see ``_rerank_app``.
+        background: answer from a thread of this process instead, as a notebook needs it.
+
+    Returns:
+        None; with ``background`` a function without arguments that stops the server and waits until it has ended.
 
     Raises:
         InputError: FastAPI or uvicorn is not installed, or the port is taken.
@@ -109,7 +114,27 @@ def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cu
         except (OSError, OverflowError) as error:
             raise InputError(f"Port {port} on {host} cannot be used: {error}; choose another.") from None
     print(f"Serving {reranker.name} on http://{host}:{port}/v1/rerank", flush=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=30)
+    settings = {"host": host, "port": port, "log_level": "warning", "timeout_graceful_shutdown": 30}
+    if background:
+        return _in_thread(uvicorn.Server(uvicorn.Config(app, **settings)))
+    uvicorn.run(app, **settings)
+    return None
+
+
+def _in_thread(server):
+    """Start a uvicorn server in a thread, wait until it answers, return a function that stops it."""
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise InputError("The server ended while it started; the lines above say why.")
+        time.sleep(0.01)
+
+    def stop():
+        server.should_exit = True
+        thread.join()
+
+    return stop
 
 
 def _error(status, message):
