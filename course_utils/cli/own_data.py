@@ -42,6 +42,11 @@ def add(commands):
     prepare.add_argument(
         "--model", metavar="MODEL", help="a reranker that keeps likely right answers out of the negatives"
     )
+    prepare.add_argument(
+        "--dense",
+        metavar="MODEL",
+        help="a sentence-transformers model that finds negatives and right passages beside BM25",
+    )
     prepare.add_argument("--seed", type=int, default=0, metavar="S")
     prepare.add_argument("--json", metavar="FILE", help="write the figures of the report")
 
@@ -57,7 +62,7 @@ def run_convert(args):
 
 def run_prepare(args):
     """Print the report and return its figures."""
-    from course_utils.data import Plan, prepare
+    from course_utils.data import Bm25, Plan, prepare
     from course_utils.files import check_outputs
 
     try:
@@ -71,9 +76,13 @@ def run_prepare(args):
         from course_utils.model import Reranker
 
         reranker = Reranker.load(args.model, quiet=True)
-    done = prepare(
-        args.questions, args.passages, args.out, plan, reranker=reranker, columns=reading.columns_of(args.columns)
-    )
+    first = Bm25
+    if args.dense:
+        from course_utils.ship.dense import _both_stages
+
+        first = _both_stages(args.dense)
+    columns = reading.columns_of(args.columns)
+    done = prepare(args.questions, args.passages, args.out, plan, reranker=reranker, columns=columns, first_stage=first)
     print(done)
     print(
         f"Written to {args.out}. Next: adapt --train {args.out}/train.jsonl --dev {args.out}/dev.jsonl --test {args.out}/test.jsonl"

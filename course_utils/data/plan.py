@@ -59,6 +59,7 @@ class _Prepared:
         dropped: candidates that the reranker's margin left out.
         more_questions: how many more test questions an interval of +-0.03 in nDCG@10 would need.
         notes: sentences on what was read, split and left out.
+        first: the first stage that hard negatives, recall and suspects come from.
     """
 
     parts: dict
@@ -68,6 +69,7 @@ class _Prepared:
     dropped: int
     more_questions: int
     notes: list = field(default_factory=list)
+    first: str = "BM25"
 
     def __str__(self):
         lines = list(self.notes)
@@ -79,7 +81,7 @@ class _Prepared:
             )
         found = ", ".join(f"{share:.0%} among the first {k}" for k, share in self.recall.items())
         lines.append(
-            f"BM25 over all {len(self.passages):,} passages finds a right one for {found}; the others no reranker mends."
+            f"{self.first} over all {len(self.passages):,} passages finds a right one for {found}; the others no reranker mends."
         )
         if self.dropped:
             lines.append(

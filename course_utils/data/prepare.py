@@ -24,7 +24,7 @@ from course_utils.files import check_outputs, whole_folder
 from course_utils.text import normalise
 
 
-def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=None):
+def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=None, first_stage=Bm25):
     """Make training, dev and test lists from questions with right passages and a handbook.
 
     Questions are split first; each passage belongs to one part: right ones to that of their questions, the others at
@@ -40,6 +40,8 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=
         plan: a Plan.
         reranker: a Reranker whose margin drops candidates that are likely right answers.
         columns: of the questions, as for ``read_data``.
+        first_stage: makes of texts what finds some of them, with the ``texts`` and the ``top`` of Bm25, the default; what
+            hard negatives, recall and suspects come from.
 
     Returns:
         Prepared.
@@ -61,14 +63,14 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=
     pools = _pools(split_groups, pieces, around, plan)
     parts, dropped = {}, 0
     for part, own in split_groups.items():
-        parts[part], n = _mined(own, pools[part], around, plan, part, reranker)
+        parts[part], n = _mined(own, first_stage(pools[part]), around, plan, part, reranker)
         dropped += n
     parts = _clean(parts, notes)
     test = len(parts["test"])
-    index = Bm25([*(p.text for p in pieces), *(d for g in groups for d in g.positives)])
+    index = first_stage([*(p.text for p in pieces), *(d for g in groups for d in g.positives)])
     done = _Prepared(
         parts, pieces, _recall(groups, index), _suspects(groups, index, around, reranker), dropped,
-        max(0, ceil((1.96 * _CHANGE / 0.03) ** 2) - test), notes,
+        max(0, ceil((1.96 * _CHANGE / 0.03) ** 2) - test), notes, "BM25" if first_stage is Bm25 else "The first stage",
     )  # fmt: skip
     if out is not None:
         _write(out, done)
@@ -146,7 +148,7 @@ def _pools(parts, pieces, around, plan):
     return pools
 
 
-def _mined(groups, pool, around, plan, part, reranker):
+def _mined(groups, index, around, plan, part, reranker):
     """Return (groups with negatives, candidates that the margin dropped); pieces around a right one are not taken."""
     shielded = []
     for g in groups:
@@ -156,12 +158,12 @@ def _mined(groups, pool, around, plan, part, reranker):
         )
     hard = plan.hard * (1 if part == "train" else 2)
     mined, dropped = mine(
-        shielded, pool, hard, plan.random_negatives, plan.ranks, reranker, plan.margin, f"{plan.seed}-{part}"
+        shielded, index, hard, plan.random_negatives, plan.ranks, reranker, plan.margin, f"{plan.seed}-{part}"
     )
     out = []
     for g, own in zip(groups, mined, strict=True):
         extra = set(around.get(g.query, ())) - set(g.documents)
-        own = _filled(own, pool, hard + plan.random_negatives, f"{plan.seed}-{part}-{g.query}")
+        own = _filled(own, index.texts, hard + plan.random_negatives, f"{plan.seed}-{part}-{g.query}")
         out.append(own._pick([i for i, d in enumerate(own.documents) if d not in extra]))
     return out, dropped
 

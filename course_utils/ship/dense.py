@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from course_utils.data import Bm25
 from course_utils.errors import InputError
 
 _VECTORS = "dense.npy"
@@ -28,7 +29,8 @@ def _encoder(name):
 
 def _vectors(encoder, texts):
     """Return float32 vectors of length 1 [texts, width]."""
-    found = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=sys.stderr.isatty())
+    bar = len(texts) > 1 and sys.stderr.isatty()
+    found = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=bar)
     return np.asarray(found, dtype=np.float32)
 
 
@@ -46,3 +48,26 @@ def _fused(*orders):
             scores[number] = scores.get(number, 0.0) + 1 / (_DAMP + place)
     best = sorted(scores, key=lambda n: -scores[n])
     return best, [scores[n] for n in best]
+
+
+class _Both:
+    """BM25 and vectors of one encoder as one first stage over ``texts``, with the ``top`` of ``data.Bm25``."""
+
+    def __init__(self, encoder, known, texts):
+        self.bm25, self.encoder = Bm25(texts), encoder
+        self.texts = self.bm25.texts
+        if new := [t for t in self.texts if t not in known]:
+            known.update(zip(new, _vectors(encoder, new), strict=True))
+        self.vectors = np.stack([known[t] for t in self.texts])
+
+    def top(self, query, k):
+        """Return the ``k`` best texts by reciprocal rank in both orders, best first."""
+        words = [self.bm25.place[t] for t in self.bm25.top(query, k)]
+        near = _dense_top(self.vectors, _vectors(self.encoder, [query])[0], k)
+        return [self.texts[i] for i in _fused(words, near)[0][:k]]
+
+
+def _both_stages(name):
+    """Return what ``data.prepare`` takes as its ``first_stage``; a text's vector is computed once."""
+    encoder, known = _encoder(name), {}
+    return lambda texts: _Both(encoder, known, texts)
