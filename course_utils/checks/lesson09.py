@@ -6,6 +6,7 @@ from course_utils.checks import _attempt, _careful, need, ok
 from course_utils.data import Bm25, Group, leaks, read_data
 from course_utils.evaluation import compare
 from course_utils.files import data_folder
+from course_utils.language import _, _later
 
 _TEXTS = ["a lost badge is blocked", "parking costs five euros", "the badge opens the ward", "parking is in the north", "the monitor is broken"]  # fmt: skip
 _ASKED = [
@@ -25,20 +26,28 @@ def check_ceiling(ceiling):
     for k in (1, 2, 5):
         tops = [index.top(g.query, k) for g in groups]
         hits = [sum(d in top for d in g.positives) for g, top in zip(groups, tops, strict=True)]
-        expected = np.mean([h > 0 for h in hits])
-        answer = _attempt(ceiling, index, list(groups), k, IndexError="A question may find nothing at all.")
+        found, every = sum(h > 0 for h in hits), sum(h == len(g.positives) for h, g in zip(hits, groups, strict=True))
+        count, expected = len(groups), found / len(groups)
+        answer = _attempt(ceiling, index, list(groups), k, IndexError=_("A question may find nothing at all."))
         number = isinstance(answer, (int, float, np.floating)) and not isinstance(answer, bool)
-        need(number, f"Return one number, not {answer!r}.")
+        need(number, "Return one number, not {answer!r}.", answer=answer)
         for words, wrong in (
-            ("You count right passages; count questions: two found for one question are one.", sum(hits) / len(groups)),
-            ("You ask for all right passages of a question; one is enough.", np.mean([h == len(g.positives) for h, g in zip(hits, groups, strict=True)])),
-            ("You count every document of a list; only g.positives are right.", np.mean([bool(top) for top in tops])),
-            ("Questions for which nothing is found count too: divide by all questions.", sum(h > 0 for h in hits) / max(1, sum(map(bool, tops)))),
-            ("You return a count; divide by the number of questions.", sum(h > 0 for h in hits)),
-            ("You return percent; return a share from 0 to 1.", 100 * expected),
-        ):  # fmt: skip
-            need(abs(answer - wrong) > 1e-9 or abs(wrong - expected) < 1e-9, f"With k = {k}: {words}")
-        need(abs(answer - expected) < 1e-9, f"With k = {k} it is {expected:.3f}; you return {answer:.3f}.")
+            (_("You count right passages; count questions: two found for one question are one."), sum(hits) / count),
+            (_("You ask for all right passages of a question; one is enough."), every / count),
+            (_("You count every document of a list; only g.positives are right."), sum(map(bool, tops)) / count),
+            (
+                _("Questions that find nothing count too: divide by all questions."),
+                found / max(1, sum(map(bool, tops))),
+            ),
+            (_("You return a count; divide by the number of questions."), found),
+            (_("You return percent; return a share from 0 to 1."), 100 * expected),
+        ):
+            fits = abs(answer - wrong) > 1e-9 or abs(wrong - expected) < 1e-9
+            need(fits, "With k = {k}: {words}", k=k, words=words)
+        need(
+            abs(answer - expected) < 1e-9,
+            "With k = {k} it is {expected:.3f}; you return {answer:.3f}.", k=k, expected=expected, answer=answer,
+        )  # fmt: skip
     ok("Right: three depths, also where nothing is found.")
 
 
@@ -55,7 +64,7 @@ def check_leaked(leaked):
         Group("food", ("Dinner is at six.", "Lunch is at noon."), (1, 1), "e"),
         Group("door", ("The keys hang there.", "Report it."), (1, 0), "f"),
     ]
-    expected = {twin for _, twin, _ in leaks(train, dev, near=False).answers}
+    expected = {twin for __, twin, __ in leaks(train, dev, near=False).answers}
     answer = leaked(list(train), list(dev))
     need(answer is not None, "Your function returns nothing; end it with return.")
     need(not isinstance(answer, str), "Return a list of texts, not one text.")
@@ -64,19 +73,16 @@ def check_leaked(leaked):
         "The keys hang there." not in answer,
         '"The keys hang there." is right in train: sharing a right document is another leak. Look at relevance 0 there.',
     )
-    wrong_in_dev = [d for d in answer if d in ("Bikes stay outside.", "Report it.")]
-    need(not wrong_in_dev, f"{wrong_in_dev[:1]} is a wrong document of dev; look for its right ones (g.positives).")
-    need(
-        "Park in the  NORTH." not in answer,
-        "You return the text as it stands in train; return the one of dev.",
-    )
+    for text in ("Bikes stay outside.", "Report it."):
+        need(text not in answer, '"{text}" is a wrong document of dev; look for its right ones (g.positives).', text=text)  # fmt: skip
+    need("Park in the  NORTH." not in answer, "You return the text as it stands in train; return the one of dev.")
     need(
         "Park in the north." in answer,
         'You miss "Park in the north.": in train it stands with other spaces and capitals. Compare normalise(text).',
     )
     missing, extra = [d for d in expected if d not in answer], [d for d in answer if d not in expected]
-    need(not missing, f"You miss {missing[:1]}.")
-    need(not extra, f"{extra[:1]} is no right answer of dev that stands in train as a wrong one.")
+    need(not missing, 'You miss "{text}".', text="".join(missing[:1]))
+    need(not extra, "{text!r} is no right answer of dev that stands in train as a wrong one.", text=[*extra, ""][0])
     need(len(set(answer)) == len(answer), "A text stands twice in what you return.")
     need(list(leaked(train, [])) == [], "Without a dev list there is no leak: return an empty list.")
     ok("Right: the leaks of data.leaks, also under other spaces and capitals.")
@@ -88,21 +94,26 @@ def check_own(parts, before, done, after, difference):
     train, dev, test = (parts[name] for name in ("train", "dev", "test"))
     file = data_folder() / "handbook" / "zh" / "questions.csv"
     known = read_data(file, {"query": "员工的问法", "document": "答案出处"}, drop_repeated=True).groups
-    strange = next((g.query for g in (*train, *dev, *test) if g.query not in {k.query for k in known}), None)
-    need(strange is None, f"{strange!r} is no question of the Chinese handbook; prepare its files.")
+    asked = {g.query for g in known}
+    strange = next((g.query for g in (*train, *dev, *test) if g.query not in asked), None)
+    need(strange is None, "{query!r} is no question of the Chinese handbook; prepare its files.", query=strange)
     for name, other in (("train", dev), ("train", test), ("dev", test)):
         found = leaks(parts[name], other, near=False)
-        need(not found.queries and not found.documents, f"{name} shares questions or right passages with a later part.")
-        need(not found.answers, f"{name} holds right answers of a later part as wrong ones: split before you mine.")
-    for name in ("train", "dev"):
-        count = done.counts[name]["queries"]
+        apart = not found.queries and not found.documents
+        need(apart, "{name} shares questions or right passages with a later part.", name=name)
         need(
-            count == len(parts[name]),
-            f"adapt was given {count} lists as {name}; parts[{name!r}] holds {len(parts[name])}.",
-        )
+            not found.answers,
+            "{name} holds right answers of a later part as wrong ones: split before you mine.", name=name,
+        )  # fmt: skip
+    for name in ("train", "dev"):
+        given = done.counts[name]["queries"]
+        need(
+            given == len(parts[name]),
+            "adapt was given {given} lists as {name}; parts holds {count}.", given=given, name=name, count=len(parts[name]),
+        )  # fmt: skip
     for name, run in (("before", before), ("after", after)):
         fits = [list(r) for r in run.relevance] == [list(g.relevance) for g in test]
-        need(fits, f"{name} was not measured on the test lists.")
+        need(fits, "{name} was not measured on the test lists.", name=name)
     same = all(np.array_equal(a, b) for a, b in zip(before.scores, after.scores, strict=True))
     need(
         not same or done.best_epoch == 0,
@@ -110,31 +121,46 @@ def check_own(parts, before, done, after, difference):
     )
     need(same or done.best_epoch > 0, "before and after differ although training kept the base: use one reranker.")
     true = compare(before, after)
-    need(hasattr(difference, "low"), f"difference is {difference!r}; take what compare returns.")
+    need(hasattr(difference, "low"), "difference is {value!r}; take what compare returns.", value=difference)
     turned = abs(difference.mean + true.mean) < 1e-9 and abs(true.mean) > 1e-9
     need(not turned, "The sign is turned round: compare(before, after) is after less before.")
-    need(abs(difference.mean - true.mean) < 1e-9, f"The mean difference is {true.mean:+.3f}, not {difference.mean:+.3f}.")  # fmt: skip
-    said = "a gain" if true.low > 0 else "a loss" if true.high < 0 else "not settled"
-    ok(f"Right: {len(test)} test questions, nDCG@10 {true.mean:+.3f} [{true.low:+.3f}, {true.high:+.3f}]: {said}.")
+    need(
+        abs(difference.mean - true.mean) < 1e-9,
+        "The mean difference is {true:+.3f}, not {given:+.3f}.", true=true.mean, given=difference.mean,
+    )  # fmt: skip
+    said = _("a gain") if true.low > 0 else _("a loss") if true.high < 0 else _("not settled")
+    ok(
+        "Right: {count} test questions, nDCG@10 {mean:+.3f} [{low:+.3f}, {high:+.3f}]: {said}.",
+        count=len(test), mean=true.mean, low=true.low, high=true.high, said=said,
+    )  # fmt: skip
 
 
 _CASES = {
-    "A": ("collect questions", {"use it": "A loss fits the interval as well.", "keep the base": "The interval is wide: a large gain fits it, too."}),
-    "B": ("mend the lists", {"use it": "The check found answers among negatives: what was measured on these lists says little."}),
-    "C": ("mend the search", {"keep the base": "What keeps users waiting stands in the second column.", "collect questions": "The interval is narrower than 0.03 either way; the second column is the worry."}),
-    "D": ("use it", {"collect questions": "The interval lies above 0: it is settled.", "keep the base": "It is settled, and nothing fell beyond the margin."}),
-    "E": ("replay more", {"use it": "General questions fall by more than the margin, for sure.", "keep the base": "The gain is real; try to keep it without the fall."}),
-    "F": ("keep the base", {"collect questions": "The interval is narrower than 0.03 either way: any gain is too small to matter.", "use it": "The interval holds 0."}),
+    "A": ("collect questions", {"use it": _later("A loss fits the interval as well."),
+          "keep the base": _later("The interval is wide: a large gain fits it, too.")}),
+    "B": ("mend the lists", {"use it": _later("The check found answers among negatives: what was measured on these lists says little.")}),
+    "C": ("mend the search", {"keep the base": _later("What keeps users waiting stands in the second column."),
+          "collect questions": _later("The interval is narrow enough; the second column is the worry.")}),
+    "D": ("use it", {"collect questions": _later("The interval lies above 0: it is settled."),
+          "keep the base": _later("It is settled, and nothing fell beyond the margin.")}),
+    "E": ("replay more", {"use it": _later("General questions fall by more than the margin, for sure."),
+          "keep the base": _later("The gain is real; try to keep it without the fall.")}),
+    "F": ("keep the base", {"collect questions": _later("The interval is narrow enough: any gain is too small to matter."),
+          "use it": _later("The interval holds 0.")}),
 }  # fmt: skip
 
 
 @_careful
 def check_next_step(next_step):
     """Exercise 4: ``next_step(case)`` returns the first thing to do for each of the six cases of the table."""
-    words = sorted({right for right, _ in _CASES.values()})
+    words = sorted({right for right, __ in _CASES.values()})
     for name, (right, wrong) in _CASES.items():
         answer = next_step(name)
-        need(answer in words, f"Your answer for {name} is {answer!r}; choose one of {', '.join(words)}.")
-        other = "Go through the columns from left to right; the first one that is not well decides."
-        need(answer == right, f"{name} is not {answer!r}. {wrong.get(answer, other)}")
+        need(
+            answer in words,
+            "Your answer for {name} is {answer!r}; choose one of {words}.", name=name, answer=answer, words=", ".join(words),
+        )  # fmt: skip
+        other = _("Go through the columns from left to right; the first one that is not well decides.")
+        why = _(wrong[answer]) if answer in wrong else other
+        need(answer == right, "{name} is not {answer!r}. {wrong}", name=name, answer=answer, wrong=why)
     ok("Right: six cases, six different next steps.")
