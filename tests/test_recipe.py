@@ -11,7 +11,7 @@ from conftest import make_groups, tiny_model
 from course_utils.errors import InputError
 from course_utils.files import lock
 from course_utils.model.reranker import Reranker
-from course_utils.training import Recipe, TrainingError, adapt, borrowed, train_only, trainer
+from course_utils.training import GroupScorer, Recipe, TrainingError, adapt, borrowed, train_only, trainer
 from course_utils.training.batch import Source
 from course_utils.training.checkpoints import SETTINGS, START
 
@@ -44,6 +44,9 @@ def same_state(one, other):
         ({"learning_rate": -1}, "above 0"),
         ({"learning_rate": "fast"}, "above 0"),
         ({"weight_decay": -0.1}, "weight_decay"),
+        ({"layer_decay": 0}, "above 0 and at most 1"),
+        ({"layer_decay": 1.5}, "layer_decay is 1.5"),
+        ({"layer_decay": True}, "layer_decay is True"),
         ({"ema_decay": float("nan")}, "ema_decay is nan"),
         ({"replay_share": float("inf")}, "replay_share"),
         ({"layers": 0}, "layers is 0"),
@@ -75,8 +78,42 @@ def test_a_resolved_recipe_has_no_default_left_and_can_be_written(tiny):
     assert (found.batch_queries, found.learning_rate, found.ema_decay, found.mixed_precision) == (4, 2e-3, 0.99, "no")
     assert found.resolved(tiny.model, 1000) == found
     assert found.asdict()["penalty"] is None
+    assert "layer_decay" not in found.asdict()  # checkpoints and records from before it existed still fit
+    assert found.replace(layer_decay=0.5).asdict()["layer_decay"] == 0.5
     described = found.replace(penalty=state).asdict()["penalty"]
     assert described.endswith("test_recipe.state")
+
+
+def test_layer_wise_rates_fall_from_the_last_layer_to_the_embeddings(tokenizer, tmp_path):
+    reranker = fresh(tokenizer)  # 2 layers
+    recipe = Recipe(layers="all", layer_decay=0.5).resolved(reranker.model, len(TRAIN))
+    assert recipe.learning_rate == 2e-3, "the top learns at the rate of last layers, not at the quarter of everything"
+    train_only(reranker.model, "all")
+    sources = [Source(groups, reranker.encode(groups)) for groups in (TRAIN, DEV)]
+    made = trainer._make_trainer(
+        reranker, GroupScorer(reranker, 0), sources, tmp_path, recipe, resumable=False, quiet=True
+    )
+    rates = {id(p): group["lr"] for group in made.create_optimizer().param_groups for p in group["params"]}
+    by_name = {n: rates[id(p)] for n, p in reranker.model.named_parameters()}
+    assert len(rates) == len(by_name)
+    for name, rate in by_name.items():
+        share = 0.25 if "embed" in name else 0.5 if "layers.0." in name else 1.0
+        assert rate == pytest.approx(2e-3 * share), name
+    decays = {group["weight_decay"] for group in made.optimizer.param_groups}
+    assert decays == {0.0, 0.01}, "the Trainer's own groups are kept"
+
+
+def test_a_layer_decay_of_one_is_one_rate_and_a_smaller_one_moves_lower_layers_less(tokenizer):
+    moved = {}
+    for decay in (None, 1.0, 0.1):
+        reranker = fresh(tokenizer)
+        before = {n: p for n, p, *_ in state(reranker.model)[0]}
+        recipe = QUICK.replace(layers=2, layer_decay=decay, keep="last")
+        adapt(reranker, TRAIN, DEV, recipe, quiet=True)
+        moved[decay] = {n: (p.detach() - before[n]).abs().sum() for n, p in reranker.model.named_parameters()}
+    assert moved[None] == moved[1.0]
+    low = [n for n in moved[None] if "layers.0." in n]
+    assert low and all(moved[0.1][n] < 0.5 * moved[None][n] for n in low)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +150,13 @@ def test_another_average_penalty_or_precision_starts_anew_and_the_same_recipe_re
 
     assert not resumed(QUICK)
     assert resumed(QUICK)
-    for other in ({"ema_decay": 0.5}, {"penalty": still}, {"mixed_precision": "bf16"}, {"recompute": True}):
+    for other in (
+        {"ema_decay": 0.5},
+        {"penalty": still},
+        {"mixed_precision": "bf16"},
+        {"recompute": True},
+        {"layer_decay": 0.5},
+    ):
         assert not resumed(QUICK.replace(**other)), other
     assert not resumed(QUICK)
     assert resumed(QUICK.replace(ema_decay=0.99)), "what the default stands for is the same recipe"

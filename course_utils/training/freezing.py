@@ -166,6 +166,17 @@ def _first_trainable_layer(model):
     return len(layers)
 
 
+def _layer_factors(model, decay):
+    """Return {parameter name: decay to the power of the layers above it}; 1 in the last layer and above it.
+
+    Embeddings lie below all layers. Where they are tied to the output matrix, they learn as embeddings.
+    """
+    layers = decoder_layers(model)[1]
+    above = {id(p): len(layers) - 1 - i for i, layer in enumerate(layers) for p in layer.parameters()}
+    above |= {id(p): len(layers) for p in model.get_input_embeddings().parameters()}
+    return {n: decay ** above.get(id(p), 0) for n, p in model.named_parameters()}
+
+
 def gradient_report(model):
     """Return {parameter name: largest absolute gradient} for parameters that train; 0.0 where none arrived."""
     return {

@@ -49,6 +49,9 @@ class Recipe:
             whatever dev says, as a bare loop does.
         penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights. Its
             name stands for it in ``asdict``; where values matter too, it says them in an attribute ``description``.
+        layer_decay: layer-wise rates: the last layer and all above it learn at ``learning_rate``, each layer below at this
+            times the rate of the layer above it, embeddings below the lowest; above 0, at most 1. None: one rate for all.
+            Source: Howard and Ruder, arXiv 1801.06146, "discriminative fine-tuning"; there 1 / 2.6.
     """
 
     layers: int | str | None = 3
@@ -68,6 +71,7 @@ class Recipe:
     long_documents: str = "cut"
     keep: str = "best"
     penalty: object = None
+    layer_decay: float | None = None
 
     def __post_init__(self):
         if self.layers not in ("all", None):
@@ -83,6 +87,8 @@ class Recipe:
             raise InputError(f"seed is {self.seed!r}; it is a whole number from 0 to {2**32 - 1}.")
         if self.learning_rate is not None and not (_is_number(self.learning_rate) and self.learning_rate > 0):
             raise InputError(f"learning_rate is {self.learning_rate!r}; it is a number above 0, for example 2e-5.")
+        if self.layer_decay is not None and not (_is_number(self.layer_decay) and 0 < self.layer_decay <= 1):
+            raise InputError(f"layer_decay is {self.layer_decay!r}; it is above 0 and at most 1, or None for one rate.")
         if self.ema_decay is not None and not (_is_number(self.ema_decay) and 0 <= self.ema_decay < 1):
             raise InputError(f"ema_decay is {self.ema_decay!r}; it is at least 0 and below 1.")
         for name in ("weight_decay", "replay_share"):
@@ -115,10 +121,11 @@ class Recipe:
         device = next(model.parameters()).device
         _check_batch(batch, queries, machine.join(device)[1], self.gradient_accumulation_steps)
         rate, decay, precision = self.learning_rate, self.ema_decay, self.mixed_precision
+        top = self.layers if self.layer_decay is None else None  # layer-wise rates spare the lower layers themselves
         return dataclasses.replace(
             self,
             batch_queries=batch,
-            learning_rate=default_learning_rate(model, batch, self.layers) if rate is None else rate,
+            learning_rate=default_learning_rate(model, batch, top) if rate is None else rate,
             ema_decay=(0.0 if is_large(model) else EMA_DECAY) if decay is None else decay,
             mixed_precision=_default_precision(model, device.type) if precision is None else precision,
         )
@@ -132,8 +139,10 @@ class Recipe:
         return dataclasses.replace(self, **changes)
 
     def asdict(self):
-        """Return {choice: value} as JSON can hold it; a penalty is described in words."""
+        """Return {choice: value} as JSON can hold it; a penalty is described in words, a layer_decay of None left out."""
         out = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if self.layer_decay is None:
+            del out["layer_decay"]  # so that checkpoints and records from before this choice existed still fit
         if self.penalty is not None:
             name = f"{self.penalty.__module__}.{getattr(self.penalty, '__qualname__', type(self.penalty).__name__)}"
             out["penalty"] = getattr(self.penalty, "description", name)

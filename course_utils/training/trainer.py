@@ -16,6 +16,7 @@ from course_utils.files import write_json
 from course_utils.machine import trim
 from course_utils.model.batches import _gather_scores, _own_batches
 from course_utils.model.forward import _bucket_size, _supports_sharing
+from course_utils.training.freezing import _layer_factors
 from course_utils.training.recipe import is_large
 from course_utils.training.weights import _MovingAverage, load_tensors
 
@@ -33,9 +34,10 @@ class TrainingError(InputError):
 class _GroupTrainer(Trainer):
     """The Trainer with changes: dev nDCG as evaluation, averaged weights, checkpoints of trained tensors, a named NaN."""
 
-    def __init__(self, *args, train_source, dev_source, batch_tokens, ema_decay, **kwargs):
+    def __init__(self, *args, train_source, dev_source, batch_tokens, recipe, **kwargs):
         self.train_source, self.dev_source, self.batch_tokens = train_source, dev_source, batch_tokens
-        self.batch_losses, self.ema_decay, self.average, self.alike = [], ema_decay, None, False
+        self.batch_losses, self.ema_decay, self.average, self.alike = [], recipe.ema_decay, None, False
+        self.layer_decay = recipe.layer_decay
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean over queries: divide it by the parts of a step
 
@@ -44,6 +46,19 @@ class _GroupTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples, device):
         return None  # counts tokens, and the loss is a mean over queries
+
+    def create_optimizer(self, *args, **kwargs):
+        """Return the Trainer's optimiser; with a ``layer_decay`` its groups are split by rate."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.layer_decay is not None:
+            factors = _layer_factors(self.model.model, self.layer_decay)
+            own = {id(p): factors[n] for n, p in self.model.model.named_parameters()}
+            groups, optimizer.param_groups = optimizer.param_groups, []
+            for group in groups:
+                for factor in sorted({own[id(p)] for p in group["params"]}, reverse=True):
+                    params = [p for p in group["params"] if own[id(p)] == factor]
+                    optimizer.add_param_group({**group, "params": params, "lr": factor * group["lr"]})
+        return optimizer
 
     def floating_point_ops(self, inputs):
         """Return 0: nobody asks for the number of operations."""
@@ -237,7 +252,7 @@ def _make_trainer(reranker, scorer, sources, folder, recipe, *, resumable, quiet
         train_source=train,
         dev_source=dev,
         batch_tokens=reranker.batch_tokens,
-        ema_decay=recipe.ema_decay,
+        recipe=recipe,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.progress = _Progress(trainer, quiet, is_large(reranker.model))
