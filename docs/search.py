@@ -31,6 +31,7 @@ QUESTIONS = {"什么", "怎么", "怎样", "如何", "为什么", "哪些", "哪
 class Words(SearchChinese):
     """Sphinx's Chinese index with single characters in it, and a query cut as the index is."""
 
+    language_name = "English"  # names the stemmer's class in the browser: the stemmer that Sphinx sends with Chinese is that of English
     js_splitter_code = CUT
     stopwords = SearchChinese.stopwords | QUESTIONS
 

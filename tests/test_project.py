@@ -1,5 +1,6 @@
 """The project's own files agree with each other."""
 
+import json
 import re
 import subprocess
 import sys
@@ -69,6 +70,25 @@ def test_make_lines_are_commands_a_person_could_type():
     run = (ROOT / "scripts" / "run.py").read_text()
     for line in recipes:
         assert f'"{line.split()[-1]}"' in run
+
+
+def test_the_container_is_set_up_by_the_command_of_the_readme():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    assert container["postCreateCommand"] == "make setup"
+    assert "`make setup`" in (ROOT / "README.md").read_text(encoding="utf-8")
+    version = re.search(r"python:(\d\.\d+)-", container["image"])[1]
+    assert version in ("3.11", "3.12", "3.13")
+    # The interpreter that the editor takes is the one that the command makes.
+    assert container["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"].endswith(
+        "/.venv/bin/python"
+    )
+
+
+def test_the_pages_workflow_publishes_what_the_site_command_writes():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "pages.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["build"]["steps"]
+    assert any("scripts/run.py course" in step.get("run", "") for step in steps)
+    assert steps[-1]["with"]["path"] == "build/site"
 
 
 def test_ci_runs_the_test_command_of_the_readme():

@@ -173,6 +173,14 @@ def test_headings_begin_with_one_and_skip_no_level(read):
     assert wrong == []
 
 
+def test_search_names_a_stemmer_that_is_there(site):
+    for language in words.LANGUAGES:
+        script = (site / language / "_static" / "language_data.js").read_text(encoding="utf-8")
+        name = re.search(r"window\.Stemmer = (\w+);", script)[1]
+        assert f"{name}=function" in script.replace(" ", ""), name
+        assert "var splitQuery" in script
+
+
 def test_pages_say_their_language(site, read):
     for path, page in read.items():
         if path.parent != site:
