@@ -42,7 +42,10 @@ def _part(path):
 
 
 def _refusal(path, error):
-    return InputError(f"{path} cannot be written: {error.strerror or error}. Free space or choose another place.")
+    return InputError(
+        "{path} cannot be written: {value}. Free space or choose another place.",
+        path=path, value=error.strerror or error
+    )  # fmt: skip
 
 
 @contextmanager
@@ -96,9 +99,7 @@ def write_json(path, value):
     try:
         text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
     except ValueError:
-        raise InputError(
-            f"{path} is not written: a number in it is NaN or infinite, so the calculation before it went wrong."
-        ) from None
+        raise InputError("{path} is not written: a number in it is NaN or infinite, so the calculation before it went wrong.", path=path) from None  # fmt: skip
     with whole(path) as file:
         file.write(text + "\n")
 
@@ -112,7 +113,7 @@ def check_ours(folder):
     folder = Path(folder)
     if not folder.is_dir():
         if folder.exists() or folder.is_symlink():
-            raise InputError(f"{folder} is a file, and a folder is to be written there; choose another name.")
+            raise InputError("{folder} is a file, and a folder is to be written there; choose another name.", folder=folder)  # fmt: skip
         return
     names, ours = _names(folder), set()
     with suppress(OSError, ValueError, TypeError, KeyError):
@@ -122,9 +123,10 @@ def check_ours(folder):
     foreign = sorted(n for n in names - ours - {MARKER, _LOCK} if n.rpartition("/")[2] not in _LITTER)
     if foreign:
         raise InputError(
-            f"{folder} holds {foreign[0]}, which was not written by this program, and would be replaced; "
-            "choose another folder or move its files away."
-        )
+            "{folder} holds {foreign_0}, which was not written by this program, and would be replaced; choose "
+            "another folder or move its files away.",
+            folder=folder, foreign_0=foreign[0]
+        )  # fmt: skip
 
 
 @contextmanager
@@ -200,27 +202,25 @@ def check_outputs(outputs, inputs=(), folders=()):
             raise InputError("The name of an output is empty; give a file name.")
         path, full = Path(name), Path(os.path.realpath(name))
         if path.is_symlink() and not path.exists():
-            raise InputError(
-                f"{path} is a link to {path.readlink()}, which does not exist; remove it or name the file."
-            )
+            raise InputError("{path} is a link to {readlink}, which does not exist; remove it or name the file.", path=path, readlink=path.readlink())  # fmt: skip
         if is_folder and path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file, and a folder is to be written there; choose another name.")
+            raise InputError("{path} is a file, and a folder is to be written there; choose another name.", path=path)
         if not is_folder and (path.is_dir() or str(name).endswith(("/", os.sep))):
-            raise InputError(f"{path} is a folder; give the name of a file in it.")
+            raise InputError("{path} is a folder; give the name of a file in it.", path=path)
         for given in inputs:
             read = Path(os.path.realpath(given))
             if _same(full, given) or (
                 read.is_relative_to(full) if is_folder else full.exists() and full.is_relative_to(read)
             ):
-                raise InputError(f"{path} would be written over {given}, which is read; choose another name.")
+                raise InputError("{path} would be written over {given}, which is read; choose another name.", path=path, given=given)  # fmt: skip
         if full in seen and (path.is_file() or not path.exists()):
-            raise InputError(f"{path} is named for two outputs; give each its own name.")
+            raise InputError("{path} is named for two outputs; give each its own name.", path=path)
         seen[full] = path
         above = next(p for p in (full if path.exists() else full.parent, *full.parents) if p.exists())
         if not path.exists() and not above.is_dir():
-            raise InputError(f"{path} cannot be written: {above} is a file and not a folder.")
+            raise InputError("{path} cannot be written: {above} is a file and not a folder.", path=path, above=above)
         if not os.access(above, os.W_OK) or (full.is_file() and not os.access(full.parent, os.W_OK)):
-            raise InputError(f"{path} cannot be written: {above} is not writable; choose another place.")
+            raise InputError("{path} cannot be written: {above} is not writable; choose another place.", path=path, above=above)  # fmt: skip
 
 
 def _same(path, other):
@@ -260,7 +260,7 @@ def lock(folder):
                 (folder / _LOCK).exists() and os.fstat(file.fileno()).st_ino == (folder / _LOCK).stat().st_ino
             )
         if not free:
-            raise InputError(f"Another run is writing to {folder}; wait until it is done or choose another folder.")
+            raise InputError("Another run is writing to {folder}; wait until it is done or choose another folder.", folder=folder)  # fmt: skip
         try:
             yield
         finally:

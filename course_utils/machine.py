@@ -33,7 +33,11 @@ def check_device(name=None):
     except (RuntimeError, TypeError):
         known = False
     if not known:
-        raise InputError(f'There is no device "{name}" here; choose "{pick_device()}", or leave it out.')
+        raise InputError(
+            'There is no device "{name}" here; choose "{pick_device}", or leave it out.',
+            name=name,
+            pick_device=pick_device(),
+        )
     if str(device) == "cuda" and "LOCAL_RANK" in os.environ:
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return str(device)
@@ -43,7 +47,9 @@ def check_dtype(dtype):
     """Return a torch dtype given as such or by its name; None stays None; raise InputError for anything else."""
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
     if dtype is not None and getattr(found, "is_floating_point", False) is not True:
-        raise InputError(f'There is no number format "{dtype}" for weights; choose float32, bfloat16 or float16.')
+        raise InputError(
+            'There is no number format "{dtype}" for weights; choose float32, bfloat16 or float16.', dtype=dtype
+        )
     return found
 
 

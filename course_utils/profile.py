@@ -55,7 +55,9 @@ def get_profile(name=None, quiet=False):
         big = torch.cuda.is_available() and torch.cuda.get_device_properties(0).total_memory >= 6 * 2**30
         name, why = ("full", "a GPU is here") if big else ("laptop", "no large GPU here")
     if name not in PROFILES:
-        raise InputError(f'COURSE_PROFILE is "{name}"; choose one of {", ".join(PROFILES)}.')
+        raise InputError(
+            'COURSE_PROFILE is "{name}"; choose one of {profiles}.', name=name, profiles=", ".join(PROFILES)
+        )
     profile = PROFILES[name]
     if not quiet:
         sizes = ", ".join(f"{k} {v}" for k, v in asdict(profile).items() if k not in ("name", "model"))

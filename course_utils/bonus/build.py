@@ -62,7 +62,7 @@ def read_tokenizer(work):
     from transformers import AutoTokenizer
 
     if not (work / "vocabulary").is_dir():
-        raise InputError(f"{work} holds no vocabulary yet; run the step vocabulary first.")
+        raise InputError("{work} holds no vocabulary yet; run the step vocabulary first.", work=work)
     return AutoTokenizer.from_pretrained(work / "vocabulary", local_files_only=True)
 
 
@@ -170,7 +170,7 @@ class Training:
 def step_train(work, real, minutes, seed):
     """Train; goes on where it stopped."""
     if not list((work / "shards").glob("[0-9]*.npz")):
-        raise InputError(f"{work} holds no labels yet; run the step label first.")
+        raise InputError("{work} holds no labels yet; run the step label first.", work=work)
     with lock(work / "train"):
         training = Training(work, real, minutes, seed)
         training.run.train(training.batch, training.loss, training.watch)
@@ -198,7 +198,7 @@ def step_finish(work, real, facts):
     model = student.new_model(tokenizer, torch.zeros(len(tokenizer), student.SHAPE["hidden_size"]))
     run = stages.Run(work / "train", model, student.Heads(model.config.hidden_size), facts["minutes"])
     if not run.step:
-        raise InputError(f"{work} holds no training yet; run the step train first.")
+        raise InputError("{work} holds no training yet; run the step train first.", work=work)
     averaged = run.take_average()
     reranker = Reranker(model.eval(), tokenizer, max_length=512, name="nano")
     groups, _ = general_lists(real, tokenizer, HeldOut(real))
@@ -218,7 +218,7 @@ def build(arguments):
     a = arguments
     for name in (a.text, a.real):
         if name and not Path(name).is_dir():
-            raise InputError(f"{name} is not a folder.")
+            raise InputError("{name} is not a folder.", name=name)
     if a.minutes <= 0 or a.shards < 1 or a.threads < 1:
         raise InputError("--minutes, --shards and --threads must be above 0.")
     check_outputs([], [p for p in (a.text, a.real) if p], [a.out])

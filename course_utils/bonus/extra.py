@@ -10,4 +10,4 @@ def extra(name):
     try:
         return import_module(name)
     except ImportError:
-        raise InputError(f'Building the base needs {name}: pip install "reranker-course[bonus]".') from None
+        raise InputError('Building the base needs {name}: pip install "reranker-course[bonus]".', name=name) from None

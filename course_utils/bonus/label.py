@@ -47,11 +47,16 @@ def label_items(path, out, shards):
         InputError: no items there, or too few for one shard.
     """
     if not Path(path).is_file():
-        raise InputError(f"There is no {path}; run the step items first.")
+        raise InputError("There is no {path}; run the step items first.", path=path)
     with Path(path).open(encoding="utf-8") as file:
         items = [json.loads(line) for line in file]
     if len(items) < SHARD:
-        raise InputError(f"{path} holds {len(items)} items; {SHARD} are needed, so give more text.")
+        raise InputError(
+            "{path} holds {n_items} items; {shard} are needed, so give more text.",
+            path=path,
+            n_items=len(items),
+            shard=SHARD,
+        )
     wanted = [n for n in range(min(shards, len(items) // SHARD)) if not (Path(out) / f"{n:03}.npz").exists()]
     if not wanted:
         return

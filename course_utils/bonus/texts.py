@@ -155,7 +155,11 @@ def item(row, field, draw, title_allowed=True):
 def read_rows(path):
     """Return the lines of a gzipped JSONL file; those under a non-commercial licence are left out."""
     if not path.is_file():
-        raise InputError(f"There is no {path}; --text is a folder that holds {', '.join(QUOTAS)}, each .jsonl.gz.")
+        raise InputError(
+            "There is no {path}; --text is a folder that holds {quotas}, each .jsonl.gz.",
+            path=path,
+            quotas=", ".join(QUOTAS),
+        )
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     return [r for r in rows if "-nc" not in r["source"]]

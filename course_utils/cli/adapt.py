@@ -93,12 +93,15 @@ def _check(args):
     foreign = {p.name for p in (out / "work").glob("*") if not p.name.startswith(".")} - WORK
     if foreign:
         raise InputError(
-            f"{out / 'work'} holds {min(foreign)}, which was not written by this program, and would be removed; "
-            "choose another --out."
+            "{out} holds {foreign}, which was not written by this program, and would be removed; choose another --out.",
+            out=out / "work",
+            foreign=min(foreign),
         )
     where = Path(args.json).resolve()
     if args.json != "-" and any(where.is_relative_to((out / name).resolve()) for name in ("model", "work")):
-        raise InputError(f"--json {args.json} lies in a folder that this run writes anew; choose another place.")
+        raise InputError(
+            "--json {json} lies in a folder that this run writes anew; choose another place.", json=args.json
+        )
 
 
 def _recipe(args):
@@ -141,8 +144,11 @@ def _usable(args, reranker, files, read, kept):
         kept.data(part, files[part], counts)
     if "dev" not in parts and len(parts["train"]) < LEAST_TRAIN:
         raise InputError(
-            f"{files['train']} has {len(parts['train'])} queries that can be ranked, too few to hold some out for dev; "
-            f"give {LEAST_TRAIN} at least, or a --dev file."
+            "{train} has {n_train} queries that can be ranked, too few to hold some out for dev; give {least_train} "
+            "at least, or a --dev file.",
+            train=files["train"],
+            n_train=len(parts["train"]),
+            least_train=LEAST_TRAIN,
         )
     train = _without_answers(parts, files, kept)
     return {**parts, "train": subset(train, args.max_queries, args.seed)}
@@ -164,7 +170,8 @@ def _without_answers(parts, files, kept):
                 )
     if not train:
         raise InputError(
-            f"{files['train']} holds no wrong document but right answers of dev or test: add other negatives."
+            "{train} holds no wrong document but right answers of dev or test: add other negatives.",
+            train=files["train"],
         )
     return train
 

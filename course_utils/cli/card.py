@@ -22,7 +22,12 @@ def put(path, text):
     before, start, rest = card.partition(TABLE_START)
     _, end, after = rest.partition(TABLE_END)
     if not (start and end):
-        raise InputError(f"{path} has no lines {TABLE_START} and {TABLE_END} to put the table between.")
+        raise InputError(
+            "{path} has no lines {table_start} and {table_end} to put the table between.",
+            path=path,
+            table_start=TABLE_START,
+            table_end=TABLE_END,
+        )
     with whole(path) as file:
         file.write(f"{before}{start}\n\n{text}\n\n{end}{after}")
 

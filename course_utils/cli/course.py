@@ -12,6 +12,7 @@ from pathlib import Path
 from course_utils.cli import options
 from course_utils.errors import InputError
 from course_utils.files import ROOT, check_outputs, whole, write_json
+from course_utils.language import _
 
 LESSONS = ROOT / "notebooks"
 
@@ -30,7 +31,7 @@ def run(args):
     """Run all lessons; raise InputError naming those that failed."""
     failed = run_course(args.profile, args.out, args.language)
     if failed:
-        raise InputError(f"FAILED: {', '.join(failed)}; the lines above say why.")
+        raise InputError("FAILED: {failed}; the lines above say why.", failed=", ".join(failed))
 
 
 def run_course(profile=None, out="build", language="en"):
@@ -50,7 +51,8 @@ def run_course(profile=None, out="build", language="en"):
     lessons = sorted((LESSONS / where).glob("[0-9]*.ipynb"))
     if not lessons:
         raise InputError(
-            f"There are no lessons in {LESSONS / where}: `course` runs from a copy of the project, not from a wheel."
+            "There are no lessons in {lessons}: `course` runs from a copy of the project, not from a wheel.",
+            lessons=LESSONS / where,
         )
     check_outputs([out / "index.html"])
     # The small model gains little from a second core; the full one needs all of them, and the memory.
@@ -142,9 +144,13 @@ def measure_trade(domain, language, folder, queries, environment):
     ]  # fmt: skip
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise InputError(f"adapt failed on {name}: {(done.stderr.strip().splitlines() or ['it was killed'])[-1]}")
+        raise InputError(
+            "adapt failed on {name}: {value}",
+            name=name,
+            value=(done.stderr.strip().splitlines() or [_("it was killed")])[-1],
+        )
     result = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    _, alone, _ = betrayed(parts["train"], parts["test"])
+    alone = betrayed(parts["train"], parts["test"])[1]
     bm25 = evaluate_scores(bm25_scores(parts["test"]), parts["test"]).summary["ndcg@10"]
     return name, result | {"document_alone": alone, "bm25": bm25}
 

@@ -126,7 +126,9 @@ def _tokenizer(folder):
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{folder} holds no tokenizer that can be read: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            "{folder} holds no tokenizer that can be read: {error_0}", folder=folder, error_0=str(error).splitlines()[0]
+        ) from None
 
 
 def _length(folder):
@@ -153,7 +155,8 @@ def run_split(args):
     for path in made:
         if path.exists() and not args.force:
             raise InputError(
-                f"{path} exists; other splits make earlier results incomparable. Give --force to replace it all the same."
+                "{path} exists; other splits make earlier results incomparable. Give --force to replace it all the same.",
+                path=path,
             )
     for path, splits in made.items():
         write_json(path, splits)
@@ -184,7 +187,9 @@ def run_build(args):
     check_outputs(files)
     for path, text in texts.items():
         if path.exists() and not args.force and path.read_bytes() != text.encode():
-            raise InputError(f"{path} exists with other content; give --force to replace it, or another --out.")
+            raise InputError(
+                "{path} exists with other content; give --force to replace it, or another --out.", path=path
+            )
     for path, text in texts.items():
         with whole(path) as file:
             file.write(text)

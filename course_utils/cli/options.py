@@ -72,17 +72,21 @@ def check(args):
         if value is None:
             continue
         if not all(str(v).strip() for v in (value if isinstance(value, list) else [value])):
-            raise InputError(f"{_flag(name)} is empty; leave it out or give a value.")
+            raise InputError("{flag} is empty; leave it out or give a value.", flag=_flag(name))
         if name in ("query", "instruction") and re.search(r"[\ud800-\udfff]", value):
-            raise InputError(f"{_flag(name)} holds a byte that is not UTF-8; type it again in a UTF-8 terminal.")
+            raise InputError(
+                "{flag} holds a byte that is not UTF-8; type it again in a UTF-8 terminal.", flag=_flag(name)
+            )
         if "\0" in str(value):
-            raise InputError(f"{_flag(name)} holds a NUL character; remove it.")
+            raise InputError("{flag} holds a NUL character; remove it.", flag=_flag(name))
     for name, least in LEAST.items():
         value = getattr(args, name, None)
         if value is not None and not least <= value <= MOST.get(name, math.inf):
             allowed = f"from {least} to {MOST[name]}" if name in MOST else f"of at least {least}"
             what = "must be above 0" if value < 1 else f"is {value}"
-            raise InputError(f"{_flag(name)} {what}; give a whole number {allowed}.")
+            raise InputError(
+                "{flag} {what}; give a whole number {allowed}.", flag=_flag(name), what=what, allowed=allowed
+            )
     if getattr(args, "device", None):
         _check_device(args.device)
 
@@ -91,13 +95,15 @@ def _check_device(name):
     """Raise InputError for a device that this machine does not have."""
     kind = re.fullmatch(r"(cpu|mps|cuda)(?::(\d{1,3}))?", name)
     if not kind:
-        raise InputError(f'--device is "{name[:40]}"; give cpu, cuda, cuda:1 or mps.')
+        raise InputError('--device is "{name}"; give cpu, cuda, cuda:1 or mps.', name=name[:40])
     import torch
 
     number = int(kind[2] or 0)
     here = {"cpu": 1, "mps": int(torch.backends.mps.is_available()), "cuda": torch.cuda.device_count()}[kind[1]]
     if number >= here:
-        raise InputError(f"--device is {name} and there is none here; leave it out to take the fastest that is.")
+        raise InputError(
+            "--device is {name} and there is none here; leave it out to take the fastest that is.", name=name
+        )
 
 
 def load(args, quiet=False, name=None):

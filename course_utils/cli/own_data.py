@@ -68,7 +68,9 @@ def run_prepare(args):
     try:
         fractions = tuple(float(x) for x in args.fractions.split(","))
     except ValueError:
-        raise InputError(f'--fractions is "{args.fractions}"; give three shares, such as 0.7,0.1,0.2.') from None
+        raise InputError(
+            '--fractions is "{fractions}"; give three shares, such as 0.7,0.1,0.2.', fractions=args.fractions
+        ) from None
     plan = Plan(fractions, args.by, args.hard, args.random, size=args.size, seed=args.seed)
     check_outputs([args.json] if args.json else [], [args.questions, args.passages], folders=[args.out])
     reranker = None

@@ -15,7 +15,12 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaint is one sentence."""
 
     def error(self, message):
-        raise InputError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
+        raise InputError(
+            "{message}{message_2}; see {prog} --help.",
+            message=message[:1].upper(),
+            message_2=message[1:],
+            prog=self.prog,
+        )
 
 
 def build_parser():

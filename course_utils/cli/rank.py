@@ -71,16 +71,18 @@ def read_documents(name):
             raise InputError("Standard input is closed; name a file with --documents.")
         content = sys.stdin.buffer.read()
     elif path.is_dir():
-        raise InputError(f"{path} is a folder; give a file with one document a line.")
+        raise InputError("{path} is a folder; give a file with one document a line.", path=path)
     elif not path.exists():
-        raise InputError(f"There is no file {path}.")
+        raise InputError("There is no file {path}.", path=path)
     else:
         content = path.read_bytes()
     try:
         lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from None
+        raise InputError(
+            "{name}: byte {start} is not UTF-8; save the file as UTF-8.", name=name, start=error.start + 1
+        ) from None
     documents = [line.strip(" \t\r") for line in lines if line.strip()]
     if not documents:
-        raise InputError(f"{name} holds no document; write one a line.")
+        raise InputError("{name} holds no document; write one a line.", name=name)
     return documents

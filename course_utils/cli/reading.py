@@ -33,7 +33,7 @@ def columns_of(text):
     """Return {role: column} of ``role=column,role=column``; raise InputError for anything else."""
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
     if any(not mark or not role.strip() or not column.strip() for role, mark, column in pairs):
-        raise InputError(f'--columns is "{text}"; write it as query=Question,document=Paragraph.')
+        raise InputError('--columns is "{text}"; write it as query=Question,document=Paragraph.', text=text)
     return {role.strip(): column.strip() for role, _, column in pairs}
 
 
@@ -41,7 +41,7 @@ def given(args):
     """Return the arguments of ``data.read_data`` that the options of ``add_reading`` ask for."""
     mark = {"tab": "\t", "\\t": "\t"}.get(args.separator, args.separator)
     if mark is not None and len(mark) != 1:
-        raise InputError(f'--separator is "{mark}"; give one character, or tab.')
+        raise InputError('--separator is "{mark}"; give one character, or tab.', mark=mark)
     found = {
         "columns": columns_of(args.columns), "sheet": args.sheet, "encoding": args.encoding, "separator": mark,
         "part": args.part, "threshold": args.threshold,
@@ -65,7 +65,7 @@ def read(args, path):
         return data.read_groups(path, args.max_relevance)
     except data.DataError as error:
         if "wrong label" in error.counts and args.max_relevance == 1:
-            raise InputError(f"{error} If these are grades, give the highest: --max-relevance.") from None
+            raise InputError("{error} If these are grades, give the highest: --max-relevance.", error=error) from None
         raise
 
 
@@ -116,10 +116,10 @@ def documents(args, path):
 
     path, columns = Path(path), columns_of(args.columns)
     if (path / "config.json").is_file():
-        raise InputError(f"{path} is a folder of a model; give texts.")
+        raise InputError("{path} is a folder of a model; give texts.", path=path)
     if not path.is_dir() and path.suffix.lower() not in (*_TABLES, ".md", ".html", ".htm", ".pdf"):
         if columns:
-            raise InputError(f"--columns is for tables, and {path} holds one document a line; leave it out.")
+            raise InputError("--columns is for tables, and {path} holds one document a line; leave it out.", path=path)
         return None
     try:
         passages, said = data.read_passages(path, 10**9, 0, columns.get("document"))

@@ -54,7 +54,7 @@ class _Output:
             _to_nowhere(self._stream)
             if error.errno not in GONE:
                 reason = REASONS.get(error.errno, error.strerror)
-                raise InputError(f"Standard output cannot be written: {reason}.") from None
+                raise InputError("Standard output cannot be written: {reason}.", reason=reason) from None
 
     def __getattr__(self, name):
         return getattr(self._stream, name)

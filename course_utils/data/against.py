@@ -27,7 +27,7 @@ class _Against:
         if problems:
             raise DataError(self.name, problems)
         if not queries:
-            raise InputError(f"{self.name} holds no pairs.")
+            raise InputError("{name} holds no pairs.", name=self.name)
         self.queries, self.answers = list(queries), list(answers)
         self.find_query, self.find_answer = _near_index(queries, **QUERIES), _near_index(answers, **DOCUMENTS)
         self.found, self.seen, self.taught, self.wrong_rows = defaultdict(list), set(), set(), 0

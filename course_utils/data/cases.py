@@ -102,7 +102,12 @@ def _parse(text, where):
         if line.startswith("## "):
             name, _, known = line[3:].partition(":")
             if topic is None or name.strip() not in SLICES:
-                raise InputError(f'{at}: "{line[:40]}" is no slice under a topic; slices: {", ".join(SLICES)}.')
+                raise InputError(
+                    '{at}: "{line}" is no slice under a topic; slices: {slices}.',
+                    at=at,
+                    line=line[:40],
+                    slices=", ".join(SLICES),
+                )
             known = tuple(k.strip() for k in re.split("[,，、;；]", known) if k.strip())
             head, members = (name.strip(), known), []
         elif match := _TOPIC.fullmatch(line):
@@ -114,15 +119,20 @@ def _parse(text, where):
             found.passages.append(_Passage(line[2:].strip(), topic, members[0], *head))
         elif members and head and (match := _QUERY.fullmatch(line)):
             if match[2] in seen:
-                raise InputError(f"{at}: the query stands already in line {seen[match[2]]}: {match[2]}")
+                raise InputError(
+                    "{at}: the query stands already in line {seen}: {match_2}",
+                    at=at,
+                    seen=seen[match[2]],
+                    match_2=match[2],
+                )
             seen[match[2]] = number
             marks = _MARK.findall(match[3])
             found.queries.append((at, topic, members[-1], match[1] or "", match[2], marks))
         else:
-            raise InputError(f"{at}: neither # topic, ## slice, = passage nor - query: {line[:40]}")
+            raise InputError("{at}: neither # topic, ## slice, = passage nor - query: {line}", at=at, line=line[:40])
     found.queries = _graded(found.queries, found.passages)
     if not found.queries:
-        raise InputError(f"{where} holds no queries.")
+        raise InputError("{where} holds no queries.", where=where)
     return found
 
 
@@ -142,7 +152,11 @@ def _graded(rows, passages):
             )
             if not own or not 1 <= int(n) <= len(own[0]) or own[0][int(n) - 1] == passage:
                 raise InputError(
-                    f"{at}: {{{word} {family + '.' if family else ''}{n}}} names no other passage of the topic."
+                    "{at}: {{{word} {word_2}{n}}} names no other passage of the topic.",
+                    at=at,
+                    word=word,
+                    word_2=family + "." if family else "",
+                    n=n,
                 )
             grades[own[0][int(n) - 1]] = 1 if word == "partly" else right
         out.append(_Query(text, passage, counts[passage], kind, {} if kind == "none" else grades))
@@ -155,7 +169,7 @@ def _make_splits(cases, fractions=(0.6, 0.13, 0.27), seed=0):
     group = {t: {t} for t in cases.topics()}
     for pair in cases.siblings:
         if unknown := [t for t in pair if t not in group]:
-            raise InputError(f'There is no topic "{unknown[0]}" to be a sibling of.')
+            raise InputError('There is no topic "{unknown_0}" to be a sibling of.', unknown_0=unknown[0])
         joined = group[pair[0]] | group[pair[1]]
         for topic in joined:
             group[topic] = joined
@@ -183,11 +197,17 @@ def read_cases(domain, language, folder=None, splits=True):
         names = json.loads(recorded.read_text(encoding="utf-8")) if splits else _make_splits(cases)
         cases.splits = {topic: split for split in SPLITS for topic in names[split]}
     except FileNotFoundError as error:
-        raise InputError(f"There is no {error.filename}; see data/README.md for how to write one.") from None
+        raise InputError(
+            "There is no {filename}; see data/README.md for how to write one.", filename=error.filename
+        ) from None
     except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{place}: cases.md or cases_splits.json cannot be read: {error}.") from None
+        raise InputError(
+            "{place}: cases.md or cases_splits.json cannot be read: {error}.", place=place, error=error
+        ) from None
     if missing := [t for t in cases.topics() if t not in cases.splits]:
-        raise InputError(f'{recorded} gives no split for the topic "{missing[0]}".')
+        raise InputError(
+            '{recorded} gives no split for the topic "{missing_0}".', recorded=recorded, missing_0=missing[0]
+        )
     cases.domain, cases.language = domain, language
     return cases
 

@@ -44,9 +44,13 @@ def _check_given(columns, names):
     """Raise InputError unless ``columns`` names roles that exist and columns that stand in ``names``."""
     for role, column in columns.items():
         if role not in GIVEN:
-            raise InputError(f'"{role}" is no role of a column; the roles are: {", ".join(GIVEN)}.')
+            raise InputError(
+                '"{role}" is no role of a column; the roles are: {given}.', role=role, given=", ".join(GIVEN)
+            )
         if column not in names:
-            raise InputError(f'No column is named "{column}"; the columns are: {_choices(names)}.')
+            raise InputError(
+                'No column is named "{column}"; the columns are: {choices}.', column=column, choices=_choices(names)
+            )
 
 
 def _one_of(role, names, given, needed=False):
@@ -64,10 +68,18 @@ def _one_of(role, names, given, needed=False):
         return (exact or fit)[0]
     example = f'columns={{"{role}": "{(fit or [*names, "..."])[0]}"}} (--columns {role}=...)'
     if fit:
-        raise InputError(f"Several columns may be the {role}: {_choices(fit)}. Name one: {example}.")
+        raise InputError(
+            "Several columns may be the {role}: {choices}. Name one: {example}.",
+            role=role,
+            choices=_choices(fit),
+            example=example,
+        )
     if needed:
         raise InputError(
-            f"No column is the {role} for certain; the columns are: {_choices(names)}. Name one: {example}."
+            "No column is the {role} for certain; the columns are: {choices}. Name one: {example}.",
+            role=role,
+            choices=_choices(names),
+            example=example,
         )
     return None
 
@@ -146,15 +158,18 @@ def _labels_of(numbers, threshold=None):
         return [int(n >= 0.5) for n in numbers], True, "labels are scores from 0 to 1; 0.5 and more counts as relevant"
     if not whole:
         raise InputError(
-            f"The labels are scores from {kinds[0]:g} to {kinds[-1]:g}; from which one on is a document relevant? "
-            "Give threshold=... (--threshold)."
+            "The labels are scores from {kinds_0:g} to {kinds:g}; from which one on is a document relevant? Give "
+            "threshold=... (--threshold).",
+            kinds_0=kinds[0],
+            kinds=kinds[-1],
         )
     if kinds == [-1, 1] or kinds == [-1, 0, 1]:
         return [int(n > 0) for n in numbers], False, "-1 is read as not relevant"
     if kinds[0] < 0 or (kinds[0] >= 1 and len(kinds) > 1) or kinds[-1] > 255:
         raise InputError(
-            f"The labels are {shown}, and none of them is 0; from which one on is a document relevant? "
-            "Give threshold=... (--threshold)."
+            "The labels are {shown}, and none of them is 0; from which one on is a document relevant? Give "
+            "threshold=... (--threshold).",
+            shown=shown,
         )
     said = f"grades 0 to {kinds[-1]:g}; 1 and more counts as relevant" if kinds[-1] > 1 else ""
     return [int(n) for n in numbers], False, said

@@ -96,5 +96,7 @@ def usable(groups, reranker=None):
     counts = replace(counts, documents=sum(len(g.documents) for g in kept))
     if not kept:
         why = f" {counts.sentence()}" if groups else ""
-        raise InputError(f"No query has both a relevant and a non-relevant document: there is nothing to rank.{why}")
+        raise InputError(
+            "No query has both a relevant and a non-relevant document: there is nothing to rank.{why}", why=why
+        )
     return kept, counts

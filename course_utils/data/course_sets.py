@@ -28,10 +28,10 @@ def load_domain(domain, language, split, folder=None, source=None, **kinds):
         has = (Path(folder or DATA) / domain / language / "cases.md").is_file()
         source = "cases" if has and not kinds else "grid"
     if source not in ("cases", "grid"):
-        raise InputError(f'source is "{source}"; choose cases or grid.')
+        raise InputError('source is "{source}"; choose cases or grid.', source=source)
     known = PARTS if source == "cases" else SPLITS
     if split not in known:
-        raise InputError(f'split is "{split}"; choose one of {", ".join(known)}.')
+        raise InputError('split is "{split}"; choose one of {known}.', split=split, known=", ".join(known))
     if source == "cases":
         return read_cases(domain, language, folder).groups(split)
     return grid_groups(read_grid(domain, language, folder), split, **kinds)

@@ -83,37 +83,51 @@ def _parse_grid(text, where="grid.md"):
         if line.startswith("## "):
             aspect = line[3:].strip()
             if topic is None:
-                raise InputError(f"{at}: an aspect stands before the first topic.")
+                raise InputError("{at}: an aspect stands before the first topic.", at=at)
             cells[topic, aspect] = at
         elif line.startswith("# "):
             topic, aspect = line[2:].strip(), None
         elif aspect is None:
-            raise InputError(f"{at}: text stands before an aspect (## ...).")
+            raise InputError("{at}: text stands before an aspect (## ...).", at=at)
         elif line.startswith("- "):
             if (topic, aspect) not in passages:
-                raise InputError(f"{at}: a query stands before the text of {topic} / {aspect}.")
+                raise InputError(
+                    "{at}: a query stands before the text of {topic} / {aspect}.", at=at, topic=topic, aspect=aspect
+                )
             match = re.fullmatch(r"- ([^{}]+?)(?:\s*\{([^{}]*)\})?", line)
             if match is None:
-                raise InputError(f"{at}: braces stand only at the end of a query, around aspects: {{aspect, aspect}}.")
+                raise InputError(
+                    "{at}: braces stand only at the end of a query, around aspects: {{aspect, aspect}}.", at=at
+                )
             also = tuple(a.strip() for a in match[2].split(",")) if match[2] else ()
             query = match[1].strip()
             if query in lines:
-                raise InputError(f"{at}: the query stands already in line {lines[query]}: {query}")
+                raise InputError(
+                    "{at}: the query stands already in line {lines}: {query}", at=at, lines=lines[query], query=query
+                )
             lines[query] = number
             queries.append(_Query(query, topic, tuple(dict.fromkeys((aspect, *also)))))
         elif (topic, aspect) in passages:
-            raise InputError(f"{at}: {topic} / {aspect} has a second text; write it in one line.")
+            raise InputError(
+                "{at}: {topic} / {aspect} has a second text; write it in one line.", at=at, topic=topic, aspect=aspect
+            )
         else:
             passages[topic, aspect] = _Passage(topic, aspect, line)
     for cell, at in cells.items():
         if cell not in passages:
-            raise InputError(f"{at}: {cell[0]} / {cell[1]} has no text.")
+            raise InputError("{at}: {cell_0} / {cell_1} has no text.", at=at, cell_0=cell[0], cell_1=cell[1])
     for q in queries:
         for a in q.aspects:
             if (q.topic, a) not in passages:
-                raise InputError(f"{where} line {lines[q.text]}: {q.topic} has no aspect {a}.")
+                raise InputError(
+                    "{where} line {lines}: {topic} has no aspect {a}.",
+                    where=where,
+                    lines=lines[q.text],
+                    topic=q.topic,
+                    a=a,
+                )
     if not passages:
-        raise InputError(f"{where} holds no passages.")
+        raise InputError("{where} holds no passages.", where=where)
     return passages, queries
 
 
@@ -131,19 +145,33 @@ def read_grid(domain, language, folder=None):
     grid = read_cells(domain, language, folder)
     path = Path(folder or DATA) / domain / language / "splits.json"
     if not path.is_file():
-        raise InputError(f"There is no {path}; make it with: python -m course_utils data split {domain} {language}")
+        raise InputError(
+            "There is no {path}; make it with: python -m course_utils data split {domain} {language}",
+            path=path,
+            domain=domain,
+            language=language,
+        )
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
         topics = [(str(t), s) for s, names in recorded.items() for t in names]
     except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} is not a JSON object of three lists of topics: {error}.") from None
+        raise InputError(
+            "{path} is not a JSON object of three lists of topics: {error}.", path=path, error=error
+        ) from None
     grid.splits = dict(topics)
     missing = [t for t in grid.topics() if grid.splits.get(t) not in SPLITS]
     if missing:
-        raise InputError(f'{path} gives no split for {len(missing)} topics, for example "{missing[0]}".')
+        raise InputError(
+            '{path} gives no split for {n_missing} topics, for example "{missing_0}".',
+            path=path,
+            n_missing=len(missing),
+            missing_0=missing[0],
+        )
     if len(topics) > len(grid.splits):
         twice = next(t for t, n in Counter(t for t, _ in topics).items() if n > 1)
-        raise InputError(f'{path} names the topic "{twice}" twice; a topic belongs to one split.')
+        raise InputError(
+            '{path} names the topic "{twice}" twice; a topic belongs to one split.', path=path, twice=twice
+        )
     return grid
 
 
@@ -151,11 +179,13 @@ def read_cells(domain, language, folder=None):
     """Return the Grid of a domain and language without its splits; arguments as in ``read_grid``."""
     path = Path(folder or DATA) / domain / language / "grid.md"
     if not path.is_file():
-        raise InputError(f"There is no {path}; see data/README.md for how to add a domain.")
+        raise InputError("There is no {path}; see data/README.md for how to add a domain.", path=path)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8.") from None
+        raise InputError(
+            "{path}: byte {start} is not UTF-8; save the file as UTF-8.", path=path, start=error.start + 1
+        ) from None
     return _Grid(domain, language, *_parse_grid(text, str(path)))
 
 

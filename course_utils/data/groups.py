@@ -34,22 +34,35 @@ class Group:
 
     def __post_init__(self):
         if not isinstance(self.query, str):
-            raise InputError(f"The query {self.query!r:.40} is {type(self.query).__name__}, not text.")
+            raise InputError(
+                "The query {query!r:.40} is {kind}, not text.", query=self.query, kind=type(self.query).__name__
+            )
         for name in ("documents", "relevance", "scores"):
             value = getattr(self, name)
             if isinstance(value, str) or not hasattr(value, "__iter__"):
-                raise InputError(f'The {name} of "{self.query[:40]}" are one {type(value).__name__}; give a list.')
+                raise InputError(
+                    'The {name} of "{query}" are one {kind}; give a list.',
+                    name=name,
+                    query=self.query[:40],
+                    kind=type(value).__name__,
+                )
             object.__setattr__(self, name, tuple(value))
         wrong = [type(d).__name__ for d in self.documents if not isinstance(d, str)]
         if wrong:
-            raise InputError(f'A document of "{self.query[:40]}" is {wrong[0]}, not text.')
+            raise InputError('A document of "{query}" is {wrong_0}, not text.', query=self.query[:40], wrong_0=wrong[0])
         if len(self.relevance) != len(self.documents) or len(self.scores) not in (0, len(self.documents)):
             raise InputError(
-                f'"{self.query[:40]}" has {len(self.documents)} documents, {len(self.relevance)} labels and '
-                f"{len(self.scores)} scores; give one label a document, and one score or none."
+                '"{query}" has {n_documents} documents, {n_relevance} labels and {n_scores} scores; give one label a '
+                "document, and one score or none.",
+                query=self.query[:40],
+                n_documents=len(self.documents),
+                n_relevance=len(self.relevance),
+                n_scores=len(self.scores),
             )
         if not all(isinstance(r, Real) and r == r for r in self.relevance):
-            raise InputError(f'A label of "{self.query[:40]}" is not a number; 0 is not relevant, 1 and more are.')
+            raise InputError(
+                'A label of "{query}" is not a number; 0 is not relevant, 1 and more are.', query=self.query[:40]
+            )
 
     @property
     def positives(self):
@@ -109,9 +122,9 @@ def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
         InputError: fractions that do not sum to 1, an unknown ``by``, or too few groups for a part.
     """
     if abs(sum(fractions) - 1) > 1e-6 or min(fractions) < 0:
-        raise InputError(f"The fractions {fractions} do not sum to 1.")
+        raise InputError("The fractions {fractions} do not sum to 1.", fractions=fractions)
     if by not in ("query", "topic"):
-        raise InputError(f'by is "{by}"; choose "query" or "topic".')
+        raise InputError('by is "{by}"; choose "query" or "topic".', by=by)
     if by == "topic" and not any(g.topic for g in groups):
         raise InputError('No query has a topic to split by; split by="query", or give topics.')
     parent = {}
@@ -139,7 +152,10 @@ def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
         parts[gaps.index(max(gaps))] += block
     if any(f > 0 and not p for f, p in zip(fractions, parts, strict=True)):
         raise InputError(
-            f"{len(groups)} queries in {len(blocks)} independent blocks are too few for {len(fractions)} parts."
+            "{n_groups} queries in {n_blocks} independent blocks are too few for {n_fractions} parts.",
+            n_groups=len(groups),
+            n_blocks=len(blocks),
+            n_fractions=len(fractions),
         )
     return [[groups[i] for i in sorted(p)] for p in parts]
 
@@ -209,8 +225,11 @@ def check_no_leak(train, test, names=("train", "test")):
     ]
     if shared:
         raise InputError(
-            f"{names[0]} and {names[1]} share {' and '.join(shared)}: the test would measure memory. "
-            "Remove them from one side, or split again by query."
+            "{names_0} and {names_1} share {shared}: the test would measure memory. Remove them from one side, or "
+            "split again by query.",
+            names_0=names[0],
+            names_1=names[1],
+            shared=" and ".join(shared),
         )
 
 

@@ -84,7 +84,9 @@ def _score_lists(reranker, groups, long_documents="cut", progress=False):
 
 def _check_way(long_documents):
     if long_documents not in ("cut", "passages"):
-        raise InputError(f'long_documents is "{long_documents}"; choose "cut" or "passages".')
+        raise InputError(
+            'long_documents is "{long_documents}"; choose "cut" or "passages".', long_documents=long_documents
+        )
 
 
 def _best_pieces(reranker, groups, size=120, overlap=1):

@@ -65,9 +65,11 @@ def read_passages(source, size=200, overlap=1, column=None):
     """
     path = Path(source)
     if not path.exists():
-        raise InputError(f"There is no file or folder {path}.")
+        raise InputError("There is no file or folder {path}.", path=path)
     if size < 10 or overlap < 0:
-        raise InputError(f"size is {size} and overlap {overlap}; give at least 10 words and 0 sentences.")
+        raise InputError(
+            "size is {size} and overlap {overlap}; give at least 10 words and 0 sentences.", size=size, overlap=overlap
+        )
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     documents, said, other = [], [], Counter()
@@ -85,10 +87,12 @@ def read_passages(source, size=200, overlap=1, column=None):
             other[f"files of the unknown format {suffix or '(no suffix)'}"] += 1
     passages = [p for name, text in documents for p in _cut(name, text, size, overlap)]
     if not passages:
-        raise InputError(f"{path} holds no text; known are {', '.join(dict.fromkeys(_TEXTS + _TABLES))}.")
+        raise InputError(
+            "{path} holds no text; known are {names}.", path=path, names=", ".join(dict.fromkeys(_TEXTS + _TABLES))
+        )
     twice = [name for name, n in Counter(p.id for p in passages).items() if n > 1]
     if twice:
-        raise InputError(f'{path}: the passage "{twice[0]}" stands twice; ids must differ.')
+        raise InputError('{path}: the passage "{twice_0}" stands twice; ids must differ.', path=path, twice_0=twice[0])
     said.append(f"{len(documents):,} documents in {len(passages):,} passages of at most {size} words")
     said += [f"{n} {what} left out" for what, n in other.items() if n]
     return passages, said
@@ -162,11 +166,13 @@ def _pdf(file):
     try:
         import pypdf
     except ImportError:
-        raise InputError(f'{file} is a PDF; pip install "reranker-course[files]", or save it as text.') from None
+        raise InputError(
+            '{file} is a PDF; pip install "reranker-course[files]", or save it as text.', file=file
+        ) from None
     try:
         return "\n".join(page.extract_text() for page in pypdf.PdfReader(file).pages)
     except Exception as error:  # pypdf lets errors of every kind through from broken files
-        raise InputError(f"{file} cannot be read as a PDF: {str(error)[:100]}") from None
+        raise InputError("{file} cannot be read as a PDF: {error}", file=file, error=str(error)[:100]) from None
 
 
 def _units(text):

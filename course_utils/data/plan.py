@@ -39,11 +39,18 @@ class Plan:
 
     def __post_init__(self):
         if self.by not in ("auto", "topic", "document", "query"):
-            raise InputError(f'by is "{self.by}"; choose "auto", "topic", "document" or "query".')
+            raise InputError('by is "{by}"; choose "auto", "topic", "document" or "query".', by=self.by)
         if len(self.fractions) != 3 or min(self.fractions) <= 0:
-            raise InputError(f"The fractions {self.fractions} are not three shares above 0, for train, dev and test.")
+            raise InputError(
+                "The fractions {fractions} are not three shares above 0, for train, dev and test.",
+                fractions=self.fractions,
+            )
         if self.hard < 0 or self.random_negatives < 0 or self.hard + self.random_negatives < 1:
-            raise InputError(f"hard is {self.hard} and random_negatives {self.random_negatives}; ask for one at least.")
+            raise InputError(
+                "hard is {hard} and random_negatives {random_negatives}; ask for one at least.",
+                hard=self.hard,
+                random_negatives=self.random_negatives,
+            )
 
 
 @dataclass

@@ -188,7 +188,7 @@ def _clean(parts, notes):
     parts = {"train": train, "dev": rankable(without_answers(dev, test, near=True)), "test": rankable(test)}
     for name, own in parts.items():
         if not own:
-            raise InputError(f"No question of {name} has a negative; give more passages or more questions.")
+            raise InputError("No question of {name} has a negative; give more passages or more questions.", name=name)
     for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
         check_no_leak(parts[one], parts[other], (one, other))
     assert not leaks(parts["train"], [*parts["dev"], *parts["test"]], near=False).answers

@@ -74,7 +74,11 @@ def _read_collection(folder, part=None):
                 judged[query].setdefault(document, 0)
         notes.append(f"documents that {path.name} found and nobody judged count as wrong")
     if not judged:
-        raise InputError(f"{folder}: no judgement of {names[name].name} names a query and a document that are there.")
+        raise InputError(
+            "{folder}: no judgement of {name} names a query and a document that are there.",
+            folder=folder,
+            name=names[name].name,
+        )
     groups = [
         Group(queries[q], [corpus[d] for d in own], [max(0, label) for label in own.values()])
         for q, own in judged.items()
@@ -92,10 +96,12 @@ def _texts(path):
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise InputError(f"{path}, line {i}: broken JSON: {error}.") from None
+                raise InputError("{path}, line {i}: broken JSON: {error}.", path=path, i=i, error=error) from None
             key = next((row[k] for k in ("_id", "id", "docid", "doc_id", "query_id", "qid") if k in row), None)
             if key is None:
-                raise InputError(f'{path}, line {i}: no field "_id"; the fields are: {", ".join(row)}.')
+                raise InputError(
+                    '{path}, line {i}: no field "_id"; the fields are: {row}.', path=path, i=i, row=", ".join(row)
+                )
             if "text" not in row:
                 own = next((k for k in ("query", "contents", "content", "document", "passage") if k in row), None)
                 row = {"text": row.get(own)}
@@ -103,7 +109,7 @@ def _texts(path):
         else:
             key, tab, rest = line.rstrip("\r").partition("\t")
             if not tab:
-                raise InputError(f"{path}, line {i}: no tab between the id and the text.")
+                raise InputError("{path}, line {i}: no tab between the id and the text.", path=path, i=i)
             if i > 1 or key.lower() not in ("id", "_id", "docid", "qid", "query_id", "query-id"):
                 yield key.strip(), " ".join(rest.split("\t")).strip()
 
@@ -123,9 +129,16 @@ def _judgements(path):
         except ValueError:
             if i == 1:
                 continue  # the header
-            raise InputError(f'{path}, line {i}: the judgement "{cells[-1][:20]}" is no number.') from None
+            raise InputError(
+                '{path}, line {i}: the judgement "{cells}" is no number.', path=path, i=i, cells=cells[-1][:20]
+            ) from None
         if len(cells) not in (3, 4):
-            raise InputError(f"{path}, line {i}: {len(cells)} columns; qrels have three, or TREC's four.")
+            raise InputError(
+                "{path}, line {i}: {n_cells} columns; qrels have three, or TREC's four.",
+                path=path,
+                i=i,
+                n_cells=len(cells),
+            )
         yield cells[0], cells[1 if len(cells) == 3 else 2], label
 
 
@@ -136,7 +149,10 @@ def _run(path):
         cells = line.split()
         if cells and len(cells) != 6:
             raise InputError(
-                f"{path}, line {i}: {len(cells)} columns; a run has six: query, Q0, document, rank, score, name."
+                "{path}, line {i}: {n_cells} columns; a run has six: query, Q0, document, rank, score, name.",
+                path=path,
+                i=i,
+                n_cells=len(cells),
             )
         if cells:
             yield cells[0], cells[2]

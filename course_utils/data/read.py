@@ -93,7 +93,7 @@ def read_pairs(source, max_relevance=1, drop_repeated=False):
     if problems:
         raise DataError(name, problems)
     if not pairs:
-        raise InputError(f"{name} holds no pairs.")
+        raise InputError("{name} holds no pairs.", name=name)
     return pairs
 
 

@@ -93,7 +93,7 @@ def read_data(
         return _Reading(name, groups, "a collection of corpus, queries and judgements", notes, dropped)
     records, notes = _open_table(source, sheet, encoding, separator, part)
     if not records:
-        raise InputError(f"{name} holds no pairs.")
+        raise InputError("{name} holds no pairs.", name=name)
     names = list(dict.fromkeys(key for _, row in records for key in row))
     columns = dict(columns or {})
     _check_given(columns, names)
@@ -133,7 +133,7 @@ def _groups(found, name, drop_repeated):
         scores = () if None in scores else scores
         groups.append(Group(query, list(own), labels, topics[query, instruction], scores, instruction))
     if not any(g.documents for g in groups):
-        raise InputError(f"{name} holds no pairs.")
+        raise InputError("{name} holds no pairs.", name=name)
     return groups
 
 
@@ -167,7 +167,7 @@ def convert(source, out, columns=None, **options):
         InputError: as for ``read_data``; an output that is the input or cannot be written.
     """
     if Path(out).suffix.lower() not in (".jsonl", ".ndjson"):
-        raise InputError(f"{out}: the plain form is JSON lines; name the file .jsonl.")
+        raise InputError("{out}: the plain form is JSON lines; name the file .jsonl.", out=out)
     check_outputs([out], [source] if isinstance(source, (str, Path)) else [])
     found = read_data(source, columns, **options)
     _write_groups(out, found.groups)

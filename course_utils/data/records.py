@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from course_utils.errors import InputError
+from course_utils.language import _
 
 FIELDS = ("query", "document", "relevance")
 # The default of 131,072 characters a cell is less than a long document. The limit belongs to the module csv: one for all.
@@ -37,14 +38,19 @@ def iter_rows(source, fields=FIELDS):
     if not isinstance(source, (str, Path)):
         if hasattr(source, "keys") or not hasattr(source, "__iter__"):
             raise InputError(
-                f"The data is a {type(source).__name__}, not a file or a list of records; of several splits, give one."
+                "The data is a {kind}, not a file or a list of records; of several splits, give one.",
+                kind=type(source).__name__,
             )
         for i, row in enumerate(source, 1):
             yield f"row {i}", row
         return
     path = Path(source)
     if not path.is_file():
-        raise InputError(f"{path} is a folder; give a file." if path.is_dir() else f"There is no file {path}.")
+        raise InputError(
+            _("{path} is a folder; give a file.").format(path=path)
+            if path.is_dir()
+            else _("There is no file {path}.").format(path=path)
+        )
     readers = {
         ".json": _json_rows,
         ".jsonl": _json_lines,
@@ -56,12 +62,15 @@ def iter_rows(source, fields=FIELDS):
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputError(
-            f"{path}: unknown format {path.suffix or '(no suffix)'}; use {', '.join(readers)}; data convert reads more."
+            "{path}: unknown format {value}; use {readers}; data convert reads more.",
+            path=path,
+            value=path.suffix or _("(no suffix)"),
+            readers=", ".join(readers),
         )
     try:
         yield from reader(path, fields)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise InputError("{path} cannot be read: {value}.", path=path, value=error.strerror or error) from None
 
 
 def _decode(line):

@@ -58,14 +58,16 @@ def check_file(path, test=None, tokenizer=None, max_length=1024, max_relevance=1
     """
     name = str(path) if isinstance(path, (str, Path)) else "the data"
     if not 1 <= max_relevance <= 255:
-        raise InputError(f"max_relevance is {max_relevance}; grades go from 0 to 255 at most.")
+        raise InputError(
+            "max_relevance is {max_relevance}; grades go from 0 to 255 at most.", max_relevance=max_relevance
+        )
     against = None if test is None else _Against(test, max_relevance)
     lengths = _Lengths(tokenizer, max_length) if tokenizer else None
     rows, unusable = _read_rows(path, max_relevance, lengths, against)
     if not rows:
         if unusable:
             raise DataError(name, [(where, *p) for where, own in unusable for p in own])
-        raise InputError(f"{name} holds no pairs.")
+        raise InputError("{name} holds no pairs.", name=name)
     return _report(name, rows, unusable, lengths, against)
 
 

@@ -245,7 +245,7 @@ def _settle(found, name, threshold):
         raise DataError(name, problems)
     numbers = [n for item in found.items for n in item.labels]
     if not numbers:
-        raise InputError(f"{name} holds no pairs.")
+        raise InputError("{name} holds no pairs.", name=name)
     labels, teacher, said = _labels_of(numbers, threshold)
     found.said += [said] if said else []
     rest = iter(labels)

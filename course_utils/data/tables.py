@@ -10,6 +10,7 @@ from pathlib import Path
 from course_utils.data.columns import NAMES, _choices, _key
 from course_utils.data.records import _Problem, iter_rows
 from course_utils.errors import InputError
+from course_utils.language import _
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 # What spreadsheets of the last decades write.
@@ -33,7 +34,9 @@ def _decode(raw, name, encoding=None):
         try:
             return raw.decode(encoding or "utf-16").removeprefix("\ufeff"), encoding or "utf-16"
         except (UnicodeDecodeError, LookupError) as error:
-            raise InputError(f"{name} is not in {encoding or 'utf-16'}: {error}.") from None
+            raise InputError(
+                "{name} is not in {value}: {error}.", name=name, value=encoding or "utf-16", error=error
+            ) from None
     try:
         return raw.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError as error:
@@ -42,19 +45,27 @@ def _decode(raw, name, encoding=None):
         from charset_normalizer import from_bytes
     except ImportError:
         raise InputError(
-            f"{name}: byte {where} is not UTF-8. Save it as UTF-8, name its encoding (encoding=...), or let it be found "
-            'out: pip install "reranker-course[files]".'
+            "{name}: byte {where} is not UTF-8. Save it as UTF-8, name its encoding (encoding=...), or let it be "
+            'found out: pip install "reranker-course[files]".',
+            name=name,
+            where=where,
         ) from None
     matches = list(from_bytes(raw, cp_isolation=ENCODINGS))
     if not matches:
-        raise InputError(f"{name}: byte {where} is not UTF-8, and no usual encoding fits. Save it as UTF-8.")
+        raise InputError(
+            "{name}: byte {where} is not UTF-8, and no usual encoding fits. Save it as UTF-8.", name=name, where=where
+        )
     best = matches[0]
     rivals = [
         m for m in matches[1:] if str(m) != str(best) and (m.chaos, -m.coherence) <= (best.chaos, -best.coherence)
     ]
     if rivals:
         fits = "; ".join(f'{m.encoding}: "{_foreign(str(m))}"' for m in [best, *rivals])
-        raise InputError(f"{name} is not UTF-8, and several encodings fit: {fits}. Name the right one: encoding=...")
+        raise InputError(
+            "{name} is not UTF-8, and several encodings fit: {fits}. Name the right one: encoding=...",
+            name=name,
+            fits=fits,
+        )
     return str(best), best.encoding
 
 
@@ -79,7 +90,9 @@ def _split_cells(text, name, separator=None, single=None):
             table = [(f"line {reader.line_num}", row) for row in reader if any(c.strip() for c in row)]
         except csv.Error as error:
             if separator:
-                raise InputError(f"{name}: {error} near line {reader.line_num}.") from None
+                raise InputError(
+                    "{name}: {error} near line {line_num}.", name=name, error=error, line_num=reader.line_num
+                ) from None
             continue
         if table and (separator or (len(table[0][1]) > 1 and all(len(r) == len(table[0][1]) for _, r in table))):
             tables[mark] = table
@@ -92,8 +105,10 @@ def _split_cells(text, name, separator=None, single=None):
     if len(tables) != 1:
         which = ", ".join(SEPARATORS[m] for m in tables) or "none of comma, semicolon, tab and bar"
         raise InputError(
-            f"{name}: as separator {which} would give an even table of two or more columns. Name it: separator=..., "
-            "and quote texts that hold it."
+            "{name}: as separator {which} would give an even table of two or more columns. Name it: separator=..., "
+            "and quote texts that hold it.",
+            name=name,
+            which=which,
         )
     mark, table = next(iter(tables.items()))
     return [c.strip() for c in table[0][1]], table[1:], mark
@@ -120,7 +135,7 @@ def _excel_cells(path, sheet=None):
         import openpyxl
     except ImportError:
         raise InputError(
-            f'{path} is an Excel file; pip install "reranker-course[files]", or save it as CSV UTF-8.'
+            '{path} is an Excel file; pip install "reranker-course[files]", or save it as CSV UTF-8.', path=path
         ) from None
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
@@ -131,15 +146,27 @@ def _excel_cells(path, sheet=None):
             for s in book.worksheets
         }
     except Exception as error:  # a broken zip, XML or style: openpyxl has no exception of its own for them
-        raise InputError(f"{path} cannot be read as Excel: {str(error).splitlines()[0][:100]}") from None
+        raise InputError(
+            "{path} cannot be read as Excel: {error_0}", path=path, error_0=str(error).splitlines()[0][:100]
+        ) from None
     filled = [name for name, table in tables.items() if table]
     if sheet is not None and sheet not in tables:
-        raise InputError(f'{path} has no sheet "{sheet}"; its sheets are: {_choices(tables)}.')
+        raise InputError(
+            '{path} has no sheet "{sheet}"; its sheets are: {choices}.',
+            path=path,
+            sheet=sheet,
+            choices=_choices(tables),
+        )
     if sheet is None and len(filled) != 1:
-        raise InputError(f"{path} has {len(filled)} sheets with data: {_choices(filled)}. Name one: sheet=...")
+        raise InputError(
+            "{path} has {n_filled} sheets with data: {choices}. Name one: sheet=...",
+            path=path,
+            n_filled=len(filled),
+            choices=_choices(filled),
+        )
     table = tables[sheet or filled[0]]
     if not table:
-        raise InputError(f'{path}: the sheet "{sheet}" is empty.')
+        raise InputError('{path}: the sheet "{sheet}" is empty.', path=path, sheet=sheet)
     return [str(c).strip() if _full(c) else "" for c in table[0][1]], table[1:], sheet or filled[0]
 
 
@@ -169,10 +196,15 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
     if path.is_dir():
         return _dataset(path, part)
     if not path.is_file():
-        raise InputError(f"There is no file or folder {path}.")
+        raise InputError("There is no file or folder {path}.", path=path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path}: unknown format {path.suffix or '(no suffix)'}; use {', '.join(SUFFIXES)}.")
+        raise InputError(
+            "{path}: unknown format {value}; use {suffixes}.",
+            path=path,
+            value=path.suffix or _("(no suffix)"),
+            suffixes=", ".join(SUFFIXES),
+        )
     if suffix == ".xlsx":
         header, table, sheet = _excel_cells(path, sheet)
         return _named(path, header, table), [f'Excel, sheet "{sheet}"']
@@ -189,10 +221,14 @@ def _named(path, header, table):
         header = header[:-1]
     twice = next((h for h in header if header.count(h) > 1), None)
     if twice is not None:
-        raise InputError(f'{path}: the column "{twice}" stands twice; give every column its own name.')
+        raise InputError(
+            '{path}: the column "{twice}" stands twice; give every column its own name.', path=path, twice=twice
+        )
     long = next((where for where, row in table if any(map(_full, row[len(header) :]))), None)
     if long:
-        raise InputError(f"{path}, {long}: more cells than the header names; quote text with separators in it.")
+        raise InputError(
+            "{path}, {long}: more cells than the header names; quote text with separators in it.", path=path, long=long
+        )
     return [(where, dict(zip(header, row, strict=False))) for where, row in table]
 
 
@@ -222,7 +258,9 @@ def _dataset(path, part):
         return _checked(iter_rows(parts[name], ()), path), [f"a saved dataset, {name}"]
     files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.suffix != ".txt"]
     if not files:
-        raise InputError(f"{path} holds no file that can be read; known are {', '.join(SUFFIXES)}.")
+        raise InputError(
+            "{path} holds no file that can be read; known are {suffixes}.", path=path, suffixes=", ".join(SUFFIXES)
+        )
     parts = {str(p.relative_to(path)): p for p in files}
     matching = [name for name in parts if part and Path(name).stem.split("-")[0] == part]
     chosen = matching or [_choose_part(path, parts, part)]
@@ -243,7 +281,7 @@ def _hub(name, part):
         found = datasets.load_dataset(name, revision=revision or None)
     except Exception as error:  # of the network, the hub and the loaders, each of its own kind
         text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"The dataset {name} cannot be loaded from the hub: {text}") from None
+        raise InputError("The dataset {name} cannot be loaded from the hub: {text}", name=name, text=text) from None
     parts = dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
     chosen = _choose_part(name, parts, part)
     where = f"the hub's {name} at revision {revision or 'main, which may change: name one as hub:NAME@REVISION'}"
@@ -256,4 +294,6 @@ def _choose_part(path, parts, part):
     if part is None and len(parts) == 1:
         return next(iter(parts))
     said = "has several parts" if part is None else f'has no part "{part}"'
-    raise InputError(f"{path} {said}: {_choices(parts)}. Name one: part=... (--part).")
+    raise InputError(
+        "{path} {said}: {choices}. Name one: part=... (--part).", path=path, said=said, choices=_choices(parts)
+    )

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from course_utils.errors import InputError
 from course_utils.files import whole_folder, write_json
+from course_utils.language import _
 from course_utils.model.checkpoint import _read_header, _read_json, _weights_hash
 
 _BASE, _KINDS = "general", ("layers", "lora")  # _BASE: what the base itself is called among domains
@@ -91,9 +92,9 @@ class _Attached:
 
 def _check_name(name):
     if not isinstance(name, str) or not name.strip() or name == _BASE:
-        raise InputError(f'A delta cannot be called {name!r}: give a name of its own; "{_BASE}" is the base itself.')
+        raise InputError('A delta cannot be called {name!r}: give a name of its own; "{base}" is the base itself.', name=name, base=_BASE)  # fmt: skip
     if name in (".", "..") or re.search(r"[/\\\x00-\x1f]", name):
-        raise InputError(f"A delta cannot be called {name!r}: folders are named after it, so leave out / and \\.")
+        raise InputError("A delta cannot be called {name!r}: folders are named after it, so leave out / and \\.", name=name)  # fmt: skip
 
 
 def _attached(reranker):
@@ -158,27 +159,25 @@ def load_delta(folder):
     folder = Path(folder)
     for file in (_ABOUT, _TENSORS):
         if not (folder / file).is_file():
-            raise InputError(f"{folder} holds no {file}, so it is not a delta; give a folder that save_delta wrote.")
+            raise InputError("{folder} holds no {file}, so it is not a delta; give a folder that save_delta wrote.", folder=folder, file=file)  # fmt: skip
     about = _read_json(folder / _ABOUT)
     for key, kind in _FIELDS.items():
         if not isinstance(about.get(key), kind):
-            raise InputError(f'{folder / _ABOUT}: "{key}" is missing or of the wrong kind; save the delta again.')
+            raise InputError('{folder}: "{key}" is missing or of the wrong kind; save the delta again.', folder=folder / _ABOUT, key=key)  # fmt: skip
     if about["kind"] not in _KINDS:
-        raise InputError(
-            f'{folder / _ABOUT}: "kind" is "{about["kind"][:40]}"; this course knows {" and ".join(_KINDS)}.'
-        )
+        raise InputError('{folder}: "kind" is "{kind}"; this course knows {kinds}.', folder=folder / _ABOUT, kind=about["kind"][:40], kinds=" and ".join(_KINDS))  # fmt: skip
     if len(about["instruction"]) > 2000 or "<|" in about["instruction"]:
-        raise InputError(f'{folder / _ABOUT}: "instruction" must be one sentence without <| marks; mend it.')
+        raise InputError('{folder}: "instruction" must be one sentence without <| marks; mend it.', folder=folder / _ABOUT)  # fmt: skip
     _read_header(folder / _TENSORS)
     try:
         # Copied, because a loaded tensor may be a view of the file.
         tensors = {n: t.clone() for n, t in load_file(folder / _TENSORS).items()}
     except (SafetensorError, ValueError, OSError) as error:
-        raise InputError(f"{folder / _TENSORS} cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError("{folder} cannot be read: {error_0}", folder=folder / _TENSORS, error_0=str(error).splitlines()[0]) from None  # fmt: skip
     broken = [n for n, t in tensors.items() if not torch.isfinite(t).all()]
     if broken or not tensors:
         what = f"{broken[0]} holds values that are not finite" if broken else "it holds no tensor"
-        raise InputError(f"{folder / _TENSORS} is no use: {what}. Train the delta again.")
+        raise InputError("{folder} is no use: {what}. Train the delta again.", folder=folder / _TENSORS, what=what)
     return Delta(tensors, **{key: about[key] for key in _FIELDS}, recipe=about.get("recipe") or {})
 
 
@@ -193,13 +192,15 @@ def _check_fits(reranker, delta, fingerprint=None):
     found = fingerprint or _base_hash(reranker)
     if delta.base_fingerprint != found:
         raise InputError(
-            f'The delta "{delta.name}" was made for the base {delta.base} ({delta.base_fingerprint}), and this is '
-            f"{reranker.name or 'another one'} ({found}): load that base, or train the delta again on this one."
-        )
+            'The delta "{name}" was made for the base {base} ({base_fingerprint}), and this is {value} ({found}): '
+            "load that base, or train the delta again on this one.",
+            name=delta.name, base=delta.base, base_fingerprint=delta.base_fingerprint,
+            value=reranker.name or _("another one"), found=found
+        )  # fmt: skip
     own = dict(reranker.model.named_parameters())
     for name, value in delta.tensors.items():
         if delta.kind == "lora":
-            stem, _, side = name.rpartition(".")
+            stem, _dot, side = name.rpartition(".")
             other = delta.tensors.get(f"{stem}.lora_{'B' if side == 'lora_A' else 'A'}")
             weight = own.get(f"{stem}.weight")
             fits = weight is not None and other is not None and side in ("lora_A", "lora_B") and value.dim() == 2
@@ -208,7 +209,7 @@ def _check_fits(reranker, delta, fingerprint=None):
         else:
             fits = name in own and own[name].shape == value.shape
         if not fits:
-            raise InputError(f'Tensor {name} {tuple(value.shape)} of the delta "{delta.name}" does not fit this model.')
+            raise InputError('Tensor {name} {shape} of the delta "{name_2}" does not fit this model.', name=name, shape=tuple(value.shape), name_2=delta.name)  # fmt: skip
 
 
 @torch.no_grad()
@@ -222,7 +223,7 @@ def _full_tensors(reranker, delta):
         return {n: t.to(p.device, p.dtype) for n, t in delta.tensors.items() for p in [reranker.model.get_parameter(n)]}
     out = {}
     for name, a in delta.tensors.items():
-        stem, _, side = name.rpartition(".")
+        stem, _dot, side = name.rpartition(".")
         if side == "lora_A":
             weight = _base_value(reranker, f"{stem}.weight")
             b = delta.tensors[f"{stem}.lora_B"].to(weight.device).float()

@@ -66,9 +66,13 @@ def combine(reranker, deltas, weights=None):
     deltas = list(deltas)
     weights = [1 / max(1, len(deltas))] * len(deltas) if weights is None else [float(w) for w in weights]
     if not deltas or len(deltas) != len(weights):
-        raise InputError(f"There are {len(deltas)} deltas and {len(weights)} weights; give one weight a delta.")
+        raise InputError(
+            "There are {n_deltas} deltas and {n_weights} weights; give one weight a delta.",
+            n_deltas=len(deltas),
+            n_weights=len(weights),
+        )
     if not all(abs(w) < 1e3 for w in weights):
-        raise InputError(f"The weights are {weights}; choose numbers near 0 to 1.")
+        raise InputError("The weights are {weights}; choose numbers near 0 to 1.", weights=weights)
     fingerprint = _base_hash(reranker)
     for delta in deltas:
         _check_fits(reranker, delta, fingerprint)

@@ -50,7 +50,7 @@ def train_router(texts=None):
     empty = [name for name, own in texts.items() if not own]
     if len(texts) < 2 or empty:
         what = f'"{empty[0]}" has no texts' if empty else f"there is {len(texts)} domain"
-        raise InputError(f"A router needs texts of at least two domains, and {what}.")
+        raise InputError("A router needs texts of at least two domains, and {what}.", what=what)
     vectors = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, min_df=2, preprocessor=normalise)
     labelled = [(text, name) for name, own in texts.items() for text in own]
     return make_pipeline(vectors, ComplementNB(alpha=0.3)).fit([t for t, _ in labelled], [n for _, n in labelled])

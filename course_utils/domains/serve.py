@@ -86,7 +86,11 @@ class Domains:
     def _known(self, names):
         unknown = [n for n in names if n not in self.names]
         if unknown:
-            raise InputError(f'There is no domain "{unknown[0]}"; there are {", ".join(self.names)}.')
+            raise InputError(
+                'There is no domain "{unknown_0}"; there are {names}.',
+                unknown_0=unknown[0],
+                names=", ".join(self.names),
+            )
 
     def score(self, groups, domains=None):
         """Score a mixed stream and return one array of logits a query, in order.
@@ -107,7 +111,11 @@ class Domains:
             domains = self.router.predict([query for query, _ in groups]) if groups else []
         names = [domains] * len(groups) if isinstance(domains, str) else [str(d) for d in domains]
         if len(names) != len(groups):
-            raise InputError(f"There are {len(groups)} queries and {len(names)} domains; give one domain a query.")
+            raise InputError(
+                "There are {n_groups} queries and {n_names} domains; give one domain a query.",
+                n_groups=len(groups),
+                n_names=len(names),
+            )
         self._known(names)
         scores, cut = [None] * len(groups), 0
         with self._lock:

@@ -82,7 +82,7 @@ def adapt_lora(reranker, train, dev=None, recipe=Recipe(), *, name="domain", ran
     if _attached(reranker) is not None:
         raise InputError("LoRA factors belong to the base; detach the delta that is attached first.")
     if type(rank) is not int or rank < 1:
-        raise InputError(f"rank is {rank!r}; choose a whole number from 1, for example 8.")
+        raise InputError("rank is {rank!r}; choose a whole number from 1, for example 8.", rank=rank)
     model = reranker.model
     recipe = recipe.replace(
         learning_rate=recipe.learning_rate or (2e-4 if is_large(model) else 5e-3),
@@ -101,7 +101,11 @@ def _matrices(model, layers):
     stack_name, stack = decoder_layers(model)
     count = len(stack) if layers == "all" else layers
     if type(count) is not int or not 1 <= count <= len(stack):
-        raise InputError(f"layers is {layers!r}, but the model has {len(stack)}: choose 1 to {len(stack)} or all.")
+        raise InputError(
+            "layers is {layers!r}, but the model has {n_stack}: choose 1 to {n_stack} or all.",
+            layers=layers,
+            n_stack=len(stack),
+        )
     return [
         f"{stack_name}.{i}.{n}"
         for i in range(len(stack) - count, len(stack))
@@ -142,10 +146,15 @@ def _difference(base, adapted, name):
     for n, p in base.model.named_parameters():
         if n not in theirs or theirs[n].shape != p.shape:
             raise InputError(
-                f"{adapted.name} is no model of the base {base.name}: {n} is missing or has another shape."
+                "{name} is no model of the base {name_2}: {n} is missing or has another shape.",
+                name=adapted.name,
+                name_2=base.name,
+                n=n,
             )
         if not torch.equal(p, theirs[n]):
             tensors[n] = theirs[n].detach()
     if not tensors:
-        raise InputError(f"{adapted.name} and {base.name} hold the same weights: there is no delta.")
+        raise InputError(
+            "{name} and {name_2} hold the same weights: there is no delta.", name=adapted.name, name_2=base.name
+        )
     return replace(_describe(base, tensors, None, name), instruction=adapted.instruction)

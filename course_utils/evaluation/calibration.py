@@ -27,7 +27,9 @@ def _flat(scores, relevance):
     labels = np.concatenate([np.ravel(r) for r in relevance]) > 0 if len(relevance) else np.empty(0, dtype=bool)
     if logits.shape != labels.shape or not len(logits):
         raise InputError(
-            f"There are {len(logits)} scores and {len(labels)} labels; give one label a score, at least one."
+            "There are {n_logits} scores and {n_labels} labels; give one label a score, at least one.",
+            n_logits=len(logits),
+            n_labels=len(labels),
         )
     if not np.isfinite(logits).all():
         raise InputError("A score is not a finite number, so it cannot be calibrated.")
@@ -179,7 +181,7 @@ def choose_threshold(scores, relevance, precision=None):
     if not labels.any():
         raise InputError("No document is relevant, so there is nothing to find; give queries with right documents.")
     if precision is not None and not 0 < precision <= 1:
-        raise InputError(f"precision is {precision}; it is a share between 0 and 1.")
+        raise InputError("precision is {precision}; it is a share between 0 and 1.", precision=precision)
     # Equal scores are shown together: one step a different score, from the lowest up; the last one shows nothing.
     reached, recall, values = precision_recall_curve(labels, logits)
     reached, recall, values = reached[-2::-1], recall[-2::-1], values[::-1]
@@ -190,7 +192,9 @@ def choose_threshold(scores, relevance, precision=None):
         if quality.max() <= 0:
             best = reached.max()
             raise InputError(
-                f"No threshold reaches precision {precision:g}; the best is {best:.3f}. Ask for less, or adapt further."
+                "No threshold reaches precision {precision:g}; the best is {best:.3f}. Ask for less, or adapt further.",
+                precision=precision,
+                best=best,
             )
     end = int(np.argmax(quality))
     below = values[end + 1] if end + 1 < len(values) else values[end] - 1.0

@@ -33,7 +33,7 @@ def _inside(folder, name, *roots):
     path = Path(folder) / str(name)
     wrong = not str(name).strip() or "\0" in str(name) or windows.drive or windows.root or ".." in windows.parts
     if wrong or not any(path.resolve().is_relative_to(Path(root).resolve()) for root in (folder, *roots)):
-        raise InputError(f'The file name "{str(name)[:200]}" leads out of {folder}, so it is not followed.')
+        raise InputError('The file name "{name}" leads out of {folder}, so it is not followed.', name=str(name)[:200], folder=folder)  # fmt: skip
     return path
 
 
@@ -45,16 +45,16 @@ def _check_folder(path):
     """
     path = Path(path)
     if not path.is_dir():
-        raise InputError(f"{path} is not a folder; give the folder that holds config.json and {WEIGHTS}.")
+        raise InputError("{path} is not a folder; give the folder that holds config.json and {weights}.", path=path, weights=WEIGHTS)  # fmt: skip
     if not (path / "config.json").is_file():
-        raise InputError(f"{path} holds no config.json, so it is not a model folder.")
+        raise InputError("{path} holds no config.json, so it is not a model folder.", path=path)
     full, roots = path.resolve(), ()
     if full.parent.name == "snapshots" and full.parents[1].name.startswith("models--"):  # how the hub's cache links
         roots = (full.parents[1] / "blobs", full.parents[2] / "blobs")
     for file in path.iterdir():
         _inside(path, file.name, *roots)
     if (path / "adapter_config.json").exists():
-        raise InputError(f"{path} holds a LoRA adapter, which names another model; merge it first (merge_and_unload).")
+        raise InputError("{path} holds a LoRA adapter, which names another model; merge it first (merge_and_unload).", path=path)  # fmt: skip
     config = _check_config(path / "config.json")
     _check_complete(path, *roots)
     shapes = {}
@@ -63,9 +63,10 @@ def _check_folder(path):
     layers = {i for name in shapes for i in re.findall(r"\.(?:layers|h)\.(\d+)\.", name)}
     if layers and config.get("num_hidden_layers", len(layers)) != len(layers):
         raise InputError(
-            f"{path / 'config.json'} tells of {config['num_hidden_layers']} layers and the weights hold {len(layers)}; "
-            "one of the two belongs to another model."
-        )
+            "{path} tells of {num_hidden_layers} layers and the weights hold {n_layers}; one of the two belongs to "
+            "another model.",
+            path=path / "config.json", num_hidden_layers=config["num_hidden_layers"], n_layers=len(layers)
+        )  # fmt: skip
     _check_settings(path)
     _check_filled(path, config, shapes)
     return path
@@ -79,7 +80,7 @@ def _check_complete(folder, *roots):
     written = _read_json(folder / MARKER).get("files") if (folder / MARKER).is_file() else []
     for name in ["tokenizer_config.json", *(written if isinstance(written, list) else [])]:
         if not _inside(folder, name, *roots).is_file() and not str(name).endswith(".md"):
-            raise InputError(f"{folder} lacks {name}, without which the scores would be wrong; copy the folder again.")
+            raise InputError("{folder} lacks {name}, without which the scores would be wrong; copy the folder again.", folder=folder, name=name)  # fmt: skip
 
 
 def _check_config(path):
@@ -88,27 +89,32 @@ def _check_config(path):
     sizes = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads")
     for key in (*sizes, "num_key_value_heads", "head_dim"):
         if config.get(key) is not None and (type(config[key]) is not int or not 1 <= config[key] <= 2**24):
-            raise InputError(f'{path}: "{key}" is {str(config[key])[:40]}, not a whole number that fits a model.')
+            raise InputError('{path}: "{key}" is {config}, not a whole number that fits a model.', path=path, key=key, config=str(config[key])[:40])  # fmt: skip
     kinds = config.get("architectures") or []
     named = isinstance(config.get("model_type"), str) and isinstance(kinds, list)
     if not named or not all(isinstance(kind, str) for kind in kinds):
-        raise InputError(f"{path}: model_type and architectures do not name a model; copy or download it again.")
+        raise InputError("{path}: model_type and architectures do not name a model; copy or download it again.", path=path)  # fmt: skip
     if "auto_map" in config:
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
         if config.get("model_type") not in CONFIG_MAPPING_NAMES:
             raise InputError(
-                f"{path} needs Python code that comes with the model (auto_map); such code is never run here: "
-                "choose a model of a kind that transformers knows."
+                "{path} needs Python code that comes with the model (auto_map); such code is never run here: choose a "
+                "model of a kind that transformers knows.",
+                path=path,
             )
     for key, value in config.items():
         if "_implementation" in key and "/" in json.dumps(value):
             raise InputError(
-                f'{path} asks for program code from the hub ("{key}": {json.dumps(value)[:80]}); delete that line.'
-            )
+                '{path} asks for program code from the hub ("{key}": {dumps}); delete that line.',
+                path=path, key=key, dumps=json.dumps(value)[:80]
+            )  # fmt: skip
     for key, why in (("transformers_weights", "names other weights"), ("quantization_config", "is quantised")):
         if config.get(key):
-            raise InputError(f'{path} {why} ("{key}"); give the original model with its weights in {WEIGHTS}.')
+            raise InputError(
+                '{path} {why} ("{key}"); give the original model with its weights in {weights}.',
+                path=path, why=why, key=key, weights=WEIGHTS
+            )  # fmt: skip
     return config
 
 
@@ -132,26 +138,29 @@ def _check_filled(path, config, shapes):
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(described, trust_remote_code=False)
     except Exception as error:  # whatever a wrong value leads to, in any of the model classes
-        raise InputError(f"{path / 'config.json'} does not describe a model: {_one_line(error)}") from None
+        raise InputError("{path} does not describe a model: {one_line}", path=path / "config.json", one_line=_one_line(error)) from None  # fmt: skip
     parameters = dict(model.named_parameters())
     needed = sum(parameter.numel() for parameter in parameters.values())
     stored = sum(math.prod(shape) for shape in shapes.values())
     if needed > 1.01 * stored:
         raise InputError(
-            f"{path / 'config.json'} describes a model of {needed / 1e6:.1f} M parameters and the weights hold "
-            f"{stored / 1e6:.1f} M; the rest would be random. One of the two belongs to another model."
-        )
+            "{path} describes a model of {needed:.1f} M parameters and the weights hold {stored:.1f} M; the rest "
+            "would be random. One of the two belongs to another model.",
+            path=path / "config.json", needed=needed / 1e6, stored=stored / 1e6
+        )  # fmt: skip
     for name, shape in shapes.items():
         if name in parameters and tuple(shape) != tuple(parameters[name].shape):
             raise InputError(
-                f"The weights in {path} hold {name} as {list(shape)} and config.json asks for "
-                f"{list(parameters[name].shape)}: the rest would be random. One of the two belongs to another model."
-            )
+                "The weights in {path} hold {name} as {shape} and config.json asks for {shape_2}: the rest would be "
+                "random. One of the two belongs to another model.",
+                path=path, name=name, shape=list(shape), shape_2=list(parameters[name].shape)
+            )  # fmt: skip
     missing = sorted(parameters.keys() - shapes.keys())
     if missing and shapes.keys() <= parameters.keys():  # other names in the file could be these, spelt the old way
         raise InputError(
-            f"The weights in {path} lack {missing[0]}, which would be random; copy or download them again."
-        )
+            "The weights in {path} lack {missing_0}, which would be random; copy or download them again.",
+            path=path, missing_0=missing[0]
+        )  # fmt: skip
 
 
 def _one_line(error):
@@ -163,7 +172,7 @@ def _check_settings(folder):
     """Raise InputError unless the settings of the tokenizer and of ``Reranker.save`` hold plain values, where they exist."""
     path = folder / "tokenizer_config.json"
     if path.exists() and not isinstance(_read_json(path).get("tokenizer_class") or "", str):
-        raise InputError(f"{path}: tokenizer_class does not name a tokenizer; copy or download it again.")
+        raise InputError("{path}: tokenizer_class does not name a tokenizer; copy or download it again.", path=path)
     read_settings(folder)
 
 
@@ -181,11 +190,13 @@ def read_settings(folder):
     try:
         prompt._check_prompt(text, length)
     except InputError as error:
-        raise InputError(f"{path}: {error} Mend it, or copy the folder again.") from None
+        raise InputError("{path}: {error} Mend it, or copy the folder again.", path=path, error=error) from None
     if mark is not None and mark != prompt._fingerprint(text):  # folders of the first version have none
         raise InputError(
-            f"{path}: the instruction, or the course's prompt around it, is not the one that these weights were trained "
-            f'with, so the scores would be wrong; put it back, or give an instruction and delete the line "prompt".'
+            "{path}: the instruction, or the course's prompt around it, is not the one that these weights were "
+            "trained with, so the scores would be wrong; put it back, or give an instruction and delete the line "
+            '"prompt".',
+            path=path,
         )
     return {"instruction": text, "max_length": length}
 
@@ -216,7 +227,7 @@ def _weight_files(folder, *roots):
     if (folder / INDEX).is_file():
         shards = _read_json(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
-            raise InputError(f"{folder / INDEX} does not tell which file holds which tensor.")
+            raise InputError("{folder} does not tell which file holds which tensor.", folder=folder / INDEX)
         files = [_inside(folder, name, *roots) for name in sorted(set(shards.values()))]
     if (folder / WEIGHTS).is_file():  # transformers takes this one first
         return [folder / WEIGHTS]
@@ -225,7 +236,10 @@ def _weight_files(folder, *roots):
         raise InputError(f"{folder} {_no_weights(names)}")
     for file in files:
         if file.suffix != ".safetensors" or not file.is_file():
-            raise InputError(f"{folder} lacks {file.name}, which {INDEX} names; copy or download the folder again.")
+            raise InputError(
+                "{folder} lacks {name}, which {index} names; copy or download the folder again.",
+                folder=folder, name=file.name, index=INDEX
+            )  # fmt: skip
     return files
 
 
@@ -249,10 +263,10 @@ def _read_header(path):
     with path.open("rb") as file:
         start = file.read(8)
         if start == b"version ":
-            raise InputError(f"{path} is a Git LFS pointer and not the weights; run `git lfs pull` where it came from.")
+            raise InputError("{path} is a Git LFS pointer and not the weights; run `git lfs pull` where it came from.", path=path)  # fmt: skip
         length = int.from_bytes(start, "little")
         if not 2 <= length <= min(size, 10**8):
-            raise InputError(f"{path} is not a safetensors file, or is cut short; copy or download it again.")
+            raise InputError("{path} is not a safetensors file, or is cut short; copy or download it again.", path=path)
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
@@ -260,22 +274,22 @@ def _read_header(path):
                 raise ValueError("a shape is not of whole numbers")
             whole = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-            raise InputError(f"{path} has no safetensors header; copy or download it again.") from None
+            raise InputError("{path} has no safetensors header; copy or download it again.", path=path) from None
     if size != whole:
-        raise InputError(f"{path} has {size} bytes where its header tells of {whole}; copy or download it again.")
+        raise InputError("{path} has {size} bytes where its header tells of {whole}; copy or download it again.", path=path, size=size, whole=whole)  # fmt: skip
     return header
 
 
 def _read_json(path, limit_mb=64):
     """Return the object in a JSON file as a dict; raise InputError when it is broken, too large or not an object."""
     if path.stat().st_size > limit_mb * 2**20:
-        raise InputError(f"{path} is larger than {limit_mb} MB, too large for a settings file.")
+        raise InputError("{path} is larger than {limit_mb} MB, too large for a settings file.", path=path, limit_mb=limit_mb)  # fmt: skip
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError):
-        raise InputError(f"{path} is not valid JSON; copy or download it again.") from None
+        raise InputError("{path} is not valid JSON; copy or download it again.", path=path) from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds a JSON {type(value).__name__}, not an object; copy or download it again.")
+        raise InputError("{path} holds a JSON {kind}, not an object; copy or download it again.", path=path, kind=type(value).__name__)  # fmt: skip
     return value
 
 

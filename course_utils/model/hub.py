@@ -103,7 +103,9 @@ def model_folder(name, revision=None, quiet=False):
         path = BUNDLED[str(name)]
         if not path.is_dir():
             raise InputError(
-                f'The bundled model "{name}" is not at {path}; get the whole project again, with its data.'
+                'The bundled model "{name}" is not at {path}; get the whole project again, with its data.',
+                name=name,
+                path=path,
             )
         return _check_folder(path)
     try:
@@ -116,12 +118,15 @@ def model_folder(name, revision=None, quiet=False):
     owner, slash, _ = str(name).replace("\\", "/").partition("/")
     if slash and here is not None and (not HUB_NAME.fullmatch(str(name)) or Path(owner).exists()):
         raise InputError(
-            f'There is no folder "{str(name)[:200]}"; check the path, or give a hub name as "{HUB_MODEL}".'
+            'There is no folder "{name}"; check the path, or give a hub name as "{hub_model}".',
+            name=str(name)[:200],
+            hub_model=HUB_MODEL,
         )
     if not HUB_NAME.fullmatch(str(name)) or ".." in str(name) or "--" in str(name):
         raise InputError(
-            f'No model "{str(name)[:200]}": it is neither "nano", nor a folder that exists, nor a hub name such as '
-            f'"{HUB_MODEL}".'
+            'No model "{name}": it is neither "nano", nor a folder that exists, nor a hub name such as "{hub_model}".',
+            name=str(name)[:200],
+            hub_model=HUB_MODEL,
         )
     return _hub_folder(str(name), revision or REVISIONS.get(str(name)), quiet)
 
@@ -173,8 +178,10 @@ def _download(name, revision, store, quiet):
         raise InputError(_explain(error, name, revision, store)) from None
     if wrong:
         raise InputError(
-            f"{wrong[0]} of {name} arrived with a wrong checksum and was thrown away; try again, and if that does not "
-            "help, something on the way (a proxy, a mirror) changes what is sent."
+            "{wrong_0} of {name} arrived with a wrong checksum and was thrown away; try again, and if that does not "
+            "help, something on the way (a proxy, a mirror) changes what is sent.",
+            wrong_0=wrong[0],
+            name=name,
         )
     return folder
 
@@ -185,15 +192,23 @@ def _check_listing(name, revision, info, store):
 
     commit = info.sha or ""
     if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(revision or "") and commit != revision):
-        raise InputError(f"The answer for {name} does not come from a hub (commit {commit[:60]!r}): check HF_ENDPOINT.")
+        raise InputError(
+            "The answer for {name} does not come from a hub (commit {commit!r}): check HF_ENDPOINT.",
+            name=name,
+            commit=commit[:60],
+        )
     listed = {str(sibling.rfilename): sibling for sibling in info.siblings or []}
     wanted = list(filter_repo_objects(listed, **WANTED))
     if not any(file.endswith(".safetensors") for file in wanted):
-        raise InputError(f"{name} on the hub {_no_weights(listed)} Nothing was downloaded.")
+        raise InputError(
+            "{name} on the hub {no_weights} Nothing was downloaded.", name=name, no_weights=_no_weights(listed)
+        )
     digests = {file: listed[file].lfs.sha256 for file in wanted if listed[file].lfs}
     for file, digest in (CHECKSUMS.get(name, {}) if revision == REVISIONS.get(name) else {}).items():
         if digests.setdefault(file, digest) != digest:
-            raise InputError(f"{file} of {name} is not the file that the course pins; check HF_ENDPOINT.")
+            raise InputError(
+                "{file} of {name} is not the file that the course pins; check HF_ENDPOINT.", file=file, name=name
+            )
     need = SPARE_MB
     for file in wanted:
         here = store / "snapshots" / commit / file
@@ -204,8 +219,13 @@ def _check_listing(name, revision, info, store):
     free = shutil.disk_usage(place).free / 2**20
     if SPARE_MB < need > free:
         raise InputError(
-            f"{name} needs {need - SPARE_MB:.0f} MB (and {SPARE_MB} MB to spare) and {place} has {free:.0f} MB free; "
-            "free some space or set HF_HOME to a folder on a larger disk."
+            "{name} needs {need:.0f} MB (and {spare_mb} MB to spare) and {place} has {free:.0f} MB free; free some "
+            "space or set HF_HOME to a folder on a larger disk.",
+            name=name,
+            need=need - SPARE_MB,
+            spare_mb=SPARE_MB,
+            place=place,
+            free=free,
         )
     return digests
 

@@ -21,12 +21,16 @@ def _load_parts(folder, dtype):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{folder} cannot be read as a model: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            "{folder} cannot be read as a model: {error_0}", folder=folder, error_0=str(error).splitlines()[0]
+        ) from None
     kinds = config.architectures or ["?"]
     if not kinds[0].endswith("ForCausalLM"):
         raise InputError(
-            f"{folder} holds a {kinds[0]}; the course scores with a causal language model (yes/no logits), "
-            "not with a classification head."
+            "{folder} holds a {kinds_0}; the course scores with a causal language model (yes/no logits), not with a "
+            "classification head.",
+            folder=folder,
+            kinds_0=kinds[0],
         )
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -34,18 +38,34 @@ def _load_parts(folder, dtype):
             local_files_only=True,
         )  # fmt: skip
     except (ValueError, OSError, RuntimeError) as error:
-        raise InputError(f"The weights in {folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            "The weights in {folder} cannot be loaded: {error_0}", folder=folder, error_0=str(error).splitlines()[0]
+        ) from None
     for key, what in (("missing_keys", "lack"), ("mismatched_keys", "have another shape for"),
                       ("unexpected_keys", "hold more than this kind of model has:")):  # fmt: skip
         if names := sorted(map(str, info.get(key) or ())):
             raise InputError(
-                f"The weights in {folder} {what} {names[0]} ({len(names)} such), so they are not of the {config.model_type} "
-                "that config.json describes; one of the two belongs to another model."
+                "The weights in {folder} {what} {names_0} ({n_names} such), so they are not of the {model_type} that "
+                "config.json describes; one of the two belongs to another model.",
+                folder=folder,
+                what=what,
+                names_0=names[0],
+                n_names=len(names),
+                model_type=config.model_type,
             )
     if type(model).__name__ != kinds[0]:
-        raise InputError(f"{folder / 'config.json'}: {kinds[0]} is not a {config.model_type}; copy the folder again.")
+        raise InputError(
+            "{folder}: {kinds_0} is not a {model_type}; copy the folder again.",
+            folder=folder / "config.json",
+            kinds_0=kinds[0],
+            model_type=config.model_type,
+        )
     sums = {name: p.detach().sum(dtype=torch.float32) for name, p in model.named_parameters()}
     broken = [name for name, value in sums.items() if not torch.isfinite(value)]
     if broken:
-        raise InputError(f"The weights in {folder} hold NaN or infinity ({broken[0]}); copy or train them again.")
+        raise InputError(
+            "The weights in {folder} hold NaN or infinity ({broken_0}); copy or train them again.",
+            folder=folder,
+            broken_0=broken[0],
+        )
     return tokenizer, model

@@ -50,11 +50,15 @@ def _check_prompt(instruction, max_length):
     """Raise InputError unless both can stand in a saved model: a plain sentence, and 32 to 131,072 tokens."""
     if not isinstance(instruction, str) or not instruction.strip() or len(instruction) > 2000 or "<|" in instruction:
         raise InputError(
-            'The instruction must be one sentence of at most 2000 characters without <| marks, such as "'
-            f'{DEFAULT_INSTRUCTION}".'
+            "The instruction must be one sentence of at most 2000 characters without <| marks, such as "
+            '"{default_instruction}".',
+            default_instruction=DEFAULT_INSTRUCTION,
         )
     if isinstance(max_length, bool) or not isinstance(max_length, int) or not 32 <= max_length <= 2**17:
-        raise InputError(f"max_length is {str(max_length)[:40]}; give a whole number of tokens from 32 to {2**17}.")
+        raise InputError(
+            "max_length is {max_length}; give a whole number of tokens from 32 to {value}.",
+            max_length=str(max_length)[:40], value=2**17
+        )  # fmt: skip
 
 
 def yes_no_ids(tokenizer):
@@ -66,7 +70,7 @@ def yes_no_ids(tokenizer):
     for word in ("yes", "no"):
         tokens = tokenizer.encode(word, add_special_tokens=False)
         if len(tokens) != 1:
-            raise InputError(f'"{word}" is {len(tokens)} tokens in this tokenizer, not one: choose another base model.')
+            raise InputError('"{word}" is {n_tokens} tokens in this tokenizer, not one: choose another base model.', word=word, n_tokens=len(tokens))  # fmt: skip
         ids.append(tokens[0])
     if ids[0] == ids[1] or tokenizer.unk_token_id in ids:
         raise InputError('This tokenizer does not know the words "yes" and "no": choose another base model.')
@@ -199,17 +203,18 @@ def _as_lists(groups):
         try:
             query, documents = (group.query, group.documents) if hasattr(group, "documents") else group
         except (TypeError, ValueError):
-            raise InputError(f"Give groups or (query, [document, ...]) pairs, not {str(group)[:60]!r}.") from None
+            raise InputError("Give groups or (query, [document, ...]) pairs, not {group!r}.", group=str(group)[:60]) from None  # fmt: skip
         if not isinstance(query, str):
-            raise InputError(f"A query is {query!r:.60}, not text; leave it out or give its text.")
+            raise InputError("A query is {query!r:.60}, not text; leave it out or give its text.", query=query)
         if isinstance(documents, str):
-            raise InputError(f'The documents of "{query[:60]}" are one text; give a list of texts.')
+            raise InputError('The documents of "{query}" are one text; give a list of texts.', query=query[:60])
         documents = list(documents)
         for i, document in enumerate(documents):
             if not isinstance(document, str):
                 raise InputError(
-                    f'Document {i} of "{query[:60]}" is {document!r:.60}, not text; leave it out or give its text.'
-                )
+                    'Document {i} of "{query}" is {document!r:.60}, not text; leave it out or give its text.',
+                    i=i, query=query[:60], document=document
+                )  # fmt: skip
         out.append(_Asked((query, documents)))
         out[-1].instruction = getattr(group, "instruction", "")
     return out
@@ -274,9 +279,10 @@ def _encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_lengt
 def _check_query(query, tokenizer, instruction, max_length):
     if _queries_too_long([query], tokenizer, instruction, max_length):
         raise InputError(
-            f"max_length {max_length} is too small: prompt and query leave no room for a document "
-            f'(query "{query[:60]}"). Raise max_length or shorten the query.'
-        )
+            'max_length {max_length} is too small: prompt and query leave no room for a document (query "{query}"). '
+            "Raise max_length or shorten the query.",
+            max_length=max_length, query=query[:60]
+        )  # fmt: skip
 
 
 def _assert_suffix(encoded, tail):

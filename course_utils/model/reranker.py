@@ -143,8 +143,9 @@ class Reranker:
         scores = _gather_scores(scores, self.device)
         if not all(np.isfinite(own).all() for own in scores):
             raise InputError(
-                f"The model {self.name} gives scores that are no numbers (NaN): its weights are damaged, or too large "
-                "for the number format; get it again, or load it with dtype float32."
+                "The model {name} gives scores that are no numbers (NaN): its weights are damaged, or too large for the "
+                "number format; get it again, or load it with dtype float32.",
+                name=self.name,
             )
         return scores
 

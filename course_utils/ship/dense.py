@@ -24,7 +24,9 @@ def _encoder(name):
         return SentenceTransformer(name, revision=revision or None, trust_remote_code=False)
     except Exception as error:  # of the network, the hub and the loaders, each of its own kind
         text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"The model {name} of the dense first stage cannot be loaded: {text}") from None
+        raise InputError(
+            "The model {name} of the dense first stage cannot be loaded: {text}", name=name, text=text
+        ) from None
 
 
 def _vectors(encoder, texts):

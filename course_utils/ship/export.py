@@ -121,10 +121,14 @@ def _one_label_model(reranker):
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(config, dtype=weight.dtype)
     except ValueError:
-        raise InputError(f"transformers has no sequence classifier for {config.model_type}.") from None
+        raise InputError(
+            "transformers has no sequence classifier for {model_type}.", model_type=config.model_type
+        ) from None
     head = getattr(model, "score", None)
     if not isinstance(head, torch.nn.Linear) or head.bias is not None:
-        raise InputError(f"The classifier of {config.model_type} has no plain linear head called score.")
+        raise InputError(
+            "The classifier of {model_type} has no plain linear head called score.", model_type=config.model_type
+        )
     setattr(model, model.base_model_prefix, _decoder_of(reranker.model))
     row = weight[reranker.yes_id].detach().float() - weight[reranker.no_id].detach().float()
     head.weight = torch.nn.Parameter(row[None].to(weight.dtype), requires_grad=False)

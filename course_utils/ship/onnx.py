@@ -109,7 +109,7 @@ def load_onnx(folder, name="model.onnx", threads=None):
 
     path = Path(folder) / name
     if not path.is_file():
-        raise InputError(f"There is no {path}; write it with export_onnx.")
+        raise InputError("There is no {path}; write it with export_onnx.", path=path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -135,4 +135,4 @@ def load_onnx(folder, name="model.onnx", threads=None):
 def _need_onnx():
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise InputError(f"ONNX needs packages that are not installed: pip install {' '.join(missing)}")
+        raise InputError("ONNX needs packages that are not installed: pip install {missing}", missing=" ".join(missing))

@@ -90,7 +90,7 @@ def _read_pairs(source):
         return
     for i, pair in enumerate(source, 1):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
-            raise InputError(f"Pair {i} is {str(pair)[:60]!r}; give (query, document), two texts.")
+            raise InputError("Pair {i} is {pair!r}; give (query, document), two texts.", i=i, pair=str(pair)[:60])
         yield tuple(pair)
 
 
@@ -122,12 +122,16 @@ def _check_about(path, made_with):
             known = json.loads(note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise InputError(
-                f"{path} exists, but not {note.name} that tells how it was made; name another file."
+                "{path} exists, but not {name} that tells how it was made; name another file.",
+                path=path,
+                name=note.name,
             ) from None
         for key, value in made_with.items():
             if known.get(key, "cut" if key == "long_documents" else None) != value:
                 raise InputError(
-                    f"{path} was made with another {key.replace('_', ' ')}; name another file or delete it."
+                    "{path} was made with another {key}; name another file or delete it.",
+                    path=path,
+                    key=key.replace("_", " "),
                 )
         return
     write_json(note, made_with)
@@ -148,7 +152,9 @@ def _skip(path, pairs, cut):
                     fits = False
                 if not fits:
                     raise InputError(
-                        f"{path}, line {done + 1} does not belong to pair {done + 1} of this input; name another file."
+                        "{path}, line {done} does not belong to pair {done} of this input; name another file.",
+                        path=path,
+                        done=done + 1,
                     )
                 done, whole = done + 1, whole + len(line)
     machine.wait()  # all have read before the file changes

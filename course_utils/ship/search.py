@@ -110,7 +110,7 @@ class SearchIndex:
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
-            raise InputError(f"{folder} is no search index, or a damaged one; make it with build_index.")
+            raise InputError("{folder} is no search index, or a damaged one; make it with build_index.", folder=folder)
 
     def __len__(self):
         return self.size
@@ -156,7 +156,7 @@ def search(index, question, reranker=None, top_k=5, first=50):
     if not isinstance(question, str) or not question.strip():
         raise InputError("The question is empty; write what you are looking for.")
     if top_k < 1 or first < 1:
-        raise InputError(f"top_k is {top_k} and first {first}; both are 1 at least.")
+        raise InputError("top_k is {top_k} and first {first}; both are 1 at least.", top_k=top_k, first=first)
     index = index if isinstance(index, SearchIndex) else SearchIndex(index)
     numbers, scores = index.first_stage(question, first if reranker else top_k)
     texts = [index.text(i) for i in numbers]

@@ -37,9 +37,11 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
 
         metrics = _Metrics()
     except ImportError as error:
-        raise InputError(f'The server needs {error.name}: pip install "reranker-course[serve]".') from None
+        raise InputError('The server needs {name}: pip install "reranker-course[serve]".', name=error.name) from None
     if long_documents not in ("cut", "passages"):
-        raise InputError(f'long_documents is "{long_documents}"; choose "cut" or "passages".')
+        raise InputError(
+            'long_documents is "{long_documents}"; choose "cut" or "passages".', long_documents=long_documents
+        )
     limits = limits or Limits()
     reranker.rank("probe", ["probe"])  # a model that gives no numbers is refused here and not at the first request
     batcher = _Batcher(reranker, limits, long_documents, metrics)
@@ -112,7 +114,9 @@ def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cu
         try:
             probe.bind((host, port))
         except (OSError, OverflowError) as error:
-            raise InputError(f"Port {port} on {host} cannot be used: {error}; choose another.") from None
+            raise InputError(
+                "Port {port} on {host} cannot be used: {error}; choose another.", port=port, host=host, error=error
+            ) from None
     print(f"Serving {reranker.name} on http://{host}:{port}/v1/rerank", flush=True)
     settings = {"host": host, "port": port, "log_level": "warning", "timeout_graceful_shutdown": 30}
     if background:

@@ -80,7 +80,7 @@ def training_data(train, dev=None, replay=(), replay_share=Recipe.replay_share, 
     train = rankable(train)
     if dev is None:
         if len(train) < 4:
-            raise InputError(f"{len(train)} rankable training queries are too few to hold some out; give at least 4.")
+            raise InputError("{n_train} rankable training queries are too few to hold some out; give at least 4.", n_train=len(train))  # fmt: skip
         train, dev = hold_out(train, seed)
     dev = rankable(dev)
     if not train or not dev:
@@ -160,11 +160,9 @@ def _check_prompt(reranker):
     """Raise InputError for an instruction or a length with which a saved model could not be loaded again."""
     text, length = reranker.instruction, reranker.max_length
     if not isinstance(text, str) or not text.strip() or len(text) > 2000 or "<|" in text:
-        raise InputError(
-            f'The instruction is "{str(text)[:60]}"; it is one sentence of at most 2,000 characters, without <| marks.'
-        )
+        raise InputError('The instruction is "{text}"; it is one sentence of at most 2,000 characters, without <| marks.', text=str(text)[:60])  # fmt: skip
     if isinstance(length, bool) or not isinstance(length, int) or not 32 <= length <= 2**17:
-        raise InputError(f"max_length is {length!r}; it is a whole number of tokens from 32 to {2**17:,}.")
+        raise InputError("max_length is {length!r}; it is a whole number of tokens from 32 to {value:,}.", length=length, value=2**17)  # fmt: skip
 
 
 def _counted(reranker, train, dev, replay, recipe):

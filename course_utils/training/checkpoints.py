@@ -75,8 +75,10 @@ def _explained(folder):
             raise
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(
-            f"Training stopped, because {folder} cannot be written or read: {why}. "
-            "Make room or choose another folder; the model is as it was."
+            "Training stopped, because {folder} cannot be written or read: {why}. Make room or choose another "
+            "folder; the model is as it was.",
+            folder=folder,
+            why=why,
         ) from error
 
 

@@ -190,11 +190,13 @@ def _sources(reranker, groups, batch_queries, queries):
     groups = rankable(groups)
     if len(groups) < batch_queries:
         raise InputError(
-            f"{len(groups)} queries with a right and a wrong document are too few; give at least {batch_queries}."
+            "{n_groups} queries with a right and a wrong document are too few; give at least {batch_queries}.",
+            n_groups=len(groups),
+            batch_queries=batch_queries,
         )
     if not _supports_sharing(reranker.model):
         raise InputError(
-            f"The layers of {type(reranker.model).__name__} cannot be run one by one, so not timed either."
+            "The layers of {kind} cannot be run one by one, so not timed either.", kind=type(reranker.model).__name__
         )
     chosen = subset(groups, max(batch_queries, queries - queries % batch_queries))
     return [Source(own, reranker.encode(own)) for own in (chosen, groups)]

@@ -52,7 +52,11 @@ def decoder_layers(model):
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return name, module
-    raise InputError(f"{type(model).__name__} has no list of {count} layers; its layers cannot be chosen by number.")
+    raise InputError(
+        "{kind} has no list of {count} layers; its layers cannot be chosen by number.",
+        kind=type(model).__name__,
+        count=count,
+    )
 
 
 def freeze_all_but_last(model, k, norm=True):
@@ -72,7 +76,9 @@ def freeze_all_but_last(model, k, norm=True):
     name, layers = decoder_layers(model)
     if not isinstance(k, int) or not 1 <= k <= len(layers):
         raise InputError(
-            f"k is {k!r}, but the model has {len(layers)} layers: choose a whole number from 1 to {len(layers)}."
+            "k is {k!r}, but the model has {n_layers} layers: choose a whole number from 1 to {n_layers}.",
+            k=k,
+            n_layers=len(layers),
         )
     model.requires_grad_(False)
     layers[-k:].requires_grad_(True)

@@ -78,28 +78,40 @@ class Recipe:
             _whole("layers", self.layers, 'it is a whole number from 1, "all", or None to keep what is set')
         if not _is_whole(self.epochs) or not (self.batch_queries is None or _is_whole(self.batch_queries)):
             raise InputError(
-                f"epochs is {self.epochs!r} and batch_queries {self.batch_queries!r}; both are whole numbers from 1."
+                "epochs is {epochs!r} and batch_queries {batch_queries!r}; both are whole numbers from 1.",
+                epochs=self.epochs,
+                batch_queries=self.batch_queries,
             )
         if self.negatives is not None:
             _whole("negatives", self.negatives, "it is a whole number from 1, or None for all")
         _whole("gradient_accumulation_steps", self.gradient_accumulation_steps, "it is a whole number from 1")
         if not _is_whole(self.seed, least=0) or self.seed >= 2**32:
-            raise InputError(f"seed is {self.seed!r}; it is a whole number from 0 to {2**32 - 1}.")
+            raise InputError(
+                "seed is {seed!r}; it is a whole number from 0 to {value}.", seed=self.seed, value=2**32 - 1
+            )
         if self.learning_rate is not None and not (_is_number(self.learning_rate) and self.learning_rate > 0):
-            raise InputError(f"learning_rate is {self.learning_rate!r}; it is a number above 0, for example 2e-5.")
+            raise InputError(
+                "learning_rate is {learning_rate!r}; it is a number above 0, for example 2e-5.",
+                learning_rate=self.learning_rate,
+            )
         if self.layer_decay is not None and not (_is_number(self.layer_decay) and 0 < self.layer_decay <= 1):
-            raise InputError(f"layer_decay is {self.layer_decay!r}; it is above 0 and at most 1, or None for one rate.")
+            raise InputError(
+                "layer_decay is {layer_decay!r}; it is above 0 and at most 1, or None for one rate.",
+                layer_decay=self.layer_decay,
+            )
         if self.ema_decay is not None and not (_is_number(self.ema_decay) and 0 <= self.ema_decay < 1):
-            raise InputError(f"ema_decay is {self.ema_decay!r}; it is at least 0 and below 1.")
+            raise InputError("ema_decay is {ema_decay!r}; it is at least 0 and below 1.", ema_decay=self.ema_decay)
         for name in ("weight_decay", "replay_share"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)!r}; it is a number from 0.")
+                raise InputError(
+                    "{name} is {getattr!r}; it is a number from 0.", name=name, getattr=getattr(self, name)
+                )
         _one_of("loss", self.loss, (*LOSSES, *_TARGETED, "auto"))
         _one_of("long_documents", self.long_documents, ("cut", "passages"))
         _one_of("keep", self.keep, ("best", "last"))
         _one_of("mixed_precision", self.mixed_precision, ("bf16", "fp16", "no", None))
         if self.penalty is not None and not callable(self.penalty):
-            raise InputError(f"penalty is {self.penalty!r}; it is a function of the model, or None.")
+            raise InputError("penalty is {penalty!r}; it is a function of the model, or None.", penalty=self.penalty)
 
     def resolved(self, model, queries):
         """Return the same recipe with every default filled in for ``model`` and a number of training queries.
@@ -115,7 +127,9 @@ class Recipe:
             count = len(decoder_layers(model)[1])
             if self.layers > count:
                 raise InputError(
-                    f"layers is {self.layers}, but the model has {count} layers: choose a whole number from 1 to {count}."
+                    "layers is {layers}, but the model has {count} layers: choose a whole number from 1 to {count}.",
+                    layers=self.layers,
+                    count=count,
                 )
         batch = self.batch_queries or _default_batch(model, queries)
         device = next(model.parameters()).device
@@ -135,7 +149,7 @@ class Recipe:
         known = [f.name for f in dataclasses.fields(self)]
         for name in changes:
             if name not in known:
-                raise InputError(f'A recipe has no choice "{name}"; it has {", ".join(known)}.')
+                raise InputError('A recipe has no choice "{name}"; it has {known}.', name=name, known=", ".join(known))
         return dataclasses.replace(self, **changes)
 
     def asdict(self):
@@ -183,12 +197,20 @@ def _default_precision(model, device):
 
 def _check_batch(batch, queries, processes, parts):
     if processes > 1 and queries < batch:
-        raise InputError(f"{queries} training queries are fewer than batch_queries {batch}: lower it.")
+        raise InputError(
+            "{queries} training queries are fewer than batch_queries {batch}: lower it.", queries=queries, batch=batch
+        )
     if batch % processes:
-        raise InputError(f"batch_queries {batch} cannot be shared by {processes} processes; choose a multiple.")
+        raise InputError(
+            "batch_queries {batch} cannot be shared by {processes} processes; choose a multiple.",
+            batch=batch,
+            processes=processes,
+        )
     if batch % (processes * parts):
         raise InputError(
-            f"batch_queries {batch} cannot be cut into {parts} gradient accumulation steps; choose a multiple."
+            "batch_queries {batch} cannot be cut into {parts} gradient accumulation steps; choose a multiple.",
+            batch=batch,
+            parts=parts,
         )
 
 
@@ -207,4 +229,9 @@ def _whole(name, value, what):
 
 def _one_of(name, value, choices):
     if value not in choices:
-        raise InputError(f'{name} is "{value}"; choose {" or ".join(f"{chr(34)}{c}{chr(34)}" for c in choices if c)}.')
+        raise InputError(
+            '{name} is "{value}"; choose {names}.',
+            name=name,
+            value=value,
+            names=" or ".join(f"{chr(34)}{c}{chr(34)}" for c in choices if c),
+        )

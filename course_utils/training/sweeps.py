@@ -94,9 +94,9 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, 
     sizes = list(dict.fromkeys(min(n, len(train)) for n in (sizes or (round(most / 4), round(most / 2), most))))
     settings = _settings(_GRID if grid is None else grid, recipe)
     if sizes != sorted(sizes):
-        raise InputError(f"sizes is {tuple(sizes)}; give the queries of each rung, smallest first.")
+        raise InputError("sizes is {sizes}; give the queries of each rung, smallest first.", sizes=tuple(sizes))
     if sizes[0] < 4:
-        raise InputError(f"The first rung would have {sizes[0]} queries; give it at least 4.")
+        raise InputError("The first rung would have {sizes_0} queries; give it at least 4.", sizes_0=sizes[0])
     check_no_leak(train, dev, ("train", "dev"))
     order = random.Random(recipe.seed).sample(range(len(train)), len(train))
     fresh = make_reranker()
@@ -116,7 +116,7 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, 
                 print(f"rung {rung + 1}/{len(sizes)}, {size} queries, {_words(own)}: {result}, {row['seconds']:.1f} s")
         last = sorted((r for r in last if r[1] is not None), key=lambda r: -_value(r[0]))
         if not last:
-            raise InputError(f"No setting could be trained. The last one said: {rows[-1]['note']}")
+            raise InputError("No setting could be trained. The last one said: {note}", note=rows[-1]["note"])
         settings = [row["settings"] for row, _ in last[: max(1, round(len(last) / 2))]]
     best = last[0][0]["settings"]
     return _Sweep(rows, best, _why(last, before.per_query(), len(train), rows, sizes), start, recipe.replace(**best))
@@ -135,12 +135,14 @@ def _settings(grid, recipe):
     unknown = [name for own in ([grid] if isinstance(grid, dict) else grid) for name in own if name not in known]
     if unknown:
         raise InputError(
-            f'The grid has a setting "{unknown[0]}" that adapt does not know; it knows {", ".join(known)}.'
+            'The grid has a setting "{unknown_0}" that adapt does not know; it knows {known}.',
+            unknown_0=unknown[0],
+            known=", ".join(known),
         )
     if isinstance(grid, dict):
         for name, values in grid.items():
             if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
-                raise InputError(f'The grid gives no list of values for "{name}".')
+                raise InputError('The grid gives no list of values for "{name}".', name=name)
         grid = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if not grid:
         raise InputError("The grid holds no settings; give at least one.")

@@ -185,8 +185,11 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
         free = shutil.disk_usage(above).free / 2**20
         if need > 0.9 * free:
             raise InputError(
-                f"The states of the frozen layers need {need:.0f} MB and {above} has {free:.0f} MB free: "
-                "free some space, name another folder, or train with cache=False."
+                "The states of the frozen layers need {need:.0f} MB and {above} has {free:.0f} MB free: free some space, "
+                "name another folder, or train with cache=False.",
+                need=need,
+                above=above,
+                free=free,
             )
     if not quiet and len(_done(place)) < len(encoded):
         print(f"states after {layers} frozen layers: {rows:,} tokens, {need:.0f} MB in {place}")
@@ -208,7 +211,9 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
         except OSError as error:
             file.close()
             shutil.rmtree(place)
-            raise InputError(f"No room for {need:.0f} MB in {place}: {error.strerror or error}.") from None
+            raise InputError(
+                "No room for {need:.0f} MB in {place}: {value}.", need=need, place=place, value=error.strerror or error
+            ) from None
     (place / "states.part").replace(states)
 
 

@@ -21,7 +21,7 @@ def load_tensors(model, tensors):
     own = dict(model.named_parameters())
     for name, value in tensors.items():
         if name not in own or own[name].shape != value.shape:
-            raise InputError(f"Tensor {name} {tuple(value.shape)} does not fit this model.")
+            raise InputError("Tensor {name} {shape} does not fit this model.", name=name, shape=tuple(value.shape))
     with torch.no_grad():
         for name, value in tensors.items():
             own[name].copy_(value)

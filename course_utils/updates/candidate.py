@@ -67,12 +67,16 @@ def _changed(model, other, layers):
     theirs, out = dict(other.named_parameters()), {}
     for name, p in model.named_parameters():
         if name not in theirs or theirs[name].shape != p.shape:
-            raise InputError(f"The candidate is no model of this base: {name} is missing or has another shape.")
+            raise InputError(
+                "The candidate is no model of this base: {name} is missing or has another shape.", name=name
+            )
         if p.requires_grad:
             out[name] = theirs[name].detach().to(p.device, p.dtype).clone()
         elif not torch.equal(p.to(theirs[name].device, theirs[name].dtype), theirs[name]):
             raise InputError(
-                f"The candidate differs from the base in {name}, which layers={layers} keeps frozen: give the number of "
-                "layers that it was trained with."
+                "The candidate differs from the base in {name}, which layers={layers} keeps frozen: give the number of "
+                "layers that it was trained with.",
+                name=name,
+                layers=layers,
             )
     return out

@@ -11,6 +11,7 @@ from course_utils.domains.delta import _attached, _groups_hash
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
 from course_utils.files import lock
+from course_utils.language import _
 from course_utils.model.checkpoint import _read_json
 from course_utils.text import markdown_table
 from course_utils.training.freezing import borrowed, train_only
@@ -166,7 +167,7 @@ def _check(reranker, new, sets, earlier, strategy, recipe):
         raise InputError("A delta is attached to this reranker; detach it before a version is loaded.")
     _check_strategy(strategy, earlier)
     for stage in (*earlier, new):
-        for name, (groups, _) in sets.items():
+        for name, (groups, _counts) in sets.items():
             check_no_leak(list(stage.train) + list(stage.dev or []), groups, (f"stage {stage.name}", name))
     recipe.resolved(reranker.model, len(new.train))
 
@@ -176,26 +177,39 @@ def _check_folder(folder, previous, reranker, layers):
     names = {name for name, p in reranker.model.named_parameters() if p.requires_grad}
     if names != set(begun["tensors"]):
         raise InputError(
-            f"The versions in {folder} hold {len(begun['tensors'])} tensors and layers={layers} trains {len(names)}; "
-            "use the layers that the folder was begun with, or another folder."
+            "The versions in {folder} hold {n_tensors} tensors and layers={layers} trains {n_names}; use the layers "
+            "that the folder was begun with, or another folder.",
+            folder=folder,
+            n_tensors=len(begun["tensors"]),
+            layers=layers,
+            n_names=len(names),
         )
     if begun["instruction"] != reranker.instruction:
         raise InputError(
-            f'The versions in {folder} were made with the instruction "{begun["instruction"]}"; '
-            "set reranker.instruction to it, or use another folder."
+            'The versions in {folder} were made with the instruction "{instruction}"; set reranker.instruction to '
+            "it, or use another folder.",
+            folder=folder,
+            instruction=begun["instruction"],
         )
 
 
 def _check_limits(margin, least, queries):
     if isinstance(margin, bool) or not (isinstance(margin, (int, float)) and 0 <= margin <= 1):
-        raise InputError(f"The margin is {margin!r}; it is nDCG@10 that a guarded set may fall, a number from 0 to 1.")
+        raise InputError(
+            "The margin is {margin!r}; it is nDCG@10 that a guarded set may fall, a number from 0 to 1.", margin=margin
+        )
     if isinstance(least, bool) or not (isinstance(least, int) and least >= 2):
-        raise InputError(f"least is {least!r}; it is the number of queries that a set must have, a whole one from 2.")
+        raise InputError(
+            "least is {least!r}; it is the number of queries that a set must have, a whole one from 2.", least=least
+        )
     for name, count in queries.items():
         if count < least:
             raise InputError(
-                f"{'The target' if name == 'target' else f'The guard {name}'} has {count} queries that can be ranked, and "
-                f"the gate decides on at least {least}: with few, chance decides. Give more, or lower least and say so."
+                "{word} has {count} queries that can be ranked, and the gate decides on at least {least}: with few, "
+                "chance decides. Give more, or lower least and say so.",
+                word=_("The target") if name == "target" else _("The guard {name}").format(name=name),
+                count=count,
+                least=least,
             )
 
 
@@ -217,7 +231,7 @@ def decide(before, after, margin=_MARGIN, agreed=None, least=_LEAST, strict=Fals
     _check_limits(margin, least, {name: len(values) for name, values in before.items()})
     for name in before:
         if not (np.isfinite(before[name]).all() and np.isfinite(after[name]).all()):
-            raise InputError(f"The nDCG@10 of {name} is not a number for some query: the scores are broken.")
+            raise InputError("The nDCG@10 of {name} is not a number for some query: the scores are broken.", name=name)
     figures = {name: paired_bootstrap(before[name], after[name]) for name in before}
     gain, guards = figures["target"], {n: d for n, d in figures.items() if n != "target"}
     interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nDCG@10"

@@ -96,15 +96,23 @@ def learn(reranker, stage, earlier=(), strategy="default", recipe=Recipe(), *, q
 def _check_strategy(strategy, earlier=()):
     """Return the full settings of a strategy, given by name or as a dict; raise InputError when it is not one."""
     if isinstance(strategy, str) and strategy not in STRATEGIES:
-        raise InputError(f'There is no strategy "{strategy}"; choose one of {", ".join(STRATEGIES)}, or give a dict.')
+        raise InputError(
+            'There is no strategy "{strategy}"; choose one of {strategies}, or give a dict.',
+            strategy=strategy,
+            strategies=", ".join(STRATEGIES),
+        )
     given = STRATEGIES[strategy] if isinstance(strategy, str) else dict(strategy)
     for key, value in given.items():
         if key not in _SETTINGS:
-            raise InputError(f'A strategy has no setting "{key}"; it has {", ".join(_SETTINGS)}.')
+            raise InputError(
+                'A strategy has no setting "{key}"; it has {settings}.', key=key, settings=", ".join(_SETTINGS)
+            )
         if key == "keep" and value not in ("best", "last"):
-            raise InputError(f'The setting keep of the strategy is {value!r}; choose "best" or "last".')
+            raise InputError('The setting keep of the strategy is {value!r}; choose "best" or "last".', value=value)
         if key not in ("interpolate", "keep") and not (isinstance(value, (int, float)) and 0 <= value < np.inf):
-            raise InputError(f'The setting "{key}" of the strategy is {value!r}, not a number from 0.')
+            raise InputError(
+                'The setting "{key}" of the strategy is {value!r}, not a number from 0.', key=key, value=value
+            )
     if given.get("rate") == 0:
         raise InputError(
             "The setting rate of the strategy is 0, so nothing would be learned; 1 leaves the rate as it is."
@@ -123,7 +131,11 @@ def _parts(stage, seed=0):
         return rankable(stage.train), rankable(stage.dev)
     train = rankable(stage.train)
     if len(train) < 4:
-        raise InputError(f"{stage.name} has {len(train)} rankable queries, too few to hold some out; give dev groups.")
+        raise InputError(
+            "{name} has {n_train} rankable queries, too few to hold some out; give dev groups.",
+            name=stage.name,
+            n_train=len(train),
+        )
     return hold_out(train, seed)
 
 
@@ -214,7 +226,9 @@ def learn_stream(reranker, stages, tests, earlier=(), strategy="default", recipe
         raise InputError('Stages need names of their own, not "base", and there must be at least one.')
     missing = [name for name in names if name not in tests]
     if missing:
-        raise InputError(f'tests has no set "{missing[0]}": every stage needs a test set of its name.')
+        raise InputError(
+            'tests has no set "{missing_0}": every stage needs a test set of its name.', missing_0=missing[0]
+        )
     for stage in (*earlier, *stages):
         for name, groups in tests.items():
             check_no_leak(stage.train + (stage.dev or []), groups, (f"stage {stage.name}", f"test {name}"))

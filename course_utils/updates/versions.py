@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from course_utils.domains.delta import _attached, _rounded_hash
 from course_utils.errors import InputError
 from course_utils.files import force_to_disk, lock, sha256
+from course_utils.language import _
 from course_utils.model.checkpoint import _read_json
 from course_utils.text import markdown_table
 from course_utils.training.trainer import TENSORS
@@ -52,11 +53,16 @@ def current_version(folder):
     """Return the name of the version in use; raise InputError when there is none."""
     path = Path(folder) / _CURRENT
     if not path.is_file():
-        raise InputError(f"{folder} holds no versions: there is no file {path.name} in it.")
+        raise InputError("{folder} holds no versions: there is no file {name} in it.", folder=folder, name=path.name)
     name = path.read_text(encoding="utf-8", errors="replace").strip()
     if not re.fullmatch(_NAME, name) or not (Path(folder) / name / _RECORD).is_file():
         known = ", ".join(p.name for p in _version_folders(folder) if p.parent.name != _ASIDE) or "none"
-        raise InputError(f'{path} says "{name[:60]}", which is no version here; write one of these into it: {known}.')
+        raise InputError(
+            '{path} says "{name}", which is no version here; write one of these into it: {known}.',
+            path=path,
+            name=name[:60],
+            known=known,
+        )
     return name
 
 
@@ -105,7 +111,9 @@ def _publish(folder, reranker, record):
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, (OSError, SafetensorError, ValueError)):
-            raise InputError(f"{folder} cannot be written to: {error}. The version in use is as before.") from None
+            raise InputError(
+                "{folder} cannot be written to: {error}. The version in use is as before.", folder=folder, error=error
+            ) from None
         raise
     for path in {place.parent, folder}:
         force_to_disk(path)
@@ -140,7 +148,9 @@ def load_version(folder, reranker, name=None):
     tensors = load_file(path)
     if _frozen_hash(reranker.model, tensors) != record.get("base"):
         raise InputError(
-            f"{path} was made for another base than {reranker.name or 'this reranker'}; load that base first."
+            "{path} was made for another base than {value}; load that base first.",
+            path=path,
+            value=reranker.name or _("this reranker"),
         )
     load_tensors(reranker.model, tensors)
     reranker.instruction = record["instruction"]
@@ -151,10 +161,12 @@ def _check_version(folder, name):
     """Return (record, path of the tensors) of a version; raise InputError when it is missing or damaged."""
     place = Path(folder) / str(name)
     if not re.fullmatch(rf"({_ASIDE}/)?{_NAME}", str(name)) or not (place / _RECORD).is_file():
-        raise InputError(f'{folder} has no version "{str(name)[:60]}".')
+        raise InputError('{folder} has no version "{name}".', folder=folder, name=str(name)[:60])
     record, path = _read_json(place / _RECORD), place / TENSORS
     if not path.is_file() or sha256(path) != record.get("sha256"):
-        raise InputError(f"{path} is damaged: its content is not what {_RECORD} says. Use another version.")
+        raise InputError(
+            "{path} is damaged: its content is not what {record} says. Use another version.", path=path, record=_RECORD
+        )
     return record, path
 
 
@@ -170,7 +182,9 @@ def rollback(folder, reranker=None):
         now = current_version(folder)
         previous = _read_json(Path(folder) / now / _RECORD).get("previous")
         if not previous:
-            raise InputError(f"{now} is the first version in {folder}: there is nothing to go back to.")
+            raise InputError(
+                "{now} is the first version in {folder}: there is nothing to go back to.", now=now, folder=folder
+            )
         _check_version(folder, previous)
         if reranker is not None:
             load_version(folder, reranker, previous)
