@@ -22,16 +22,26 @@ def lists(count):
     ]
 
 
-@pytest.mark.parametrize("rounds", [3])
-def test_threads_rank_as_one_thread_does(tiny, rounds):
-    own = lists(16)
-    expected = [tiny.score_groups([item])[0] for item in own]
+def check_threads(reranker, count, rounds):
+    """Rank ``count`` lists ``rounds`` times with 8 threads; every ranking is that of one thread, to the last bit."""
+    own = lists(count)
+    expected = [reranker.score_groups([item])[0] for item in own]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda item: tiny.rank(*item), own * rounds))
+        found = list(pool.map(lambda item: reranker.rank(*item), own * rounds))
+    assert len(found) == count * rounds
     for i, ranked in enumerate(found):
         scores = expected[i % len(own)]
         assert [r.index for r in ranked] == np.argsort(-scores, kind="stable").tolist()
         np.testing.assert_array_equal([r.score for r in ranked], sorted(map(float, scores), reverse=True))
+
+
+def test_threads_rank_as_one_thread_does(tiny):
+    check_threads(tiny, 16, 3)
+
+
+@pytest.mark.slow
+def test_threads_rank_as_one_thread_does_with_the_bundled_model(nano):
+    check_threads(nano, 25, 12)
 
 
 def test_other_users_of_the_tokenizer_change_nothing(tiny):
