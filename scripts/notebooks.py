@@ -3,7 +3,7 @@
 python scripts/notebooks.py to-py NOTEBOOK.ipynb             print a notebook as a py:percent file
 python scripts/notebooks.py from-py FILE.py NOTEBOOK.ipynb   a py:percent file becomes a notebook
 python scripts/notebooks.py exercises                        regenerate exercises from solutions, in both languages
-python scripts/notebooks.py badges                           write badge rows and setup cells
+python scripts/notebooks.py badges                           write badge rows, setup cells, links of Chinese texts
 python scripts/notebooks.py clean                            strip outputs and counts
 python scripts/notebooks.py stale                            name the Chinese cells whose English cell has changed
 python scripts/notebooks.py stamp zh NOTEBOOK [CELL ...]     skeleton of a Chinese notebook; note what its cells render
@@ -150,8 +150,23 @@ def badge_row(path):
     return f"{row} <!-- badges -->"
 
 
+def relink(path, text):
+    """Return a Chinese text whose links lead to the Chinese notebook where there is one, else to the English one."""
+
+    def lead(match):
+        target = (path.parent / match[1]).resolve()
+        if not target.is_relative_to(NOTEBOOKS) or target.exists() == (language(target) == "zh"):
+            return match[0]
+        other = twin(target)
+        return f"]({Path(os.path.relpath(other, path.parent)).as_posix()})" if other.exists() else match[0]
+
+    path = Path(path).resolve()
+    lines = (x if "<!-- badges -->" in x else re.sub(r"\]\(([^)\s:]+\.ipynb)\)", lead, x) for x in text.split("\n"))
+    return "\n".join(lines) if language(path) == "zh" else text
+
+
 def refresh(path):
-    """Write badge row and setup cell of one notebook anew, and strip outputs."""
+    """Write badge row, links to other notebooks and setup cell of one notebook anew, and strip outputs."""
     cells = []
     for c in read(path)["cells"]:
         source = "".join(c["source"])
@@ -159,6 +174,7 @@ def refresh(path):
             source = setup_source(language(path))
         if c["cell_type"] == "markdown":
             source = re.sub(r"^.*<!-- badges -->.*$", lambda _: badge_row(path), source, flags=re.M)
+            source = relink(path, source)
         new = cell(c["cell_type"], source, len(cells), c["metadata"].get("tags", []))
         if "renders" in c["metadata"]:
             new["metadata"] = new["metadata"] | {"renders": c["metadata"]["renders"]}
@@ -198,6 +214,8 @@ def main(arguments):
         case ["badges"] | ["clean"]:
             for path in all_notebooks():
                 refresh(path)
+            for path in CHINESE.glob("*.md"):
+                path.write_text(relink(path, path.read_text(encoding="utf-8")), encoding="utf-8")
         case ["stale"]:
             from chinese import stale
 

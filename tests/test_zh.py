@@ -74,6 +74,12 @@ def test_links_lead_somewhere_and_no_line_is_cut_off(path):
     assert not re.search(r'[ "\'(=](/home|/root|/tmp|/mnt|/opt|/work)/', path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("path", [*ALL, *ZH.glob("*.md")], ids=name)
+def test_links_lead_to_the_chinese_notebook_where_there_is_one(path):
+    found = texts(path) if path.suffix == ".ipynb" else [path.read_text(encoding="utf-8")]
+    assert [tools.relink(path, text) for text in found] == found, "run: python scripts/notebooks.py badges"
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=name)
 def test_a_lesson_has_its_frame(path):
     markdown = texts(path)
@@ -179,6 +185,13 @@ def test_a_stamped_notebook_has_no_faults_and_links_both_ways(copy, capsys):
     assert "](../01_a.ipynb)" in texts(copy)[0]
     assert "[中文版](zh/01_a.ipynb)" in texts(tools.twin(copy))[0]
     assert "no Chinese cell is stale" in capsys.readouterr().out
+
+
+def test_a_link_leads_to_the_english_notebook_until_there_is_a_chinese_one(copy):
+    (copy.parent.parent / "02_b.ipynb").write_text("{}", encoding="utf-8")
+    assert tools.relink(copy, "[二](02_b.ipynb)，[一](../01_a.ipynb)") == "[二](../02_b.ipynb)，[一](01_a.ipynb)"
+    (copy.parent / "02_b.ipynb").write_text("{}", encoding="utf-8")
+    assert tools.relink(copy, "[二](../02_b.ipynb)") == "[二](02_b.ipynb)"
 
 
 def test_a_changed_word_in_an_english_cell_is_named(copy, capsys):
