@@ -4,7 +4,8 @@
 
 On a machine that also does other work leave --threads at 1: two threads that share busy cores wait for each other.
 
-Writes benchmarks/shipped.md. Long documents are made from the course's passages: 300 to 1,500 words of other trades' texts
+Each of the three is kept in shipped.json as soon as it is measured, so a run that is stopped goes on; the page shipped.md is
+written beside it. Long documents are made from the course's passages: 300 to 1,500 words of other trades' texts
 around one candidate, which stands in the last quarter.
 """
 
@@ -26,9 +27,10 @@ import numpy as np
 import psutil
 import torch
 
-from benchmarks.common import HERE, machine_line, model_folder, quiet, write_page
+from benchmarks.common import HERE, machine_line, model_folder, model_key, quiet, write_page
 from course_utils.data import Group, load_domain, read_grid, subset
 from course_utils.evaluation.measure import evaluate_scores, paired_bootstrap
+from course_utils.files import write_json
 from course_utils.model import Reranker
 from course_utils.ship import SearchIndex, build_index, score_long, search
 from course_utils.text import CJK, markdown_table
@@ -180,31 +182,61 @@ def measure_long(reranker, queries):
     return rows, f"{len(long)} queries, {sum(len(g.documents) for g in long)} documents of {size:.0f} words on average"
 
 
-def main():
-    """Measure and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def measured(path, of, work):
+    """Return the parts at ``path``; each that is not there for ``of`` is measured, and kept as soon as it is."""
+    parts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, measure in work.items():
+        if parts.get(name, {}).get("of") != of:
+            load = psutil.getloadavg()[0]
+            parts[name] = {"of": of, "load": load, **measure()}
+            print(f"{name}\n{markdown_table(parts[name]['head'], parts[name]['rows'])}", flush=True)
+            write_json(path, parts)
+            write_page(path.with_suffix(".md"), page(parts))
+    return parts
+
+
+def page(parts):
+    """Return the page of the parts that were measured."""
+    out = [f"# What is shipped, measured\n\n`python -m benchmarks.shipped`: {next(iter(parts.values()))['of'][0]}."]
+    for name, part in parts.items():
+        what = f"{part['what']}. " if part.get("what") else ""
+        head = f"{what}Load of the machine by other work at the start: {part['load']:.1f}."
+        out.append(f"## {name}\n\n{head}\n\n{markdown_table(part['head'], part['rows'])}")
+    return "\n\n".join(out) + "\n"
+
+
+def main(argv=None):
+    """Measure what is not kept yet and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano")
     for name, default in (("requests", 1000), ("clients", 32), ("queries", 10), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    options = parser.parse_args()
+    parser.add_argument("--json", type=Path, default=HERE / "shipped.json", metavar="OUT")
+    options = parser.parse_args(argv)
     quiet()
     warnings.simplefilter("ignore", UserWarning)
     torch.set_num_threads(options.threads)
-    folder, busy = model_folder(options.model), psutil.getloadavg()[0]
+    folder = model_folder(options.model)
     reranker = Reranker.load(folder, max_length=512, device="cpu", quiet=True)
-    server = measure_server(folder, options.requests, options.clients, options.threads)
-    print(markdown_table(["what", "measured"], server), flush=True)
-    found = measure_search(reranker)
-    print(markdown_table(["what", "measured"], found), flush=True)
-    rows, what = measure_long(reranker, options.queries)
-    write_page(
-        HERE / "shipped.md",
-        f"# What is shipped, measured\n\n`python -m benchmarks.shipped --model {options.model}`: {machine_line(options.threads)}; "
-        f"load of the machine by other work at the start: {busy:.1f}.\n\n## The server\n\n{markdown_table(['what', 'measured'], server)}\n\n"
-        f"## Search\n\n{markdown_table(['what', 'measured'], found)}\n\n## Long documents, the answer late\n\n{what}.\n\n"
-        + markdown_table(["way", "nDCG@10", "95 % of the difference from cutting", "seconds"], rows)
-        + "\n",
-    )
+    of = [f"model {options.model} ({model_key(folder)}), {machine_line(options.threads)}", options.requests, options.clients, options.queries]  # fmt: skip
+
+    def long():
+        rows, what = measure_long(reranker, options.queries)
+        return {
+            "rows": rows,
+            "what": what,
+            "head": ["way", "nDCG@10", "95 % of the difference from cutting", "seconds"],
+        }
+
+    two = ["what", "measured"]
+    work = {
+        "Search": lambda: {"rows": measure_search(reranker), "head": two},
+        "The server": lambda: {
+            "rows": measure_server(folder, options.requests, options.clients, options.threads), "head": two,
+        },
+        "Long documents, the answer late": long,
+    }  # fmt: skip
+    measured(options.json, of, work)
 
 
 if __name__ == "__main__":

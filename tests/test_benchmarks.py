@@ -176,3 +176,21 @@ def test_an_own_base_goes_through_its_general_stage_and_learns_a_trade(real, mod
     assert "# Bring your own base" in page and "| medical-en | tiny-general | all | 1 |" in page
     done = len(here)
     assert own_base.main(command) == 0 and len(here) == done  # neither the stage nor a cell again
+
+
+def test_what_is_shipped_is_measured_part_by_part_and_goes_on(tmp_path):
+    from benchmarks import shipped
+
+    calls = []
+
+    def part(name):
+        return lambda: calls.append(name) or {"rows": [[name, "1 s"]], "head": ["what", "measured"]}
+
+    work = {"Search": part("opening"), "The server": part("latency")}
+    shipped.measured(tmp_path / "s.json", ["model x", 10], {"Search": work["Search"]})
+    shipped.measured(tmp_path / "s.json", ["model x", 10], work)
+    assert calls == ["opening", "latency"]
+    page = (tmp_path / "s.md").read_text()
+    assert "model x" in page and "## Search" in page and "| latency | 1 s |" in page
+    shipped.measured(tmp_path / "s.json", ["model x", 20], {"Search": work["Search"]})
+    assert calls[-1] == "opening"  # for other sizes it is measured anew
