@@ -4,7 +4,8 @@ python scripts/messages.py           bring course_utils.po up to date with the c
 python scripts/messages.py --check   only say what is missing; exit code 1 when something is
 
 A message is a literal in one of these calls: ``_("...")``, ``_later("...")``, ``InputError("...")`` and its kinds, and in the checks
-``ok("...")`` and ``need(condition, "...")``; or the default of an argument ``title``. What the code no longer says leaves the catalogue; what is new has an empty
+``ok("...")`` and ``need(condition, "...")``; or the default of an argument ``title``, or a
+value in one of TABLES. What the code no longer says leaves the catalogue; what is new has an empty
 translation, which a test names. Babel reads and writes the files.
 """
 
@@ -21,7 +22,8 @@ from babel.messages.pofile import read_po, write_po
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "course_utils"
 PO = PACKAGE / "locale" / "zh_CN" / "LC_MESSAGES" / "course_utils.po"
-CALLS = {"_": 0, "_later": 0, "InputError": 0, "DataError": 0, "TrainingError": 0, "ok": 0, "need": 1}
+TABLES = {"REMARKS", "REASONS", "SEPARATORS"}  # constants whose values go through ``_`` where they are used
+CALLS = {"_": 0, "_Problem": 0, "_later": 0, "InputError": 0, "DataError": 0, "TrainingError": 0, "ok": 0, "need": 1}
 HEADER = """# The messages of the package in Chinese. Written by hand: each msgstr; everything else by scripts/messages.py.
 # Terms are those of notebooks/zh/术语表.md. Fields in braces stay as they are; their order is free."""
 
@@ -37,6 +39,8 @@ def messages():
             elif isinstance(node, ast.FunctionDef):
                 named = zip(reversed(node.args.args), reversed(node.args.defaults), strict=False)
                 texts = [default for argument, default in named if argument.arg == "title"]
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in TABLES:
+                texts = [leaf for value in node.value.values for leaf in ast.walk(value)]
             else:
                 continue
             for text in texts:

@@ -132,3 +132,26 @@ def test_figures_show_chinese(monkeypatch):
         warnings.simplefilter("error")  # "Glyph ... missing from font" is a warning
         assert "条形图" in image_html(figure)
     plt.close("all")
+
+
+def test_every_message_is_given_the_fields_that_it_names():
+    """What a raise or a check would show when it happens: no field missing, none without a place, no f-string."""
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            call, given = node, {k.arg for k in node.keywords}
+            if getattr(node.func, "attr", "") == "format" and isinstance(node.func.value, ast.Call):
+                call = node.func.value
+            name = getattr(call.func, "id", "")
+            if name not in messages.CALLS or len(call.args) <= messages.CALLS[name] or (name == "_" and call is node):
+                continue
+            text = call.args[messages.CALLS[name]]
+            where = f"{path.relative_to(ROOT)}:{text.lineno}"
+            if isinstance(text, ast.JoinedStr):
+                wrong.append(f"{where} is an f-string")
+            elif isinstance(text, ast.Constant) and given - {None}:
+                named = {f.split(".")[0].split("[")[0] for f, _conversion, _spec in messages.fields(text.value)}
+                wrong += [where] if named != given else []
+    assert wrong == []

@@ -7,6 +7,7 @@ from course_utils.data.near import DOCUMENTS, QUERIES, _near_index
 from course_utils.data.read import DataError, check_row, iter_rows
 from course_utils.data.remarks import _excerpt
 from course_utils.errors import InputError
+from course_utils.language import _
 from course_utils.text import normalise
 
 
@@ -14,7 +15,7 @@ class _Against:
     """The test data, and what the rows that go by share with them."""
 
     def __init__(self, test, max_relevance):
-        self.name = str(test) if isinstance(test, (str, Path)) else "the test data"
+        self.name = str(test) if isinstance(test, (str, Path)) else _("the test data")
         queries, answers, problems = {}, {}, []
         for where, row in iter_rows(test):
             checked = check_row(row, max_relevance)
@@ -77,4 +78,6 @@ class _Against:
 
 def _likeness(where, text, matches):
     other, similarity = max(matches, key=lambda m: m[1])
-    return f'{where} "{_excerpt(text)}" and "{_excerpt(other)}" ({similarity:.0%})'
+    return _('{where} "{text}" and "{other}" ({similarity:.0%})').format(
+        where=where, text=_excerpt(text), other=_excerpt(other), similarity=similarity
+    )

@@ -4,6 +4,7 @@ import re
 from numbers import Real
 
 from course_utils.errors import InputError
+from course_utils.language import _
 
 # Role -> names it goes by, without case, spaces and underscores. Sources: the README files of FlagEmbedding, ms-swift,
 # sentence-transformers, MTEB, Tevatron and MS MARCO, and what spreadsheets say in English and Chinese.
@@ -66,7 +67,9 @@ def _one_of(role, names, given, needed=False):
     exact = [n for n in fit if n == role]
     if len(exact or fit) == 1:
         return (exact or fit)[0]
-    example = f'columns={{"{role}": "{(fit or [*names, "..."])[0]}"}} (--columns {role}=...)'
+    example = _('columns={{"{role}": "{value_0}"}} (--columns {role}=...)').format(
+        role=role, value_0=(fit or [*names, "..."])[0]
+    )
     if fit:
         raise InputError(
             "Several columns may be the {role}: {choices}. Name one: {example}.",
@@ -150,12 +153,16 @@ def _labels_of(numbers, threshold=None):
     kinds, whole = sorted(set(numbers)), all(n == int(n) for n in numbers)
     shown = ", ".join(f"{n:g}" for n in kinds[:6])
     if threshold is not None:
-        said = f"labels of at least {threshold:g} count as relevant"
+        said = _("labels of at least {threshold:g} count as relevant").format(threshold=threshold)
         if whole:
             return [max(0, int(n - threshold) + 1) if n >= threshold else 0 for n in numbers], False, said
         return [int(n >= threshold) for n in numbers], True, said
     if not whole and kinds[0] >= 0 and kinds[-1] <= 1:
-        return [int(n >= 0.5) for n in numbers], True, "labels are scores from 0 to 1; 0.5 and more counts as relevant"
+        return (
+            [int(n >= 0.5) for n in numbers],
+            True,
+            _("labels are scores from 0 to 1; 0.5 and more counts as relevant"),
+        )
     if not whole:
         raise InputError(
             "The labels are scores from {kinds_0:g} to {kinds:g}; from which one on is a document relevant? Give "
@@ -164,12 +171,12 @@ def _labels_of(numbers, threshold=None):
             kinds=kinds[-1],
         )
     if kinds == [-1, 1] or kinds == [-1, 0, 1]:
-        return [int(n > 0) for n in numbers], False, "-1 is read as not relevant"
+        return [int(n > 0) for n in numbers], False, _("-1 is read as not relevant")
     if kinds[0] < 0 or (kinds[0] >= 1 and len(kinds) > 1) or kinds[-1] > 255:
         raise InputError(
             "The labels are {shown}, and none of them is 0; from which one on is a document relevant? Give "
             "threshold=... (--threshold).",
             shown=shown,
         )
-    said = f"grades 0 to {kinds[-1]:g}; 1 and more counts as relevant" if kinds[-1] > 1 else ""
+    said = _("grades 0 to {kinds:g}; 1 and more counts as relevant").format(kinds=kinds[-1]) if kinds[-1] > 1 else ""
     return [int(n) for n in numbers], False, said

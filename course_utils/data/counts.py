@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from course_utils.errors import InputError
+from course_utils.language import _
 from course_utils.model import prompt
 
 
@@ -48,19 +49,27 @@ class Counts:
     def sentence(self):
         """Return one sentence on what was left out and cut, or "" where that is nothing."""
         reasons = [
-            f"{count} {reason}"
+            _("{count} {reason}").format(count=count, reason=reason)
             for count, reason in (
-                (self.without_right, "without a right document"),
-                (self.only_right, "with right documents only"),
-                (self.too_long, f"too long for max_length {self.max_length}"),
+                (self.without_right, _("without a right document")),
+                (self.only_right, _("with right documents only")),
+                (self.too_long, _("too long for max_length {max_length}").format(max_length=self.max_length)),
             )
             if count
         ]
-        parts = [f"{self.queries - self.kept} of {self.queries} queries are left out ({', '.join(reasons)})"]
+        parts = [
+            _("{queries} of {queries_2} queries are left out ({reasons})").format(
+                queries=self.queries - self.kept, queries_2=self.queries, reasons=", ".join(reasons)
+            )
+        ]
         parts = parts if reasons else []
         if self.cut:
-            parts.append(f"{self.cut} of {self.documents} documents are cut at max_length {self.max_length}")
-        return f"{'; '.join(parts)}." if parts else ""
+            parts.append(
+                _("{cut} of {documents} documents are cut at max_length {max_length}").format(
+                    cut=self.cut, documents=self.documents, max_length=self.max_length
+                )
+            )
+        return _("{parts}.").format(parts="; ".join(parts)) if parts else ""
 
 
 def usable(groups, reranker=None):

@@ -6,6 +6,7 @@ from numbers import Real
 
 from course_utils.data.near import DOCUMENTS, QUERIES, near_duplicates
 from course_utils.errors import InputError
+from course_utils.language import _
 from course_utils.text import normalise
 
 
@@ -219,8 +220,8 @@ def check_no_leak(train, test, names=("train", "test")):
     """
     found = leaks(train, test, near=False)
     shared = [
-        f'{len(items)} {kind} (for example "{items[0][:60]}")'
-        for kind, matches in (("queries", found.queries), ("relevant documents", found.documents))
+        _('{n_items} {kind} (for example "{items_0}")').format(n_items=len(items), kind=kind, items_0=items[0][:60])
+        for kind, matches in (("queries", found.queries), (_("relevant documents"), found.documents))
         if (items := list(dict.fromkeys(text for _, text, _ in matches)))
     ]
     if shared:

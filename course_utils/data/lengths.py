@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from course_utils.language import _
 from course_utils.model import prompt
 
 
@@ -25,8 +26,8 @@ class _Lengths:
 
     def add(self, rows):
         """Count a list of (where, query, document)."""
-        texts = [prompt.content_text(q, d, self.instruction) for _, q, d in rows]
-        for (where, query, _), ids in zip(rows, self._ids(texts) if texts else [], strict=True):
+        texts = [prompt.content_text(q, d, self.instruction) for _where, q, d in rows]
+        for (where, query, _document), ids in zip(rows, self._ids(texts) if texts else [], strict=True):
             tokens = self.frame + len(ids)
             self.counts[tokens] += 1
             if tokens > self.longest[0]:
@@ -49,12 +50,20 @@ class _Lengths:
 
     def __str__(self):
         if not self.counts:
-            return "no prompts"
+            return _("no prompts")
         share = self.cut / self.counts.total()
-        return (
-            f"a whole prompt has {self.quantile(0.5):,} tokens at the median, {self.quantile(0.95):,} at the 95th "
-            f"percentile, {self.longest[0]:,} at most; at max_length {self.max_length:,} "
-            + (f"{self.cut:,} documents ({share:.1%}) would be cut" if self.cut else "nothing is cut")
+        return _(
+            "a whole prompt has {quantile:,} tokens at the median, {quantile_2:,} at the 95th percentile, "
+            "{longest_0:,} at most; at max_length {max_length:,} "
+        ).format(
+            quantile=self.quantile(0.5),
+            quantile_2=self.quantile(0.95),
+            longest_0=self.longest[0],
+            max_length=self.max_length,
+        ) + (
+            _("{cut:,} documents ({share:.1%}) would be cut").format(cut=self.cut, share=share)
+            if self.cut
+            else _("nothing is cut")
         )
 
 
@@ -62,5 +71,5 @@ def token_lengths(groups, tokenizer, max_length=1024, instruction=prompt.DEFAULT
     """Return the Lengths of all prompts of a list of Group: what would be cut at ``max_length`` tokens."""
     lengths = _Lengths(tokenizer, max_length, instruction)
     for i, g in enumerate(groups, 1):
-        lengths.add([(f"query {i}", g.query, d) for d in g.documents])
+        lengths.add([(_("query {number}").format(number=i), g.query, d) for d in g.documents])
     return lengths

@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import Bm25
+from course_utils.language import _
 from course_utils.text import normalise
 
 
@@ -36,15 +37,19 @@ def _match(groups, pieces):
         out.append(replace(g, documents=[d for d, _ in own], relevance=[r for _, r in own], scores=()))
         around[g.query] = [t for t in near if t not in dict(own)]
     said = {
-        "named": "by the name of a passage",
-        "same": "are a passage as it stands",
-        "inside": "are part of a passage, which is taken whole",
-        "cut": "were cut into several passages, of which the best match is taken",
-        "nearly": "are nearly the same as a passage and are kept as they are",
-        "unknown": "are not among the passages and are added to them",
+        "named": _("by the name of a passage"),
+        "same": _("are a passage as it stands"),
+        "inside": _("are part of a passage, which is taken whole"),
+        "cut": _("were cut into several passages, of which the best match is taken"),
+        "nearly": _("are nearly the same as a passage and are kept as they are"),
+        "unknown": _("are not among the passages and are added to them"),
     }
     parts = [f"{counts[kind]:,} {words}" for kind, words in said.items() if counts[kind]]
-    return out, around, [f"Of {sum(counts.values()):,} right documents {'; '.join(parts)}."]
+    return (
+        out,
+        around,
+        [_("Of {counts:,} right documents {parts}.").format(counts=sum(counts.values()), parts="; ".join(parts))],
+    )
 
 
 class _Index:

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from course_utils.data.columns import NAMES, _check_given, _key, _one_of, _text_of
 from course_utils.data.tables import SUFFIXES, _decode, _open_table
 from course_utils.errors import InputError
+from course_utils.language import _, _later
 from course_utils.text import CJK
 
 _TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
@@ -81,10 +82,10 @@ def read_passages(source, size=200, overlap=1, column=None):
         elif suffix in _TEXTS:
             text = _text(file, suffix)
             own = [(name, text)] if path.is_dir() or suffix != ".txt" else _parts(name, text)
-            other["files without text"] += not text.strip()
+            other[_later("files without text")] += not text.strip()
             documents += [(n, t) for n, t in own if t.strip()]
         else:
-            other[f"files of the unknown format {suffix or '(no suffix)'}"] += 1
+            other[_("files of the unknown format {suffix}").format(suffix=suffix or _("(no suffix)"))] += 1
     passages = [p for name, text in documents for p in _cut(name, text, size, overlap)]
     if not passages:
         raise InputError(
@@ -93,8 +94,12 @@ def read_passages(source, size=200, overlap=1, column=None):
     twice = [name for name, n in Counter(p.id for p in passages).items() if n > 1]
     if twice:
         raise InputError('{path}: the passage "{twice_0}" stands twice; ids must differ.', path=path, twice_0=twice[0])
-    said.append(f"{len(documents):,} documents in {len(passages):,} passages of at most {size} words")
-    said += [f"{n} {what} left out" for what, n in other.items() if n]
+    said.append(
+        _("{n_documents:,} documents in {n_passages:,} passages of at most {size} words").format(
+            n_documents=len(documents), n_passages=len(passages), size=size
+        )
+    )
+    said += [_("{n} {what} left out").format(n=n, what=_(what)) for what, n in other.items() if n]
     return passages, said
 
 
@@ -119,7 +124,8 @@ def _rows(file, name, column=None):
         text = text or _text_of(row.get(column))
         if text:
             own = _text_of(row.get(key)) if key else ""
-            out.append((own or f"{name}:{where.split()[-1]}", text))
+            number = re.findall(r"\d+", where)[-1]  # of "line 3"
+            out.append((own or f"{name}:{number}", text))
     return out
 
 

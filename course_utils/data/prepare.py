@@ -21,6 +21,7 @@ from course_utils.data.plan import _CHANGE, _DEPTHS, PARTS, Plan, _Prepared
 from course_utils.data.reading import _write_groups, read_data
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole_folder
+from course_utils.language import _
 from course_utils.text import normalise
 
 
@@ -88,7 +89,9 @@ def _questions(questions, columns):
     if not kept:
         raise InputError("No question has a right passage; give at least one a question.")
     if len(kept) < len(groups):
-        notes.append(f"{len(groups) - len(kept)} questions without a right passage are left out.")
+        notes.append(
+            _("{n_groups} questions without a right passage are left out.").format(n_groups=len(groups) - len(kept))
+        )
     return kept, notes
 
 
@@ -118,7 +121,7 @@ def _split(groups, pieces, plan):
     place = {id(proxy): i for i, proxy in enumerate(proxies)}
     found = split(proxies, plan.fractions, plan.seed, "query" if by == "query" else "topic")
     counts = " / ".join(str(len(part)) for part in found)
-    said = f"Split by {by}: {counts} questions for train, dev and test."
+    said = _("Split by {by}: {counts} questions for train, dev and test.").format(by=by, counts=counts)
     return {part: [groups[place[id(g)]] for g in own] for part, own in zip(PARTS, found, strict=True)}, said
 
 
@@ -184,7 +187,9 @@ def _clean(parts, notes):
     train = without_answers(train, [*dev, *test], near=True)
     gone = before - sum(len(g.documents) for g in train)
     if gone:
-        notes.append(f"{gone} right answers of dev or test, or nearly such, left the training lists.")
+        notes.append(
+            _("{gone} right answers of dev or test, or nearly such, left the training lists.").format(gone=gone)
+        )
     parts = {"train": train, "dev": rankable(without_answers(dev, test, near=True)), "test": rankable(test)}
     for name, own in parts.items():
         if not own:

@@ -9,6 +9,7 @@ from course_utils.data.columns import _text_of
 from course_utils.data.groups import Group
 from course_utils.data.tables import _choose_part, _decode
 from course_utils.errors import InputError
+from course_utils.language import _, _later
 
 _ROLES = {
     "corpus": ("corpus", "collection", "documents", "docs"),
@@ -62,17 +63,19 @@ def _read_collection(folder, part=None):
     judged, dropped = defaultdict(dict), Counter()
     for query, document, label in _judgements(names[name]):
         if query not in queries or not queries[query]:
-            dropped["judgements of a query that is not in the queries"] += 1
+            dropped[_later("judgements of a query that is not in the queries")] += 1
         elif document not in corpus or not corpus[document]:
-            dropped["judgements of a document that is not in the corpus"] += 1
+            dropped[_later("judgements of a document that is not in the corpus")] += 1
         else:
             judged[query][document] = label
-    notes = [f"judgements of {names[name].name}; corpus of {len(corpus):,} documents"]
+    notes = [
+        _("judgements of {name}; corpus of {n_corpus:,} documents").format(name=names[name].name, n_corpus=len(corpus))
+    ]
     for path in found["runs"]:
         for query, document in _run(path):
             if query in judged and corpus.get(document):
                 judged[query].setdefault(document, 0)
-        notes.append(f"documents that {path.name} found and nobody judged count as wrong")
+        notes.append(_("documents that {name} found and nobody judged count as wrong").format(name=path.name))
     if not judged:
         raise InputError(
             "{folder}: no judgement of {name} names a query and a document that are there.",

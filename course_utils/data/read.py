@@ -8,6 +8,7 @@ from pathlib import Path
 from course_utils.data.groups import to_groups
 from course_utils.data.records import FIELDS, _Problem, iter_rows
 from course_utils.errors import InputError
+from course_utils.language import _, _later
 
 
 class DataError(InputError):
@@ -19,11 +20,15 @@ class DataError(InputError):
     """
 
     def __init__(self, source, problems):
-        self.problems = [f"{where}: {text}" for where, _, text in problems]
-        self.counts = dict(Counter(kind for _, kind, _ in problems))
-        counts = ", ".join(f"{n} x {kind}" for kind, n in self.counts.items())
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        super().__init__(f"{source}: {counts}. {'; '.join(self.problems[:3])}{more}. Mend these rows and try again.")
+        self.problems = [f"{where}: {text}" for where, _kind, text in problems]
+        self.counts = dict(Counter(kind for _where, kind, _text in problems))
+        counts = ", ".join(f"{n} x {_(kind)}" for kind, n in self.counts.items())
+        more = _(" (and {n_problems} more)").format(n_problems=len(problems) - 3) if len(problems) > 3 else ""
+        super().__init__(
+            _("{source}: {counts}. {names}{more}. Mend these rows and try again.").format(
+                source=source, counts=counts, names="; ".join(self.problems[:3]), more=more
+            )
+        )
 
 
 def check_row(row, max_relevance=1):
@@ -31,26 +36,44 @@ def check_row(row, max_relevance=1):
     if isinstance(row, _Problem):
         return [row]
     if not isinstance(row, dict):
-        return [_Problem("not a record", f"expected query, document and relevance by name, found {type(row).__name__}")]
+        return [
+            _Problem(
+                "not a record",
+                _("expected query, document and relevance by name, found {kind}").format(kind=type(row).__name__),
+            )
+        ]
     problems = []
     for field in FIELDS:
         if row.get(field) is None:
-            problems.append(_Problem("missing field", f'field "{field}" is missing'))
+            problems.append(_Problem("missing field", _('field "{field}" is missing').format(field=field)))
     for field in FIELDS[:2]:
         value = row.get(field)
         if value is not None and not isinstance(value, str):
-            problems.append(_Problem("wrong type", f'field "{field}" is {type(value).__name__}, not text'))
+            problems.append(
+                _Problem(
+                    "wrong type",
+                    _('field "{field}" is {kind}, not text').format(field=field, kind=type(value).__name__),
+                )
+            )
         elif isinstance(value, str) and not value.strip():
-            problems.append(_Problem("empty text", f'field "{field}" is empty'))
+            problems.append(_Problem("empty text", _('field "{field}" is empty').format(field=field)))
         elif isinstance(value, str) and re.search(r"[\ud800-\udfff]", value):
-            problems.append(_Problem("not UTF-8", f'field "{field}" holds half a character'))
+            problems.append(_Problem("not UTF-8", _('field "{field}" holds half a character').format(field=field)))
     label = row.get("relevance")
     if label is not None and not (isinstance(label, Real) and 0 <= label <= max_relevance and label == int(label)):
-        allowed = "0 or 1" if max_relevance == 1 else f"a whole number from 0 to {max_relevance}"
+        allowed = (
+            _("0 or 1")
+            if max_relevance == 1
+            else _("a whole number from 0 to {max_relevance}").format(max_relevance=max_relevance)
+        )
         # Neither a list nor a number of a thousand digits is worth showing.
         short = isinstance(label, (str, float)) or (isinstance(label, int) and label.bit_length() < 100)
-        shown = repr(label)[:40] if short else f"a {type(label).__name__}"
-        problems.append(_Problem("wrong label", f'field "relevance" is {shown}, not {allowed}'))
+        shown = repr(label)[:40] if short else _("a {kind}").format(kind=type(label).__name__)
+        problems.append(
+            _Problem(
+                "wrong label", _('field "relevance" is {shown}, not {allowed}').format(shown=shown, allowed=allowed)
+            )
+        )
     return problems or (row["query"].strip(), row["document"].strip(), int(label))
 
 
@@ -83,13 +106,15 @@ def read_pairs(source, max_relevance=1, drop_repeated=False):
             if drop_repeated:
                 continue
             first, label = seen[query, document]
-            kind = "duplicate pair" if label == relevance else "contradictory pair"
-            text = f"same query and document as {first}" + ("" if label == relevance else ", other relevance")
-            problems.append((where, kind, f'{text} (query "{query[:40]}")'))
+            kind = _later("duplicate pair") if label == relevance else _later("contradictory pair")
+            text = _("same query and document as {first}").format(first=first) + (
+                "" if label == relevance else _(", other relevance")
+            )
+            problems.append((where, kind, _('{text} (query "{query}")').format(text=text, query=query[:40])))
             continue
         seen[query, document] = (where, relevance)
         pairs.append(checked)
-    name = source if isinstance(source, (str, Path)) else "the data"
+    name = source if isinstance(source, (str, Path)) else _("the data")
     if problems:
         raise DataError(name, problems)
     if not pairs:

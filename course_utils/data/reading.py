@@ -14,6 +14,7 @@ from course_utils.data.shapes import _items
 from course_utils.data.tables import _open_table
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole
+from course_utils.language import _, _later
 
 
 @dataclass
@@ -40,22 +41,26 @@ class _Reading:
         right = sum(len(g.positives) for g in self.groups)
         total = sum(len(g.documents) for g in self.groups)
         parts = [
-            f"{self.source}: read as {'; '.join([self.shape, *self.notes])}.",
-            f"{len(self.groups):,} queries, {total:,} documents, {right:,} right and {total - right:,} not.",
+            _("{source}: read as {names}.").format(source=self.source, names="; ".join([self.shape, *self.notes])),
+            _("{n_groups:,} queries, {total:,} documents, {right:,} right and {total_2:,} not.").format(
+                n_groups=len(self.groups), total=total, right=right, total_2=total - right
+            ),
         ]
         if any(g.scores for g in self.groups):
-            parts.append("Scores of a teacher are kept.")
+            parts.append(_("Scores of a teacher are kept."))
         if any(g.instruction for g in self.groups):
             parts.append(
-                f"{len({g.instruction for g in self.groups if g.instruction})} instructions stand in the rows."
+                _("{n_value} instructions stand in the rows.").format(
+                    n_value=len({g.instruction for g in self.groups if g.instruction})
+                )
             )
-        dropped = [f"{n:,} {what}" for what, n in self.dropped.items() if n]
+        dropped = [f"{n:,} {_(what)}" for what, n in self.dropped.items() if n]
         if dropped:
-            parts.append(f"Dropped: {', '.join(dropped)}.")
+            parts.append(_("Dropped: {dropped}.").format(dropped=", ".join(dropped)))
         if self.ignored:
-            parts.append(f"Not used: {', '.join(map(str, self.ignored[:8]))}.")
+            parts.append(_("Not used: {names}.").format(names=", ".join(map(str, self.ignored[:8]))))
         if right == total:
-            parts.append("No document is wrong: add negatives before training, for example with prepare or mine.")
+            parts.append(_("No document is wrong: add negatives before training, for example with prepare or mine."))
         return " ".join(parts)
 
 
@@ -87,10 +92,10 @@ def read_data(
         InputError: no such file, an unknown format or shape, anything uncertain.
         DataError: rows that cannot be used, each named.
     """
-    name = str(source) if isinstance(source, (str, Path)) else "the data"
+    name = str(source) if isinstance(source, (str, Path)) else _("the data")
     if isinstance(source, (str, Path)) and Path(source).is_dir() and _is_collection(source):
         groups, notes, dropped = _read_collection(source, part)
-        return _Reading(name, groups, "a collection of corpus, queries and judgements", notes, dropped)
+        return _Reading(name, groups, _("a collection of corpus, queries and judgements"), notes, dropped)
     records, notes = _open_table(source, sheet, encoding, separator, part)
     if not records:
         raise InputError("{name} holds no pairs.", name=name)
@@ -111,19 +116,23 @@ def _groups(found, name, drop_repeated):
         topics.setdefault((item.query, item.instruction), item.topic)
         for i, (document, label) in enumerate(zip(item.documents, item.labels, strict=True)):
             if re.search(r"[\ud800-\udfff]", item.query + document):
-                problems.append((item.where, "not UTF-8", "a text holds half a character"))
+                problems.append((item.where, "not UTF-8", _("a text holds half a character")))
                 continue
-            where, known, _ = own.get(document, (None, None, None))
+            where, known, _score = own.get(document, (None, None, None))
             if where is None:
                 own[document] = item.where, label, item.scores[i] if item.scores else None
             elif known == label and (drop_repeated or not pairs):
-                found.dropped["pairs that stand twice"] += 1
+                found.dropped[_later("pairs that stand twice")] += 1
             elif pairs and not drop_repeated:
-                kind = "duplicate pair" if known == label else "contradictory pair"
-                text = f"same query and document as {where}" + ("" if known == label else ", other relevance")
-                problems.append((item.where, kind, f'{text} (query "{item.query[:40]}")'))
+                kind = _later("duplicate pair") if known == label else _later("contradictory pair")
+                text = _("same query and document as {where}").format(where=where) + (
+                    "" if known == label else _(", other relevance")
+                )
+                problems.append(
+                    (item.where, kind, _('{text} (query "{query}")').format(text=text, query=item.query[:40]))
+                )
             else:  # in a list: what is right once is right
-                found.dropped["documents both right and wrong for a query, kept as right"] += 1
+                found.dropped[_later("documents both right and wrong for a query, kept as right")] += 1
                 own[document] = where, max(known, label), None
     if problems:
         raise DataError(name, problems)

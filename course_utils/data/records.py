@@ -42,7 +42,7 @@ def iter_rows(source, fields=FIELDS):
                 kind=type(source).__name__,
             )
         for i, row in enumerate(source, 1):
-            yield f"row {i}", row
+            yield _("row {number}").format(number=i), row
         return
     path = Path(source)
     if not path.is_file():
@@ -77,7 +77,9 @@ def _decode(line):
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return _Problem("not UTF-8", f"byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+        return _Problem(
+            "not UTF-8", _("byte {start} is not UTF-8; save the file as UTF-8").format(start=error.start + 1)
+        )
 
 
 def _record(items):
@@ -85,7 +87,7 @@ def _record(items):
     record = dict(items)
     if len(record) < len(items):
         twice = next(k for k, n in Counter(k for k, _ in items).items() if n > 1)
-        raise ValueError(f'field "{twice[:40]}" stands twice')
+        raise ValueError(_('field "{twice}" stands twice').format(twice=twice[:40]))
     return record
 
 
@@ -93,37 +95,40 @@ def _parse(text):
     try:
         return json.loads(text, object_pairs_hook=_record)
     except json.JSONDecodeError as error:
-        return _Problem("broken JSON", f"{error.msg} at line {error.lineno} column {error.colno}")
+        return _Problem(
+            "broken JSON",
+            _("{msg} at line {lineno} column {colno}").format(msg=error.msg, lineno=error.lineno, colno=error.colno),
+        )
     except RecursionError:
-        return _Problem("broken JSON", "nested too deeply")
+        return _Problem("broken JSON", _("nested too deeply"))
     except ValueError as error:
         return _Problem("broken JSON", str(error))
 
 
-def _json_rows(path, _):
+def _json_rows(path, fields):
     text = _decode(path.read_bytes())
     if isinstance(text, _Problem):
-        yield "the file", text
+        yield _("the file"), text
         return
     rows = _parse(text)
     if isinstance(rows, _Problem):
-        hint = " (one record a line? then name the file .jsonl)" if "Extra data" in rows.text else ""
-        yield "the file", _Problem(rows.kind, rows.text + hint)
+        hint = _(" (one record a line? then name the file .jsonl)") if "Extra data" in rows.text else ""
+        yield _("the file"), _Problem(rows.kind, rows.text + hint)
     elif not isinstance(rows, list):
-        yield "the file", _Problem("not a list", "a .json file holds one list of records")
+        yield _("the file"), _Problem("not a list", _("a .json file holds one list of records"))
     else:
         for i, row in enumerate(rows, 1):
-            yield f"row {i}", row
+            yield _("row {number}").format(number=i), row
 
 
-def _json_lines(path, _):
+def _json_lines(path, fields):
     with path.open("rb") as file:  # bytes are split at newlines alone, never at U+2028
         for i, line in enumerate(file, 1):
             text = _decode(line)
             if isinstance(text, _Problem):
-                yield f"line {i}", text
+                yield _("line {number}").format(number=i), text
             elif text.strip():
-                yield f"line {i}", _parse(text)
+                yield _("line {number}").format(number=i), _parse(text)
 
 
 def _csv_rows(path, fields):
@@ -137,9 +142,12 @@ def _csv_rows(path, fields):
             except StopIteration:
                 return
             except csv.Error as error:
-                yield f"line {reader.line_num}", _Problem("broken CSV", f"{error}; what follows was not read")
+                yield (
+                    _("line {number}").format(number=reader.line_num),
+                    _Problem("broken CSV", _("{error}; what follows was not read").format(error=error)),
+                )
                 return
-            where = f"line {reader.line_num}"
+            where = _("line {number}").format(number=reader.line_num)
             if not cells:
                 continue
             if header is None:
@@ -151,10 +159,10 @@ def _csv_rows(path, fields):
             elif len(cells) > len(header):
                 yield (
                     where,
-                    _Problem("broken CSV", "more cells than the header names; quote text with separators in it"),
+                    _Problem("broken CSV", _("more cells than the header names; quote text with separators in it")),
                 )
             elif any(re.search(r"[\udc80-\udcff]", c) for c in cells):
-                yield where, _Problem("not UTF-8", "a byte is not UTF-8; save the file as UTF-8")
+                yield where, _Problem("not UTF-8", _("a byte is not UTF-8; save the file as UTF-8"))
             else:
                 row = dict(zip(header, cells, strict=False))
                 # A column with gaps is written with "1.0" for 1. Only short text: int("9" * 5000) fails.
@@ -166,16 +174,18 @@ def _csv_rows(path, fields):
 def _column_problem(names, fields, kind):
     # One sentence about the columns instead of three about every row.
     if any(re.search(r"[\ud800-\udfff]", c) for c in names):
-        return _Problem("not UTF-8", "the header is not UTF-8; save the file as UTF-8")
+        return _Problem("not UTF-8", _("the header is not UTF-8; save the file as UTF-8"))
     absent = [f for f in fields if f not in names]
     if absent:
         found = ", ".join(c[:40] for c in names[:5])
         return _Problem(
             "missing field",
-            f'no column is named "{absent[0]}"; the columns are: {found}; data convert reads other names, separators and shapes',
+            _(
+                'no column is named "{absent_0}"; the columns are: {found}; data convert reads other names, separators and shapes'
+            ).format(absent_0=absent[0], found=found),
         )
     twice = [f for f in fields or names if names.count(f) > 1]
-    return _Problem(kind, f'the column "{twice[0]}" stands twice') if twice else None
+    return _Problem(kind, _('the column "{twice_0}" stands twice').format(twice_0=twice[0])) if twice else None
 
 
 def _parquet_rows(path, fields):
@@ -187,14 +197,23 @@ def _parquet_rows(path, fields):
         file = pyarrow.parquet.ParquetFile(path)
         problem = _column_problem(file.schema_arrow.names, fields, "broken Parquet")
         if problem:
-            yield "the file", problem
+            yield _("the file"), problem
             return
         for batch in file.iter_batches(batch_size=128, columns=list(fields) or None):
             for row in batch.to_pylist():
                 i += 1
-                yield f"row {i}", row
+                yield _("row {number}").format(number=i), row
         if i != file.metadata.num_rows:
-            yield "the file", _Problem("broken Parquet", f"{i} rows where {file.metadata.num_rows} are announced")
+            yield (
+                _("the file"),
+                _Problem(
+                    "broken Parquet",
+                    _("{i} rows where {num_rows} are announced").format(i=i, num_rows=file.metadata.num_rows),
+                ),
+            )
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        yield "the file", _Problem("broken Parquet", f"{text} (after row {i})" if i else text)
+        yield (
+            _("the file"),
+            _Problem("broken Parquet", _("{text} (after row {i})").format(text=text, i=i) if i else text),
+        )

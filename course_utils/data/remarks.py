@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from course_utils.data.counts import Counts
 from course_utils.data.lengths import _Lengths
+from course_utils.language import _
 
 # kind of remark -> (must be mended before use, what is counted, what to do)
 REMARKS = {
@@ -76,9 +77,11 @@ class _Finding:
         return REMARKS[self.kind][0]
 
     def __str__(self):
-        _, text, advice = REMARKS[self.kind]
-        examples = f" For example {'; '.join(self.examples)}." if self.examples else ""
-        return f"- {text}: {self.count:,}{self.detail}.{examples} {advice}"
+        text, advice = map(_, REMARKS[self.kind][1:])
+        examples = _(" For example {examples}.").format(examples="; ".join(self.examples)) if self.examples else ""
+        return _("- {what}: {count:,}{detail}.{examples} {advice}").format(
+            what=text, count=self.count, detail=self.detail, examples=examples, advice=advice
+        )
 
 
 @dataclass
@@ -128,21 +131,39 @@ class _Report:
     def __str__(self):
         relevant = sum(n for label, n in self.labels.items() if label > 0)
         other = self.pairs - relevant
-        ratio = f", 1 to {other / relevant:.1f}" if relevant and other else ""
+        ratio = _(", 1 to {ratio:.1f}").format(ratio=other / relevant) if relevant and other else ""
         lines = [
-            f"{self.source}: {self.pairs:,} pairs, {self.queries:,} queries, {self.documents:,} documents.",
-            f"Balance: {relevant:,} relevant, {other:,} not{ratio}; a query has on average "
-            f"{relevant / self.queries:.1f} relevant and {other / self.queries:.1f} other documents.",
+            _("{source}: {pairs:,} pairs, {queries:,} queries, {documents:,} documents.").format(
+                source=self.source, pairs=self.pairs, queries=self.queries, documents=self.documents
+            ),
+            _(
+                "Balance: {relevant:,} relevant, {other:,} not{ratio}; a query has on average {relevant_2:.1f} relevant "
+                "and {other_2:.1f} other documents."
+            ).format(
+                relevant=relevant,
+                other=other,
+                ratio=ratio,
+                relevant_2=relevant / self.queries,
+                other_2=other / self.queries,
+            ),
         ]
         if self.lengths:
-            lines.append(f"Lengths: {self.lengths}.")
+            lines.append(_("Lengths: {lengths}.").format(lengths=self.lengths))
         if self.test:
             leaks = any(f.kind.endswith(("in test", "among negatives")) for f in self.findings)
-            lines.append(f"Against {self.test}: {'see below' if leaks else 'nothing shared, nothing nearly the same'}.")
+            lines.append(
+                _("Against {test}: {found}.").format(
+                    test=self.test, found=_("see below") if leaks else _("nothing shared, nothing nearly the same")
+                )
+            )
         mend, look = [f for f in self.findings if f.mend], [f for f in self.findings if not f.mend]
         if mend:
-            lines += ["Mend this before you use it:", *map(str, mend)]
+            lines += [_("Mend this before you use it:"), *map(str, mend)]
         if look:
-            lines += ["Have a look at this:", *map(str, look)]
-        lines += [] if mend else ["Nothing stands in the way of using it." if look else "Nothing suspicious: go ahead."]
+            lines += [_("Have a look at this:"), *map(str, look)]
+        lines += (
+            []
+            if mend
+            else [_("Nothing stands in the way of using it.") if look else _("Nothing suspicious: go ahead.")]
+        )
         return "\n".join(lines)

@@ -17,6 +17,7 @@ from course_utils.data.lengths import _Lengths
 from course_utils.data.read import DataError, check_row, iter_rows
 from course_utils.data.remarks import REMARKS, _excerpt, _Finding, _Report
 from course_utils.errors import InputError
+from course_utils.language import _
 from course_utils.text import normalise
 
 EXAMPLES = 3
@@ -56,7 +57,7 @@ def check_file(path, test=None, tokenizer=None, max_length=1024, max_relevance=1
     Raises:
         InputError: no such file, unknown format, not one usable row, a test file with unusable rows, grades above 255.
     """
-    name = str(path) if isinstance(path, (str, Path)) else "the data"
+    name = str(path) if isinstance(path, (str, Path)) else _("the data")
     if not 1 <= max_relevance <= 255:
         raise InputError(
             "max_relevance is {max_relevance}; grades go from 0 to 255 at most.", max_relevance=max_relevance
@@ -131,7 +132,7 @@ def _repeated(rows):
         one = first.setdefault(row.pair, row)
         if one is not row:
             kind = "duplicate pair" if one.label == row.label else "contradictory pair"
-            found[kind].append(f"{row} (compare {one.where})")
+            found[kind].append(_("{row} (compare {where})").format(row=row, where=one.where))
     yield from ((kind, len(own), own) for kind, own in found.items())
 
 
@@ -141,7 +142,7 @@ def _alike(rows):
         one = first.setdefault(row.alike, row)
         if one is not row:
             kind = "almost the same pair" if (one.label > 0) == (row.label > 0) else "labelled both ways"
-            found[kind].append(f"{row} (compare {one.where})")
+            found[kind].append(_("{row} (compare {where})").format(row=row, where=one.where))
     yield from ((kind, len(own), own) for kind, own in found.items())
 
 
@@ -201,7 +202,7 @@ def _chance_longer(left, right):
 
 def _of_lengths(lengths):
     tokens, where = lengths.longest
-    yield "cut document", lengths.cut, [f"{where} with {tokens:,} tokens"]
+    yield "cut document", lengths.cut, [_("{where} with {tokens:,} tokens").format(where=where, tokens=tokens)]
     yield "query too long", len(lengths.too_long), list(lengths.too_long.values())[:1]
 
 
@@ -215,9 +216,15 @@ def _report(name, rows, unusable, lengths, against):
     remarks += _of_lengths(lengths) if lengths else []
     remarks += [(kind, len(own), own) for kind, own in against.found.items()] if against else []
     found = {kind: (count, examples[:EXAMPLES]) for kind, count, examples in remarks if count}
-    details = {"unusable row": f" ({', '.join(f'{n:,} x {kind}' for kind, n in problems.most_common())})"}
+    details = {
+        "unusable row": _(" ({kinds})").format(
+            kinds=", ".join(f"{n:,} x {_(kind)}" for kind, n in problems.most_common())
+        )
+    }
     if against:
-        details["answer among negatives"] = f" of {len(against.answers):,}, in {against.wrong_rows:,} rows"
+        details["answer among negatives"] = _(" of {n_answers:,}, in {wrong_rows:,} rows").format(
+            n_answers=len(against.answers), wrong_rows=against.wrong_rows
+        )
     queries = _by(pairs, "asked")
     return _Report(
         source=name,

@@ -12,6 +12,7 @@ from numbers import Real
 from course_utils.data.columns import NAMES, _is_word, _key, _labels_of, _number_of, _numbered, _one_of, _text_of
 from course_utils.data.read import DataError
 from course_utils.errors import InputError
+from course_utils.language import _, _later
 
 
 @dataclass
@@ -102,7 +103,9 @@ def _passages(records, names, some, columns):
     else:
         return None
     query = _one_of("query", names, columns, needed=True)
-    found = _Found(f"passages with labels ({query}, {column})", [], [], used={query, column})
+    found = _Found(
+        _("passages with labels ({query}, {column})").format(query=query, column=column), [], [], used={query, column}
+    )
     label = ("is_selected", "relevance", "label", "score", "is_relevant")
     for where, row in records:
         own = row.get(column)
@@ -128,7 +131,12 @@ def _lists(records, names, some, columns):
     if documents is None or labels is None:
         return None
     query = _one_of("query", names, columns, needed=True)
-    found = _Found(f"lists ({query}, {documents}, {labels})", [], [], used={query, documents, labels})
+    found = _Found(
+        _("lists ({columns})").format(columns=f"{query}, {documents}, {labels}"),
+        [],
+        [],
+        used={query, documents, labels},
+    )
     for where, row in records:
         own = [_text_of(d) for d in _list(row.get(documents))], [_number_of(x) for x in _list(row.get(labels))]
         found.items.append(_Items(where, _text_of(row.get(query)), *own, [], **_shared(found, names, columns, row)))
@@ -147,14 +155,20 @@ def _sides(records, names, some, columns):
         return None
     query = _one_of("query", names, columns, needed=True)
     teachers = [_one_of(f"{kind}_scores", names, {}) for kind in ("positive", "negative")]
-    found = _Found(f"right{' and wrong' if wrong else ''} documents ({', '.join([query, right, *wrong])})", [], [])
+    found = _Found(
+        _("right{word} documents ({names})").format(
+            word=_(" and wrong") if wrong else "", names=", ".join([query, right, *wrong])
+        ),
+        [],
+        [],
+    )
     found.used |= {query, right, *wrong, *(t for t in teachers if t)}
     for where, row in records:
         sides = [_many(row.get(right)), [d for n in wrong for d in _many(row.get(n))]]
         labels = [1.0] * len(sides[0]) + [0.0] * len(sides[1])
         scores = [_number_of(x) for t in teachers if t for x in _list(row.get(t))]
         if scores and len(scores) != len(labels):
-            found.dropped["teacher scores that do not fit the documents"] += 1
+            found.dropped[_later("teacher scores that do not fit the documents")] += 1
             scores = []
         found.items.append(
             _Items(
@@ -190,16 +204,16 @@ def _pairs(records, names, some, columns):
     given["document"] = document
     teacher = _one_of("score", [n for n in names if n != label], given) if label else None
     shown = [query, document, *([label] if label else []), *([teacher] if teacher else [])]
-    found = _Found(f"pairs ({', '.join(shown)})", [], [], used=set(shown))
+    found = _Found(_("pairs ({columns})").format(columns=", ".join(shown)), [], [], used=set(shown))
     if not label:
-        found.said.append("no column says what is wrong, so every row is a right answer")
+        found.said.append(_("no column says what is wrong, so every row is a right answer"))
     if any(isinstance(row.get(n), Real) for _, row in records for n in (query, document)):
-        found.said.append("numbers in the place of texts are read as text")
+        found.said.append(_("numbers in the place of texts are read as text"))
     words = [_is_word(row.get(label)) for _, row in records if row.get(label) not in (None, "")] if label else []
     mixed = any(words) and not all(words)  # a yes among numbers is a slip
     for where, row in records:
         if all(_text_of(row.get(n)) == "" for n in shown):
-            found.dropped["empty rows"] += 1
+            found.dropped[_later("empty rows")] += 1
             continue
         labels = [1.0 if label is None else _number_of(row.get(label))]
         labels = [None] if mixed and _is_word(row.get(label)) else labels
@@ -217,18 +231,20 @@ def _settle(found, name, threshold):
     for item in found.items:
         if not item.query:
             problems.append(
-                (item.where, "missing field" if item.query == "" else "wrong type", "no text for the query")
+                (item.where, "missing field" if item.query == "" else "wrong type", _("no text for the query"))
             )
         if len(item.labels) != len(item.documents):
-            what = f"{len(item.documents)} documents and {len(item.labels)} labels"
+            what = _("{n_documents} documents and {n_labels} labels").format(
+                n_documents=len(item.documents), n_labels=len(item.labels)
+            )
             problems.append((item.where, "wrong label", what))
             continue
         if found.shape.startswith("pairs"):
             if not item.documents[0]:
-                problems.append((item.where, "missing field", "no text for the document"))
+                problems.append((item.where, "missing field", _("no text for the document")))
         else:
             keep = [i for i, d in enumerate(item.documents) if d]
-            found.dropped["documents without text"] += len(item.documents) - len(keep)
+            found.dropped[_later("documents without text")] += len(item.documents) - len(keep)
             item.documents, item.labels = [item.documents[i] for i in keep], [item.labels[i] for i in keep]
             item.scores = [item.scores[i] for i in keep] if item.scores else []
         if None in item.labels:
@@ -236,11 +252,11 @@ def _settle(found, name, threshold):
                 (
                     item.where,
                     "wrong label",
-                    "a label is missing or is no number, yes or no",
+                    _("a label is missing or is no number, yes or no"),
                 )
             )
         if None in item.scores:
-            problems.append((item.where, "wrong label", "a teacher's score is no number"))
+            problems.append((item.where, "wrong label", _("a teacher's score is no number")))
     if problems:
         raise DataError(name, problems)
     numbers = [n for item in found.items for n in item.labels]

@@ -34,9 +34,7 @@ def _decode(raw, name, encoding=None):
         try:
             return raw.decode(encoding or "utf-16").removeprefix("\ufeff"), encoding or "utf-16"
         except (UnicodeDecodeError, LookupError) as error:
-            raise InputError(
-                "{name} is not in {value}: {error}.", name=name, value=encoding or "utf-16", error=error
-            ) from None
+            raise InputError("{name} is not in {value}: {error}.", name=name, value=encoding or "utf-16", error=error) from None  # fmt: skip
     try:
         return raw.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError as error:
@@ -52,20 +50,14 @@ def _decode(raw, name, encoding=None):
         ) from None
     matches = list(from_bytes(raw, cp_isolation=ENCODINGS))
     if not matches:
-        raise InputError(
-            "{name}: byte {where} is not UTF-8, and no usual encoding fits. Save it as UTF-8.", name=name, where=where
-        )
+        raise InputError("{name}: byte {where} is not UTF-8, and no usual encoding fits. Save it as UTF-8.", name=name, where=where)  # fmt: skip
     best = matches[0]
     rivals = [
         m for m in matches[1:] if str(m) != str(best) and (m.chaos, -m.coherence) <= (best.chaos, -best.coherence)
     ]
     if rivals:
         fits = "; ".join(f'{m.encoding}: "{_foreign(str(m))}"' for m in [best, *rivals])
-        raise InputError(
-            "{name} is not UTF-8, and several encodings fit: {fits}. Name the right one: encoding=...",
-            name=name,
-            fits=fits,
-        )
+        raise InputError("{name} is not UTF-8, and several encodings fit: {fits}. Name the right one: encoding=...", name=name, fits=fits)  # fmt: skip
     return str(best), best.encoding
 
 
@@ -87,12 +79,14 @@ def _split_cells(text, name, separator=None, single=None):
     for mark in [separator] if separator else SEPARATORS:
         try:
             table, reader = [], csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
-            table = [(f"line {reader.line_num}", row) for row in reader if any(c.strip() for c in row)]
+            table = [
+                (_("line {number}").format(number=reader.line_num), row)
+                for row in reader
+                if any(c.strip() for c in row)
+            ]
         except csv.Error as error:
             if separator:
-                raise InputError(
-                    "{name}: {error} near line {line_num}.", name=name, error=error, line_num=reader.line_num
-                ) from None
+                raise InputError("{name}: {error} near line {line_num}.", name=name, error=error, line_num=reader.line_num) from None  # fmt: skip
             continue
         if table and (separator or (len(table[0][1]) > 1 and all(len(r) == len(table[0][1]) for _, r in table))):
             tables[mark] = table
@@ -103,7 +97,7 @@ def _split_cells(text, name, separator=None, single=None):
         named = {m: sum(_key(c) in known for c in t[0][1]) for m, t in tables.items()}
         tables = {m: t for m, t in tables.items() if named[m] == max(named.values())}
     if len(tables) != 1:
-        which = ", ".join(SEPARATORS[m] for m in tables) or "none of comma, semicolon, tab and bar"
+        which = ", ".join(_(SEPARATORS[m]) for m in tables) or _("none of comma, semicolon, tab and bar")
         raise InputError(
             "{name}: as separator {which} would give an even table of two or more columns. Name it: separator=..., "
             "and quote texts that hold it.",
@@ -120,7 +114,7 @@ def _one_column(text, single):
     lines = text.replace("\r\n", "\n").split("\n")
     # A comma stands in a text that is not quoted: then a line is a text.
     cells = [(i, row[0]) for i, row in enumerate(quoted, 1)] if all(len(r) <= 1 for r in quoted if r) else [*enumerate(lines, 1)]  # fmt: skip
-    table = [(f"line {i}", [cell.strip()]) for i, cell in cells if cell.strip()]
+    table = [(_("line {number}").format(number=i), [cell.strip()]) for i, cell in cells if cell.strip()]
     header = bool(table) and _key(table[0][1][0]) in {single, *NAMES["document"]}
     return ([table[0][1][0]], table[1:], None) if header else ([single], table, None)
 
@@ -134,29 +128,22 @@ def _excel_cells(path, sheet=None):
     try:
         import openpyxl
     except ImportError:
-        raise InputError(
-            '{path} is an Excel file; pip install "reranker-course[files]", or save it as CSV UTF-8.', path=path
-        ) from None
+        raise InputError('{path} is an Excel file; pip install "reranker-course[files]", or save it as CSV UTF-8.', path=path) from None  # fmt: skip
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         tables = {
             s.title: [
-                (f"row {i}", row) for i, row in enumerate(s.iter_rows(values_only=True), 1) if any(map(_full, row))
+                (_("row {number}").format(number=i), row)
+                for i, row in enumerate(s.iter_rows(values_only=True), 1)
+                if any(map(_full, row))
             ]
             for s in book.worksheets
         }
     except Exception as error:  # a broken zip, XML or style: openpyxl has no exception of its own for them
-        raise InputError(
-            "{path} cannot be read as Excel: {error_0}", path=path, error_0=str(error).splitlines()[0][:100]
-        ) from None
+        raise InputError("{path} cannot be read as Excel: {error_0}", path=path, error_0=str(error).splitlines()[0][:100]) from None  # fmt: skip
     filled = [name for name, table in tables.items() if table]
     if sheet is not None and sheet not in tables:
-        raise InputError(
-            '{path} has no sheet "{sheet}"; its sheets are: {choices}.',
-            path=path,
-            sheet=sheet,
-            choices=_choices(tables),
-        )
+        raise InputError('{path} has no sheet "{sheet}"; its sheets are: {choices}.', path=path, sheet=sheet, choices=_choices(tables))  # fmt: skip
     if sheet is None and len(filled) != 1:
         raise InputError(
             "{path} has {n_filled} sheets with data: {choices}. Name one: sheet=...",
@@ -189,7 +176,7 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
         InputError: no such file, an unknown format, anything uncertain, rows that are no records.
     """
     if not isinstance(source, (str, Path)):
-        return _checked(iter_rows(source, ()), "the data"), []
+        return _checked(iter_rows(source, ()), _("the data")), []
     if str(source).startswith("hub:"):
         return _hub(str(source).removeprefix("hub:"), part)
     path = Path(source)
@@ -207,11 +194,13 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
         )
     if suffix == ".xlsx":
         header, table, sheet = _excel_cells(path, sheet)
-        return _named(path, header, table), [f'Excel, sheet "{sheet}"']
+        return _named(path, header, table), [_('Excel, sheet "{sheet}"').format(sheet=sheet)]
     if suffix in (".csv", ".tsv", ".txt"):
         text, encoding = _decode(path.read_bytes(), path, encoding)
         header, table, mark = _split_cells(text, path, separator or ("\t" if suffix == ".tsv" else None), single)
-        how = f"separated by {SEPARATORS.get(mark, mark)}" if mark else "one column"
+        how = (
+            _("separated by {separators}").format(separators=_(SEPARATORS.get(mark, mark))) if mark else _("one column")
+        )
         return _named(path, header, table), [f"{encoding.replace('_', '-')}, {how}"]
     return _checked(iter_rows(path, ()), path), []
 
@@ -221,14 +210,10 @@ def _named(path, header, table):
         header = header[:-1]
     twice = next((h for h in header if header.count(h) > 1), None)
     if twice is not None:
-        raise InputError(
-            '{path}: the column "{twice}" stands twice; give every column its own name.', path=path, twice=twice
-        )
+        raise InputError('{path}: the column "{twice}" stands twice; give every column its own name.', path=path, twice=twice)  # fmt: skip
     long = next((where for where, row in table if any(map(_full, row[len(header) :]))), None)
     if long:
-        raise InputError(
-            "{path}, {long}: more cells than the header names; quote text with separators in it.", path=path, long=long
-        )
+        raise InputError("{path}, {long}: more cells than the header names; quote text with separators in it.", path=path, long=long)  # fmt: skip
     return [(where, dict(zip(header, row, strict=False))) for where, row in table]
 
 
@@ -238,7 +223,7 @@ def _checked(rows, name):
     rows = list(rows)
     broken = [(where, *row) for where, row in rows if isinstance(row, _Problem)]
     broken += [
-        (where, "not a record", f"a {type(row).__name__}, not a record of named fields")
+        (where, "not a record", _("a {kind}, not a record of named fields").format(kind=type(row).__name__))
         for where, row in rows
         if not isinstance(row, (dict, _Problem))
     ]
@@ -255,12 +240,10 @@ def _dataset(path, part):
         found = datasets.load_from_disk(str(path))
         parts = dict(found) if isinstance(found, datasets.DatasetDict) else {part or "all": found}
         name = _choose_part(path, parts, part)
-        return _checked(iter_rows(parts[name], ()), path), [f"a saved dataset, {name}"]
+        return _checked(iter_rows(parts[name], ()), path), [_("a saved dataset, {name}").format(name=name)]
     files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.suffix != ".txt"]
     if not files:
-        raise InputError(
-            "{path} holds no file that can be read; known are {suffixes}.", path=path, suffixes=", ".join(SUFFIXES)
-        )
+        raise InputError("{path} holds no file that can be read; known are {suffixes}.", path=path, suffixes=", ".join(SUFFIXES))  # fmt: skip
     parts = {str(p.relative_to(path)): p for p in files}
     matching = [name for name in parts if part and Path(name).stem.split("-")[0] == part]
     chosen = matching or [_choose_part(path, parts, part)]
@@ -276,7 +259,7 @@ def _hub(name, part):
     """Return (records, notes) of a dataset of the hub, "owner/name" or "owner/name@revision"."""
     import datasets
 
-    name, _, revision = name.partition("@")
+    name, _at, revision = name.partition("@")
     try:
         found = datasets.load_dataset(name, revision=revision or None)
     except Exception as error:  # of the network, the hub and the loaders, each of its own kind
@@ -284,7 +267,9 @@ def _hub(name, part):
         raise InputError("The dataset {name} cannot be loaded from the hub: {text}", name=name, text=text) from None
     parts = dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
     chosen = _choose_part(name, parts, part)
-    where = f"the hub's {name} at revision {revision or 'main, which may change: name one as hub:NAME@REVISION'}"
+    where = _("the hub's {name} at revision {value}").format(
+        name=name, value=revision or _("main, which may change: name one as hub:NAME@REVISION")
+    )
     return _checked(iter_rows(parts[chosen], ()), name), [f"{where}, {chosen}"]
 
 
@@ -293,7 +278,5 @@ def _choose_part(path, parts, part):
         return part
     if part is None and len(parts) == 1:
         return next(iter(parts))
-    said = "has several parts" if part is None else f'has no part "{part}"'
-    raise InputError(
-        "{path} {said}: {choices}. Name one: part=... (--part).", path=path, said=said, choices=_choices(parts)
-    )
+    said = _("has several parts") if part is None else _('has no part "{part}"').format(part=part)
+    raise InputError("{path} {said}: {choices}. Name one: part=... (--part).", path=path, said=said, choices=_choices(parts))  # fmt: skip
