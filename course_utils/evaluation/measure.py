@@ -7,6 +7,7 @@ import numpy as np
 from course_utils.data.counts import Counts, usable
 from course_utils.data.long_documents import _score_lists
 from course_utils.evaluation import metrics
+from course_utils.language import _
 
 
 @dataclass
@@ -51,7 +52,9 @@ class Difference:
     losses: int
 
     def __str__(self):
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.wins} better, {self.losses} worse"
+        return _("{mean:+.3f} [{low:+.3f}, {high:+.3f}], {wins} better, {losses} worse").format(
+            mean=self.mean, low=self.low, high=self.high, wins=self.wins, losses=self.losses
+        )
 
 
 def evaluate_scores(scores, groups):
