@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -32,7 +33,7 @@ myst_heading_anchors = 4
 myst_enable_extensions = []  # no mathematics: a price in dollars stays a price, and no MathJax is fetched
 suppress_warnings = ["myst.header"]  # files that GitHub shows may skip a level
 
-autodoc_member_order = "groupwise"
+autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_numpy_docstring = False
 add_module_names = False
@@ -75,13 +76,22 @@ def toolbar(page):
 
 
 def add_toolbar(app, pagename, templatename, context, doctree):
-    """Put the toolbar above the body of a page, which every theme shows."""
+    """Put the toolbar above the body of a page; give the captions of the sidebar a level."""
     if "body" in context:
         context["body"] = toolbar(pagename) + context["body"]
+    if "furo_navigation_tree" in context:  # a heading has a level, or a screen reader cannot place it
+        tree = context["furo_navigation_tree"].replace('role="heading">', 'role="heading" aria-level="2">')
+        context["furo_navigation_tree"] = tree
+
+
+def escape_metrics(app, what, name, obj, options, lines):
+    """Keep ndcg@10 a metric: reStructuredText would make it an e-mail address."""
+    lines[:] = [re.sub(r"(\w)@(\d)", r"\1\\@\2", line) for line in lines]
 
 
 def setup(app):
     """Register the search and the toolbar."""
     app.add_search_language(Words)
-    app.connect("html-page-context", add_toolbar)
+    app.connect("html-page-context", add_toolbar, priority=900)  # after the theme
+    app.connect("autodoc-process-docstring", escape_metrics, priority=400)  # before napoleon makes fields of it
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,6 +6,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -102,6 +103,14 @@ def size(folder):
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 2**20
 
 
+def outside(folder):
+    """Return the addresses outside the site that its pages link to."""
+    found = set()
+    for page in folder.rglob("*.html"):
+        found |= set(re.findall(r'href="(https?://[^"#]+)', page.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
 def main(arguments=None):
     """Build the site; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -123,6 +132,7 @@ def main(arguments=None):
                 return code
         shutil.rmtree(Path(out) / "jupyter_execute", ignore_errors=True)  # MyST-NB's own copies of pictures
         (Path(out) / "index.html").write_text(DOOR, encoding="utf-8")
+        (build / "site-sources" / "links.txt").write_text("\n".join(outside(Path(out))) + "\n", encoding="utf-8")
         (Path(out) / ".nojekyll").write_text("", encoding="utf-8")
     where = build / "site" / "index.html"
     print(

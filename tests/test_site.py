@@ -138,9 +138,11 @@ def test_every_link_inside_the_site_leads_somewhere(site, read):
     assert broken == []
 
 
-def test_links_leave_the_site_only_by_https(read):
+def test_links_leave_the_site_only_by_https_and_are_listed(site, read):
     outside = {link for page in read.values() for link in page.links if re.match(r"[a-z]+:", link)}
-    assert {link for link in outside if not link.startswith(("https://", "mailto:"))} <= {"http://127.0.0.1:8000"}
+    listed = (site.parent / "site-sources" / "links.txt").read_text(encoding="utf-8").split()
+    assert {link.partition("#")[0] for link in outside if link.startswith("https://")} - set(listed) == set()
+    assert {link for link in outside if not link.startswith("https://")} <= {"http://127.0.0.1:8000"}
 
 
 def test_nothing_is_loaded_from_elsewhere(site, read):
@@ -265,3 +267,32 @@ def test_a_site_that_was_there_stays_when_the_build_fails(tmp_path):
     assert done.returncode != 0
     assert (tmp_path / "site" / "mine.txt").read_text() == "not the course's"
     shutil.rmtree(tmp_path / "site")
+
+
+def test_the_chinese_lessons_run_without_measuring_again(tmp_path, monkeypatch):
+    from course_utils.cli import course
+
+    (tmp_path / "notebooks" / "zh").mkdir(parents=True)
+    (tmp_path / "notebooks" / "zh" / "00_a.ipynb").write_text("{}")
+    ran = []
+    monkeypatch.setattr(course, "LESSONS", tmp_path / "notebooks")
+    monkeypatch.setattr(course, "run_lesson", lambda *a: ran.append(a) or (1.0, ""))
+    assert course.run_course("smoke", tmp_path / "build", "zh") == []
+    [(path, folder, environment)] = ran
+    assert (path.name, folder) == ("00_a.ipynb", tmp_path / "build" / "lessons" / "zh")
+    assert environment["COURSE_LANGUAGE"] == "zh"
+    assert not (tmp_path / "build" / "run.json").exists()
+
+
+def test_a_run_leaves_what_the_site_tells_of_it(tmp_path):
+    from course_utils.cli import course
+
+    result = {
+        k: 0.1
+        for k in ("document_alone", "bm25", "low", "high", "train_queries", "test_queries", "seconds", "delta_ndcg@10")
+    }
+    result |= {k: {"ndcg@10": 0.5} for k in ("before", "after", "general_before", "general_after")}
+    record = course.run_record("smoke", [(tmp_path / "00_a.ipynb", 2.0, "")], [("medical-en", result)])
+    assert record.keys() == RUN.keys()
+    assert record["measured"]["medical-en"].keys() == RUN["measured"]["medical-en"].keys()
+    assert record["lessons"] == {"00_a": {"seconds": 2.0, "error": ""}}
