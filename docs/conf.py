@@ -21,7 +21,7 @@ WORDS = SAID[LANGUAGE]
 project = html_title = WORDS["title"]
 language = {"en": "en", "zh": "zh_CN"}[LANGUAGE]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["**/pictures"]
+templates_path = [str(HERE / "templates")]
 
 # Notebooks are shown as they ran; nothing is executed here.
 nb_execution_mode = "off"
@@ -77,8 +77,9 @@ def toolbar(page):
 
 def add_toolbar(app, pagename, templatename, context, doctree):
     """Put the toolbar above the body of a page; give the captions of the sidebar a level."""
+    context["toolbar"] = toolbar(pagename)
     if "body" in context:
-        context["body"] = toolbar(pagename) + context["body"]
+        context["body"] = context["toolbar"] + context["body"]
     if "furo_navigation_tree" in context:  # a heading has a level, or a screen reader cannot place it
         tree = context["furo_navigation_tree"].replace('role="heading">', 'role="heading" aria-level="2">')
         context["furo_navigation_tree"] = tree
