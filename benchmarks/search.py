@@ -126,19 +126,20 @@ def share(values):
 
 
 def page(cells):
-    """Return the page as Markdown: a row for each set whose seeds have begun."""
+    """Return the page as Markdown: a row for each set whose base was measured; "-" stands for what is not there yet."""
     rows = []
     for name, sizes in cells.data["sets"].items():
         seeds = cells.get(name, "after") or {}
-        if not seeds:
+        if not cells.get(name, "before"):
             continue
         found, bm25, before = (unpacked(cells.get(name, way)["values"]) for way in ("within", "BM25", "before"))
-        after = np.mean([unpacked(run["values"]) for run in seeds.values()], axis=0)
-        gap = paired_bootstrap(np.array(before), after)
+        after = np.mean([unpacked(run["values"]) for run in seeds.values()], axis=0) if seeds else None
+        gap = paired_bootstrap(np.array(before), after) if seeds else None
+        change = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]" if seeds else "-"
         rows.append([
             name, f"{sizes['passages']:,}", f"{sizes['train']} / {sizes['test']}", f"{np.mean(found):.0%}", share(bm25),
-            share(before), share(after), f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]",
-            ", ".join(str(run["best_epoch"]) for run in seeds.values()),
+            share(before), share(after) if seeds else "-", change,
+            ", ".join(str(run["best_epoch"]) for run in seeds.values()) or "-",
         ])  # fmt: skip
     head = ["set", "passages", "train / test questions", "right one within", "BM25 first", "before", "after"]
     table = markdown_table([*head, "difference in points [95 %]", "epoch kept, by seed"], rows)
