@@ -20,6 +20,7 @@ from notebooks import CHINESE, NOTEBOOKS, ROOT, cell, read, refresh, twin, write
 
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 BADGES = re.compile(r"^.*<!-- badges -->.*$", flags=re.M)
+MINUTES = re.compile(r"^(\*\*(\d\d) .+\*\*\n\n\| .+\n\|---\|---\|---\|\n)((?:\|.+\n)+)", flags=re.M)
 
 
 def source(c):
@@ -35,6 +36,30 @@ def is_setup(c):
 def digest(c):
     """Return the hash of an English cell as a Chinese cell notes it; the badge row, which is generated, does not count."""
     return hashlib.sha256(BADGES.sub("", source(c)).encode()).hexdigest()[:12]
+
+
+def guide(text):
+    """Return the Chinese instructor guide with the minutes of the English one and the headings of the Chinese lessons.
+
+    A lesson that has no Chinese twin yet keeps the names of its sections that stand in ``text``. A table with more or fewer
+    sections than in English stays as it is, for somebody who reads Chinese; a test names it.
+    """
+    minutes = {
+        number: rows.splitlines() for _, number, rows in MINUTES.findall((NOTEBOOKS / "README.md").read_text("utf-8"))
+    }
+
+    def fill(match):
+        head, number, rows = match.groups()
+        names = [row.split("|")[1].strip() for row in rows.splitlines()]
+        for path in CHINESE.glob(f"{number}_*.ipynb"):
+            names = [n for c in read(path)["cells"] for n in re.findall(r"^## (.+)$", source(c), flags=re.M)]
+            names = [*names[:-4], "练习"]
+        rows = minutes.get(number, ())
+        if len(names) != len(rows):
+            return match[0]
+        return head + "".join(f"| {n} |{row.split('|', 2)[2]}\n" for n, row in zip(names, rows, strict=True))
+
+    return MINUTES.sub(fill, text)
 
 
 def chinese_notebooks():

@@ -3,7 +3,7 @@
 python scripts/notebooks.py to-py NOTEBOOK.ipynb             print a notebook as a py:percent file
 python scripts/notebooks.py from-py FILE.py NOTEBOOK.ipynb   a py:percent file becomes a notebook
 python scripts/notebooks.py exercises                        regenerate exercises from solutions, in both languages
-python scripts/notebooks.py badges                           write badge rows, setup cells, links of Chinese texts
+python scripts/notebooks.py badges                           write badge rows, setup cells, links and minutes of Chinese texts
 python scripts/notebooks.py clean                            strip outputs and counts
 python scripts/notebooks.py stale                            name the Chinese cells whose English cell has changed
 python scripts/notebooks.py stamp zh NOTEBOOK [CELL ...]     skeleton of a Chinese notebook; note what its cells render
@@ -214,8 +214,10 @@ def main(arguments):
         case ["badges"] | ["clean"]:
             for path in all_notebooks():
                 refresh(path)
+            from chinese import guide
+
             for path in CHINESE.glob("*.md"):
-                path.write_text(relink(path, path.read_text(encoding="utf-8")), encoding="utf-8")
+                path.write_text(guide(relink(path, path.read_text(encoding="utf-8"))), encoding="utf-8")
         case ["stale"]:
             from chinese import stale
 

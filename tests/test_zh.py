@@ -121,6 +121,14 @@ def test_numbers_are_those_of_the_english_text(path):
         assert set(DECIMAL.findall(text)) <= set(DECIMAL.findall(english)), text
 
 
+def test_the_guide_has_the_minutes_of_the_english_guide_and_links_that_lead_somewhere():
+    text, english = ((folder / "README.md").read_text("utf-8") for folder in (ZH, tools.NOTEBOOKS))
+    assert chinese.guide(text) == text, "run: python scripts/notebooks.py badges"
+    assert [x.count("\n| ") for x in text.split("\n## ")] == [x.count("\n| ") for x in english.split("\n## ")]
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert f"\n## {target[1:]}\n" in text if target.startswith("#") else (ZH / target).exists(), target
+
+
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """A small project with one lesson in both languages, as ``stamp`` leaves it; return its Chinese notebook."""
