@@ -46,8 +46,8 @@ def settings():
 
 
 def language(path):
-    """Return "zh" for a notebook under notebooks/zh, else "en"."""
-    return "zh" if Path(path).resolve().is_relative_to(CHINESE) else "en"
+    """Return "zh" for a file under notebooks/zh or a page NAME.zh.md, else "en"."""
+    return "zh" if Path(path).resolve().is_relative_to(CHINESE) or str(path).endswith(".zh.md") else "en"
 
 
 def setup_source(language="en"):
@@ -216,7 +216,7 @@ def main(arguments):
                 refresh(path)
             from chinese import guide
 
-            for path in CHINESE.glob("*.md"):
+            for path in (*CHINESE.glob("*.md"), *ROOT.glob("*.zh.md")):
                 path.write_text(guide(relink(path, path.read_text(encoding="utf-8"))), encoding="utf-8")
         case ["stale"]:
             from chinese import stale

@@ -22,6 +22,7 @@ REMARKS = {
     "CONTRIBUTING.md": "how to change a lesson, its Chinese twin, and the messages",
     "Makefile": "make course, test, lab, setup, site, bench, test-browser",
     "README.md": "this page",
+    "README.zh.md": "this page in Chinese, shorter",
     "benchmarks/": "what the figures on this page come from, and their tables",
     "constraints.txt": "exact versions that the tests ran with",
     "course_utils/": "the helper package, in rooms by lesson",

@@ -74,10 +74,19 @@ def test_links_lead_somewhere_and_no_line_is_cut_off(path):
     assert not re.search(r'[ "\'(=](/home|/root|/tmp|/mnt|/opt|/work)/', path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [*ALL, *ZH.glob("*.md")], ids=name)
+@pytest.mark.parametrize("path", [*ALL, *ZH.glob("*.md"), *ROOT.glob("*.zh.md")], ids=lambda p: p.name)
 def test_links_lead_to_the_chinese_notebook_where_there_is_one(path):
     found = texts(path) if path.suffix == ".ipynb" else [path.read_text(encoding="utf-8")]
     assert [tools.relink(path, text) for text in found] == found, "run: python scripts/notebooks.py badges"
+
+
+def test_the_chinese_readme_has_links_that_hold_and_only_figures_of_the_english_one():
+    chinese_text, english = ((ROOT / n).read_text(encoding="utf-8") for n in ("README.zh.md", "README.md"))
+    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", chinese_text)
+    assert [t for t in targets if not (ROOT / t).exists()] == []
+    assert "README.md" in targets
+    assert "](README.zh.md)" in english
+    assert set(DECIMAL.findall(chinese_text)) <= set(DECIMAL.findall(english))
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=name)
