@@ -22,7 +22,12 @@ from babel.messages.pofile import read_po, write_po
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "course_utils"
 PO = PACKAGE / "locale" / "zh_CN" / "LC_MESSAGES" / "course_utils.po"
-TABLES = {"REMARKS", "REASONS", "SEPARATORS"}  # constants whose values go through ``_`` where they are used
+TABLES = {
+    "REMARKS",
+    "REASONS",
+    "_MARGIN_MISTAKES",
+    "_PROGRAMS",
+}  # constants whose sentences go through ``_`` where they are used
 CALLS = {"_": 0, "_Problem": 0, "_later": 0, "InputError": 0, "DataError": 0, "TrainingError": 0, "ok": 0, "need": 1}
 HEADER = """# The messages of the package in Chinese. Written by hand: each msgstr; everything else by scripts/messages.py.
 # Terms are those of notebooks/zh/术语表.md. Fields in braces stay as they are; their order is free."""
@@ -40,7 +45,8 @@ def messages():
                 named = zip(reversed(node.args.args), reversed(node.args.defaults), strict=False)
                 texts = [default for argument, default in named if argument.arg == "title"]
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in TABLES:
-                texts = [leaf for value in node.value.values for leaf in ast.walk(value)]
+                values = node.value.values if isinstance(node.value, ast.Dict) else [node.value]
+                texts = [n for value in values for n in ast.walk(value) if " " in str(getattr(n, "value", ""))]
             else:
                 continue
             for text in texts:

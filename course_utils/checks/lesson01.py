@@ -6,6 +6,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from course_utils.checks import _attempt, _careful, need, ok
 from course_utils.data.negatives import Bm25
+from course_utils.language import _
 from course_utils.model import prompt
 from course_utils.model.reranker import Ranked, sigmoid
 
@@ -25,18 +26,22 @@ def check_probability(probability):
     for yes, no in ((0.0, 0.0), (3.0, 3.0), (2.5, -1.0), (-4.0, 1.5), (31.0, 30.0), (900.0, 10.0), (-5.0, 880.0)):
         answer = _attempt(
             probability, yes, no,
-            OverflowError="The power is too large to compute. Take e to a negative power.",
-            ZeroDivisionError="Logits are no shares: they may be 0 or below. Take e to the power of each, then the share.",
+            OverflowError=_('The power is too large to compute. Take e to a negative power.'),
+            ZeroDivisionError=_('Logits are no shares: they may be 0 or below. Take e to the power of each, then the share.'),
         )  # fmt: skip
         expected = float(torch.softmax(torch.tensor([no, yes], dtype=torch.float64), 0)[1])
-        need(isinstance(answer, (int, float)), f"{answer!r} is not one number.")
+        need(isinstance(answer, (int, float)), "{answer!r} is not one number.", answer=answer)
         need(
             yes == no or abs(answer - (1 - expected)) > 1e-6 or abs(answer - expected) < 1e-6,
-            f"With yes {yes:g} and no {no:g} you return the probability of no: turn the difference round.",
+            "With yes {yes:g} and no {no:g} you return the probability of no: turn the difference round.",
+            yes=yes,
+            no=no,
         )
         need(
             abs(answer - expected) < 1e-9,
-            f"With yes {yes:g} and no {no:g} the probability is {expected:.4f}; you return {answer:.4f}.",
+            _("With yes {yes:g} and no {no:g} the probability is {expected:.4f}; you return {answer:.4f}.").format(
+                yes=yes, no=no, expected=expected, answer=answer
+            ),
         )
     ok("Right: the same as a softmax over the two, also for very large logits.")
 
@@ -63,15 +68,20 @@ def check_search(search):
     for query, k in (("how to boil rice", 3), ("how to boil rice", 2), ("高血压饮食", 2)):
         reranker, found = _CountingReranker(), index.top(query, k)
         answer = search(index, reranker, query, k)
-        need(isinstance(answer, list), f"Return a list of texts, not a {type(answer).__name__}.")
+        need(isinstance(answer, list), "Return a list of texts, not a {kind}.", kind=type(answer).__name__)
         need(all(isinstance(a, str) for a in answer), "Return the texts, not the objects of the ranking.")
         need(reranker.asked, "The reranker was never asked: BM25's order is only the first step.")
         need(
             sorted(reranker.asked[-1]) == sorted(found),
-            f'For "{query}" and k = {k} the reranker should read the {len(found)} texts that BM25 found; '
-            f"it read {len(reranker.asked[-1])}.",
+            _(
+                'For "{query}" and k = {k} the reranker should read the {n_found} texts that BM25 found; it read {n_asked}.'
+            ).format(query=query, k=k, n_found=len(found), n_asked=len(reranker.asked[-1])),
         )
-        need(answer == sorted(found, key=lambda t: -len(t)), f'For "{query}" the order is not the reranker\'s.')
+        need(
+            answer == sorted(found, key=lambda t: -len(t)),
+            'For "{query}" the order is not the reranker\'s.',
+            query=query,
+        )
     need(search(index, _CountingReranker(), "zebra", 3) == [], "Where BM25 finds nothing, return an empty list.")
     ok("Right: the reranker's order of what BM25 found, and nothing where it found nothing.")
 
@@ -89,12 +99,16 @@ def check_build(build, tokenizer):
         for limit in (len(whole) + 5, len(whole) - 1, len(whole) - 40):
             expected = prompt._encode_groups(tokenizer, [(query, [document])], max_length=limit).full_ids(0, 0)
             answer = list(build(tokenizer, query, document, limit))
-            name = f'For "{query}", {len(whole)} tokens long, and limit {limit}'
-            need(len(answer) <= limit, f"{name} you return {len(answer)} tokens.")
-            need(answer[-len(tail) :] == tail, f"{name} the prompt does not end in the suffix.")
+            name = _('For "{query}", {n_whole} tokens long, and limit {limit}').format(
+                query=query, n_whole=len(whole), limit=limit
+            )
+            need(len(answer) <= limit, "{name} you return {n_answer} tokens.", name=name, n_answer=len(answer))
+            need(answer[-len(tail) :] == tail, "{name} the prompt does not end in the suffix.", name=name)
             need(
                 len(answer) == len(expected),
-                f"{name} you return {len(answer)} tokens; {len(expected)} fit. Subtract prefix and suffix from the limit.",
+                _(
+                    "{name} you return {n_answer} tokens; {n_expected} fit. Subtract prefix and suffix from the limit."
+                ).format(name=name, n_answer=len(answer), n_expected=len(expected)),
             )
             head = prompt._common_prefix_length([expected, whole])
             tail_kept = (
@@ -102,11 +116,11 @@ def check_build(build, tokenizer):
             )
             need(
                 answer == expected,
-                f"{name} the ids differ from the package's. "
+                _("{name} the ids differ from the package's. ").format(name=name)
                 + (
-                    "You kept the document's end and left out what stands in front; leave out the end."
+                    _("You kept the document's end and left out what stands in front; leave out the end.")
                     if tail_kept
-                    else "Are the three parts in order?"
+                    else _("Are the three parts in order?")
                 ),
             )
     ok("Right: the ids of the package, token for token, at three limits and in two languages.")
@@ -123,8 +137,12 @@ def check_head_row(head_row):
         )  # fmt: skip
         model = Qwen3ForCausalLM(config).eval()
         row = head_row(model, yes_id, no_id)
-        need(isinstance(row, torch.Tensor), f"Return a tensor, not a {type(row).__name__}.")
-        need(tuple(row.shape) == (16,), f"The row should be as long as a state, 16; its shape is {tuple(row.shape)}.")
+        need(isinstance(row, torch.Tensor), "Return a tensor, not a {kind}.", kind=type(row).__name__)
+        need(
+            tuple(row.shape) == (16,),
+            "The row should be as long as a state, 16; its shape is {shape}.",
+            shape=tuple(row.shape),
+        )
         with torch.no_grad():
             out = model(input_ids=torch.arange(9)[None], output_hidden_states=True, use_cache=False)
             logits = out.logits[0, -1].numpy()
@@ -134,13 +152,17 @@ def check_head_row(head_row):
         for token, own in (("yes", logits[yes_id]), ("no", logits[no_id])):
             need(
                 not np.isclose(score, own, atol=1e-4),
-                f'Your row gives the logit of "{token}" alone, {score:.3f}; the score is a difference of two logits.',
+                'Your row gives the logit of "{token}" alone, {score:.3f}; the score is a difference of two logits.',
+                token=token,
+                score=score,
             )
-        kind = "tied" if tied else "untied"
+        kind = _("tied") if tied else _("untied")
         need(
             np.isclose(score, wanted, atol=1e-4),
-            f"On a model with {kind} embeddings the score is {wanted:.3f}, your row gives {score:.3f}. "
-            "Take the rows of the output matrix.",
+            _(
+                "On a model with {kind} embeddings the score is {wanted:.3f}, your row gives {score:.3f}. Take the rows "
+                "of the output matrix."
+            ).format(kind=kind, wanted=wanted, score=score),
         )
     ok("Right: one row, the same scores as the two logits, on three models.")
 
@@ -161,7 +183,9 @@ def check_judge(judge):
         answer = judge(program)
         need(
             answer in ("fine", "random", "dice", "turned"),
-            f'For {program} return "fine", "random", "dice" or "turned"; you return {answer!r}.',
+            'For {program} return "fine", "random", "dice" or "turned"; you return {answer!r}.',
+            program=program,
+            answer=answer,
         )
-        need(answer == expected, f"Look at {program} again: {why}.")
+        need(answer == expected, "Look at {program} again: {why}.", program=program, why=_(why))
     ok("Right: five programs, one of them fit for use.")

@@ -115,7 +115,7 @@ def check_margin(kept, margin=0.95):
             text for text, rule in _MARGIN_MISTAKES
             if all(a == [bool(k) for k in rule(r, o, margin)] for r, o, a, _ in cases)
         ]  # fmt: skip
-        advice = fits[0] if fits else _("Compare probabilities, not logits, with the best right answer.")
+        advice = _(fits[0]) if fits else _("Compare probabilities, not logits, with the best right answer.")
         need(
             False,
             _("Right answers with logits {right}, a candidate with {other:.2f}: it should {word}. {advice}").format(

@@ -4,6 +4,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from course_utils.checks import NotYet, _careful, need, ok
+from course_utils.language import _
 from course_utils.training.freezing import decoder_layers, freeze_all_but_last
 
 
@@ -30,9 +31,17 @@ def check_names(names_of_last):
         found = set(found)
         extra, missing = sorted(found - expected), sorted(expected - found)
         need(
-            not extra, f'With {layers} layers and k = {k}, "{(extra or [""])[0]}" is not in one of the last {k} layers.'
+            not extra,
+            _('With {layers} layers and k = {k}, "{value_0}" is not in one of the last {k} layers.').format(
+                layers=layers, k=k, value_0=(extra or [""])[0]
+            ),
         )
-        need(not missing, f'With {layers} layers and k = {k}, "{(missing or [""])[0]}" is missing.')
+        need(
+            not missing,
+            _('With {layers} layers and k = {k}, "{value_0}" is missing.').format(
+                layers=layers, k=k, value_0=(missing or [""])[0]
+            ),
+        )
     ok("Right: the same parameters as freeze_all_but_last, for 6, 12 and 28 layers.")
 
 
@@ -61,10 +70,10 @@ def check_accidents(accidents):
         model.model.norm.weight.requires_grad = False
 
     cases = {
-        "a model that is frozen as it should be": lambda model: None,
-        "a model whose head was unfrozen": tied_head,
-        "a model frozen one layer too low": one_too_low,
-        "a model whose final norm was left frozen": no_norm,
+        _("a model that is frozen as it should be"): lambda model: None,
+        _("a model whose head was unfrozen"): tied_head,
+        _("a model frozen one layer too low"): one_too_low,
+        _("a model whose final norm was left frozen"): no_norm,
     }
     for name, change in cases.items():
         model, extra, missing = spoiled(change)
@@ -75,13 +84,16 @@ def check_accidents(accidents):
         )
         found = tuple(set(part) for part in found)
         for title, own, wanted in (
-            ("trains but should not", found[0], extra),
-            ("should train but does not", found[1], missing),
+            (_("trains but should not"), found[0], extra),
+            (_("should train but does not"), found[1], missing),
         ):
             for n in sorted(wanted - own)[:1]:
-                need(False, f'In {name}, "{n}" {title}; you did not name it.')
+                need(False, _('In {name}, "{n}" {title}; you did not name it.').format(name=name, n=n, title=title))
             for n in sorted(own - wanted)[:1]:
-                need(False, f'In {name}, you say that "{n}" {title}; that is not so.')
+                need(
+                    False,
+                    _('In {name}, you say that "{n}" {title}; that is not so.').format(name=name, n=n, title=title),
+                )
     ok("Right: four models, every accident named. The unfrozen head was the embeddings, since they are tied.")
 
 
@@ -106,16 +118,31 @@ def check_training_bytes(training_bytes):
         real = sum(t.numel() * t.element_size() for t in held)
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
         own = sum(p.numel() * p.element_size() for p in trained)
-        name = f"the last {k} of 6 layers in float32, the rest in {str(dtype).removeprefix('torch.')}"
+        name = _("the last {k} of 6 layers in float32, the rest in {dtype}").format(
+            k=k, dtype=str(dtype).removeprefix("torch.")
+        )
         need(
             answer != weights,
-            f"With {name}, you counted the weights ({weights:,} bytes); gradients and AdamW come on top.",
+            "With {name}, you counted the weights ({weights:,} bytes); gradients and AdamW come on top.",
+            name=name,
+            weights=weights,
         )
         need(
-            answer != real - own, f"With {name}, you left out a part: a trained weight has one gradient and two means."
+            answer != real - own,
+            "With {name}, you left out a part: a trained weight has one gradient and two means.",
+            name=name,
         )
-        need(answer != 4 * own, f"With {name}, you counted only what trains; the frozen weights take memory as well.")
-        need(answer == real, f"With {name}, {real:,} bytes are held after a step of AdamW; you predict {answer:,}.")
+        need(
+            answer != 4 * own,
+            "With {name}, you counted only what trains; the frozen weights take memory as well.",
+            name=name,
+        )
+        need(
+            answer == real,
+            _("With {name}, {real:,} bytes are held after a step of AdamW; you predict {answer:,}.").format(
+                name=name, real=real, answer=answer
+            ),
+        )
     ok("Right: to the byte, as measured after a real step of AdamW, three times.")
 
 
@@ -131,7 +158,9 @@ def check_continue(continue_from):
 
         def refuse(*args, number=first, **kwargs):
             raise NotYet(
-                f"A layer below layer {number} ran. Its work is in the states already: start at layer {number}."
+                _(
+                    "A layer below layer {number} ran. Its work is in the states already: start at layer {number}."
+                ).format(number=number)
             )
 
         ran = []
@@ -140,7 +169,7 @@ def check_continue(continue_from):
             def run(*args, **kwargs):
                 ran.append(number)
                 if len(args) < 2 and kwargs.get("position_embeddings") is None:
-                    raise NotYet("A layer got no angles: call it as layer(states, position_embeddings=angles).")
+                    raise NotYet(_("A layer got no angles: call it as layer(states, position_embeddings=angles)."))
                 return forward(*args, **kwargs)
 
             return run
@@ -150,9 +179,14 @@ def check_continue(continue_from):
             layer.forward = refuse if number < first else watch(number, layer.forward)
         with torch.no_grad():
             answer = continue_from(model, states, first)
-        need(isinstance(answer, torch.Tensor), f"Return the states as a tensor, not a {type(answer).__name__}.")
         need(
-            answer.shape == expected.shape, f"The shape is {tuple(answer.shape)}; it should be {tuple(expected.shape)}."
+            isinstance(answer, torch.Tensor), "Return the states as a tensor, not a {kind}.", kind=type(answer).__name__
+        )
+        need(
+            answer.shape == expected.shape,
+            "The shape is {shape}; it should be {shape_2}.",
+            shape=tuple(answer.shape),
+            shape_2=tuple(expected.shape),
         )
         gap = float((answer - expected).abs().max())
         if gap > 1e-4:
@@ -160,10 +194,17 @@ def check_continue(continue_from):
                 close = torch.allclose(model.model.norm(answer), expected, atol=1e-4)
             need(not close, "The layers are right; the final norm is missing.")
             wanted = list(range(first, len(layers)))
-            need(ran == wanted, f"From layer {first} on, the layers {wanted} run, in this order; yours are {ran}.")
+            need(
+                ran == wanted,
+                _("From layer {first} on, the layers {wanted} run, in this order; yours are {ran}.").format(
+                    first=first, wanted=wanted, ran=ran
+                ),
+            )
             need(
                 False,
-                f"From layer {first} on, the result differs by {gap:.2g}. Does each layer get the states of the layer "
+                "From layer {first} on, the result differs by {gap:.2g}. Does each layer get the states of the layer "
                 "before it, and the rotary angles of positions 0, 1, 2 and so on? Is the norm last?",
+                first=first,
+                gap=gap,
             )
     ok("Right: from the states of layers 1, 3 and 5 the same final states as from the token ids.")

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from course_utils.checks import _careful, need, ok
 from course_utils.data.groups import Group
+from course_utils.language import _
 
 
 @_careful
@@ -32,27 +33,36 @@ def check_listwise(listwise):
         answer = float(answer.detach())
         alone = float((torch.logsumexp(wrong, 0) - scores[right]).mean())
         crowd = float(-torch.log_softmax(scores, 0)[right].mean())
-        what = f"{n} documents, {len(right)} of them right"
+        what = _("{n} documents, {n_right} of them right").format(n=n, n_right=len(right))
         need(
             len(right) == 1 or not math.isclose(answer, crowd, rel_tol=1e-4),
-            f"With {what}, you let right documents compete with each other; put each against the wrong ones alone.",
+            "With {what}, you let right documents compete with each other; put each against the wrong ones alone.",
+            what=what,
         )
         need(
             len(right) == 1 or not math.isclose(answer, expected * len(right), rel_tol=1e-4),
-            f"With {what}, you return the sum; take the mean over the right documents.",
+            "With {what}, you return the sum; take the mean over the right documents.",
+            what=what,
         )
         need(
             not math.isclose(answer, alone, rel_tol=1e-4),
-            f"With {what}, the softmax goes over the wrong documents alone; the right document itself belongs in it.",
+            "With {what}, the softmax goes over the wrong documents alone; the right document itself belongs in it.",
+            what=what,
         )
         need(not math.isclose(answer, -expected, rel_tol=1e-4), "The sign is turned round: a loss is above 0.")
         need(
             math.isclose(answer, expected, rel_tol=1e-4, abs_tol=1e-6),
-            f"With {what}, the loss is {expected:.4f}; you return {answer:.4f}.",
+            _("With {what}, the loss is {expected:.4f}; you return {answer:.4f}.").format(
+                what=what, expected=expected, answer=answer
+            ),
         )
     answer = float(listwise(torch.tensor([1000.0, 990.0, -1000.0]), torch.tensor([0.0, 1.0, 0.0])))
     need(math.isfinite(answer), "With scores of 1000 your loss is not a number: exp overflows. Use torch.logsumexp.")
-    need(abs(answer - 10) < 0.01, f"With scores 1000, 990 (right) and -1000 the loss is 10; you return {answer:.4f}.")
+    need(
+        abs(answer - 10) < 0.01,
+        "With scores 1000, 990 (right) and -1000 the loss is 10; you return {answer:.4f}.",
+        answer=answer,
+    )
     ok("Right: the same as torch's cross-entropy, for one and for several right documents, and without overflow.")
 
 
@@ -67,17 +77,22 @@ def check_epoch(epoch_to_keep):
         ]
 
     cases = (
-        ("dev nDCG@10 rises to the end", history([0.5, 0.6, 0.7, 0.8], [2.0, 1.5, 1.2, 1.1]), 3),
-        ("dev nDCG@10 is best in epoch 2 and the training loss falls on", history([0.5, 0.6, 0.7, 0.6], [2, 1.5, 1.2, 1.4]), 2),
-        ("dev loss is lowest in epoch 1, dev nDCG@10 best in epoch 3", history([0.5, 0.6, 0.62, 0.7], [2, 1.1, 1.3, 1.5]), 3),
-        ("no epoch beats the base", history([0.5, 0.4, 0.45], [2.0, 2.5, 2.4]), 0),
-        ("epochs 2 and 4 are equally good, and the earlier one is further from overfitting", history([0.5, 0.6, 0.7, 0.6, 0.7], [2, 1.5, 1.2, 1.3, 1.4]), 2),
-        ("the history begins with epoch 1", history([0.5, 0.7, 0.6], [2, 1.5, 1.6], first=1), 2),
+        (_('dev nDCG@10 rises to the end'), history([0.5, 0.6, 0.7, 0.8], [2.0, 1.5, 1.2, 1.1]), 3),
+        (_('dev nDCG@10 is best in epoch 2 and the training loss falls on'), history([0.5, 0.6, 0.7, 0.6], [2, 1.5, 1.2, 1.4]), 2),
+        (_('dev loss is lowest in epoch 1, dev nDCG@10 best in epoch 3'), history([0.5, 0.6, 0.62, 0.7], [2, 1.1, 1.3, 1.5]), 3),
+        (_('no epoch beats the base'), history([0.5, 0.4, 0.45], [2.0, 2.5, 2.4]), 0),
+        (_('epochs 2 and 4 are equally good, and the earlier one is further from overfitting'), history([0.5, 0.6, 0.7, 0.6, 0.7], [2, 1.5, 1.2, 1.3, 1.4]), 2),
+        (_('the history begins with epoch 1'), history([0.5, 0.7, 0.6], [2, 1.5, 1.6], first=1), 2),
     )  # fmt: skip
     for what, rows, expected in cases:
         answer = epoch_to_keep([dict(row) for row in rows])
-        need(answer == expected, f"When {what}, keep epoch {expected}; you return {answer}.")
-    ok(f"Right: {len(cases)} histories, among them one in which the base stays best.")
+        need(
+            answer == expected,
+            _("When {what}, keep epoch {expected}; you return {answer}.").format(
+                what=what, expected=expected, answer=answer
+            ),
+        )
+    ok("Right: {n_cases} histories, among them one in which the base stays best.", n_cases=len(cases))
 
 
 def moved_labels(groups, share, seed=0):
@@ -119,17 +134,27 @@ def check_suspects(suspects):
     need(answer is not None, "The function returns nothing yet: end it with return and the indices.")
     answer = list(answer)
     strange = next((a for a in answer if not hasattr(a, "__index__")), None)
-    need(strange is None, f"You return a {type(strange).__name__}; return indices of groups, 0, 1 and so on.")
+    need(strange is None, "You return a {kind}; return indices of groups, 0, 1 and so on.", kind=type(strange).__name__)
     answer = [int(i) for i in answer]
-    need(sorted(answer) == list(range(len(groups))), f"Return each index from 0 to {len(groups) - 1} once.")
+    need(
+        sorted(answer) == list(range(len(groups))),
+        "Return each index from 0 to {n_groups} once.",
+        n_groups=len(groups) - 1,
+    )
     first, last = set(answer[: len(moved)]), set(answer[-len(moved) :])
     need(len(last & moved) < 0.8 * len(moved), "The order is turned round: the most suspicious comes first.")
     need(
         first == moved,
-        f"Of {len(moved)} queries with a moved label you list {len(first & moved)} among the first {len(moved)}. Judge "
-        "the order within each query; the level of the scores differs from query to query.",
+        "Of {n_moved} queries with a moved label you list {n_first} among the first {n_moved}. Judge the order "
+        "within each query; the level of the scores differs from query to query.",
+        n_moved=len(moved),
+        n_first=len(first & moved),
     )
-    ok(f"Right: the {len(moved)} queries with a moved label stand in front of the other {len(groups) - len(moved)}.")
+    ok(
+        "Right: the {n_moved} queries with a moved label stand in front of the other {n_groups}.",
+        n_moved=len(moved),
+        n_groups=len(groups) - len(moved),
+    )
 
 
 @_careful
@@ -149,22 +174,41 @@ def check_batches(batches):
         need(parts is not None, "The function returns nothing yet: end it with return and the batches.")
         need(all(hasattr(b, "__len__") for b in parts), "Return a list of lists: each batch is a list of indices.")
         parts = [list(b) for b in parts]
-        what = f"With {n} prompts and a size of {size}"
+        what = _("With {n} prompts and a size of {size}").format(n=n, size=size)
         flat = sorted(i for b in parts for i in b)
-        need(flat != sorted(lengths), f"{what}, you return lengths; return indices into lengths, from 0 to {n - 1}.")
+        need(
+            flat != sorted(lengths),
+            "{what}, you return lengths; return indices into lengths, from 0 to {n}.",
+            what=what,
+            n=n - 1,
+        )
         need(
             flat == list(range(n)),
-            f"{what}, not every index from 0 to {n - 1} occurs once.",
+            "{what}, not every index from 0 to {n} occurs once.",
+            what=what,
+            n=n - 1,
         )
-        need(all(0 < len(b) <= size for b in parts), f"{what}, a batch is empty or holds more than {size}.")
+        need(
+            all(0 < len(b) <= size for b in parts),
+            "{what}, a batch is empty or holds more than {size}.",
+            what=what,
+            size=size,
+        )
         need(
             len(parts) == -(-n // size),
-            f"{what}, {-(-n // size)} batches are enough; you make {len(parts)}. Batches of one or two have little padding, but no speed.",
+            _(
+                "{what}, {n} batches are enough; you make {n_parts}. Batches of one or two have little padding, but no speed."
+            ).format(what=what, n=-(-n // size), n_parts=len(parts)),
         )
         up = sorted(range(n), key=lengths.__getitem__)
         bound = max(computed(lengths, sliced(up, size)), computed(lengths, sliced(up[::-1], size)))
         tokens = computed(lengths, parts)
-        need(tokens <= bound, f"{what}, {tokens} tokens are computed, padding included; {bound} are enough.")
+        need(
+            tokens <= bound,
+            _("{what}, {tokens} tokens are computed, padding included; {bound} are enough.").format(
+                what=what, tokens=tokens, bound=bound
+            ),
+        )
     ok("Right: every prompt once, full batches, as little padding as sorting gives.")
 
 
@@ -177,19 +221,36 @@ def check_search(search):
         def measure(rate, peak=peak, tried=tried):
             need(
                 len(tried) < 40,
-                f"With the best rate at {peak:.2g}, your search does not stop: {len(tried)} runs so far.",
+                "With the best rate at {peak:.2g}, your search does not stop: {n_tried} runs so far.",
+                peak=peak,
+                n_tried=len(tried),
             )
             tried.append(float(rate))
             return 0.8 - 0.05 * abs(math.log(rate / peak, 4))
 
         answer = search(measure, 5e-4)
-        what = f"With the best rate at {peak:.2g}"
+        what = _("With the best rate at {peak:.2g}").format(peak=peak)
         again = next((rate for i, rate in enumerate(tried) if any(math.isclose(rate, t) for t in tried[:i])), None)
-        need(again is None, f"{what}, you measured the rate {again} twice. Keep each result and look it up.")
-        need(answer is not None and math.isclose(answer, peak, rel_tol=0.01), f"{what}, you return {answer}.")
+        need(
+            again is None,
+            "{what}, you measured the rate {again} twice. Keep each result and look it up.",
+            what=what,
+            again=again,
+        )
+        need(
+            answer is not None and math.isclose(answer, peak, rel_tol=0.01),
+            "{what}, you return {answer}.",
+            what=what,
+            answer=answer,
+        )
         inside = tried and min(tried) < 0.9 * peak and max(tried) > 1.1 * peak
-        need(inside, f"{what}, the winner lies at the edge of what you tried.")
-        need(len(tried) <= abs(steps) + 3, f"{what}, {abs(steps) + 3} runs are enough; you made {len(tried)}.")
+        need(inside, "{what}, the winner lies at the edge of what you tried.", what=what)
+        need(
+            len(tried) <= abs(steps) + 3,
+            _("{what}, {steps} runs are enough; you made {n_tried}.").format(
+                what=what, steps=abs(steps) + 3, n_tried=len(tried)
+            ),
+        )
     slope = []
 
     def rising(rate):
@@ -200,7 +261,9 @@ def check_search(search):
     answer = search(rising, 5e-4)
     need(
         len(slope) == 8 and answer == max(slope),
-        f"When the result rises with every rate, make 8 runs and return the highest rate; you make {len(slope)} and "
-        f"return {answer}.",
+        "When the result rises with every rate, make 8 runs and return the highest rate; you make {n_slope} and "
+        "return {answer}.",
+        n_slope=len(slope),
+        answer=answer,
     )
     ok("Right: five hills, each top found and seen from both sides, without a wasted run.")

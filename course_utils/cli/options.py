@@ -6,6 +6,7 @@ import os
 import re
 
 from course_utils.errors import InputError
+from course_utils.language import _
 
 DTYPES = ("float32", "bfloat16", "float16")
 # The least value of each option that is a whole number; the recipe of a training checks its own.
@@ -82,8 +83,12 @@ def check(args):
     for name, least in LEAST.items():
         value = getattr(args, name, None)
         if value is not None and not least <= value <= MOST.get(name, math.inf):
-            allowed = f"from {least} to {MOST[name]}" if name in MOST else f"of at least {least}"
-            what = "must be above 0" if value < 1 else f"is {value}"
+            allowed = (
+                _("from {least} to {most}").format(least=least, most=MOST[name])
+                if name in MOST
+                else _("of at least {least}").format(least=least)
+            )
+            what = _("must be above 0") if value < 1 else _("is {value}").format(value=value)
             raise InputError(
                 "{flag} {what}; give a whole number {allowed}.", flag=_flag(name), what=what, allowed=allowed
             )

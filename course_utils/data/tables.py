@@ -10,9 +10,9 @@ from pathlib import Path
 from course_utils.data.columns import NAMES, _choices, _key
 from course_utils.data.records import _Problem, iter_rows
 from course_utils.errors import InputError
-from course_utils.language import _
+from course_utils.language import _, _later
 
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+SEPARATORS = {",": _later("comma"), ";": _later("semicolon"), "\t": _later("tab"), "|": _later("bar")}
 # What spreadsheets of the last decades write.
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "gb18030", "big5", "shift_jis", "euc_kr"]
 SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".json", ".jsonl", ".ndjson", ".parquet")

@@ -176,7 +176,9 @@ def load_delta(folder):
         raise InputError("{folder} cannot be read: {error_0}", folder=folder / _TENSORS, error_0=str(error).splitlines()[0]) from None  # fmt: skip
     broken = [n for n, t in tensors.items() if not torch.isfinite(t).all()]
     if broken or not tensors:
-        what = f"{broken[0]} holds values that are not finite" if broken else "it holds no tensor"
+        what = (
+            _("{name} holds values that are not finite").format(name=broken[0]) if broken else _("it holds no tensor")
+        )
         raise InputError("{folder} is no use: {what}. Train the delta again.", folder=folder / _TENSORS, what=what)
     return Delta(tensors, **{key: about[key] for key in _FIELDS}, recipe=about.get("recipe") or {})
 

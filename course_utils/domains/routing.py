@@ -6,6 +6,7 @@ from course_utils.data.grid import DOMAINS, LANGUAGES, read_grid
 from course_utils.domains.merging import Matrix
 from course_utils.errors import InputError
 from course_utils.evaluation.metrics import per_query
+from course_utils.language import _
 from course_utils.text import normalise
 
 
@@ -49,7 +50,9 @@ def train_router(texts=None):
     texts = _course_texts() if texts is None else texts
     empty = [name for name, own in texts.items() if not own]
     if len(texts) < 2 or empty:
-        what = f'"{empty[0]}" has no texts' if empty else f"there is {len(texts)} domain"
+        what = (
+            _('"{name}" has no texts').format(name=empty[0]) if empty else _("there is {n} domain").format(n=len(texts))
+        )
         raise InputError("A router needs texts of at least two domains, and {what}.", what=what)
     vectors = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True, min_df=2, preprocessor=normalise)
     labelled = [(text, name) for name, own in texts.items() for text in own]

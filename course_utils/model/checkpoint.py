@@ -15,6 +15,7 @@ import torch
 
 from course_utils.errors import InputError
 from course_utils.files import MARKER
+from course_utils.language import _
 from course_utils.model import prompt
 
 WEIGHTS, INDEX, SETTINGS = "model.safetensors", "model.safetensors.index.json", "reranker.json"
@@ -109,7 +110,7 @@ def _check_config(path):
                 '{path} asks for program code from the hub ("{key}": {dumps}); delete that line.',
                 path=path, key=key, dumps=json.dumps(value)[:80]
             )  # fmt: skip
-    for key, why in (("transformers_weights", "names other weights"), ("quantization_config", "is quantised")):
+    for key, why in (("transformers_weights", _("names other weights")), ("quantization_config", _("is quantised"))):
         if config.get(key):
             raise InputError(
                 '{path} {why} ("{key}"); give the original model with its weights in {weights}.',
@@ -233,7 +234,7 @@ def _weight_files(folder, *roots):
         return [folder / WEIGHTS]
     if not files:
         names = [p.name for p in folder.iterdir()]
-        raise InputError(f"{folder} {_no_weights(names)}")
+        raise InputError("{folder} {what}", folder=folder, what=_no_weights(names))
     for file in files:
         if file.suffix != ".safetensors" or not file.is_file():
             raise InputError(
@@ -247,11 +248,9 @@ def _no_weights(names):
     """Return the reason why a list of file names is no model: only pickles, or no weights at all."""
     pickles = sorted(name for name in names if name.endswith(PICKLES))
     if pickles:
-        return (
-            f"holds its weights only as {pickles[0]}, a pickle, which can run code when it is opened; "
-            "convert it to safetensors where it came from."
-        )
-    return f"holds no {WEIGHTS}."
+        said = _("holds its weights only as {file}, a pickle, which can run code when it is opened; convert it to safetensors where it came from.")  # fmt: skip
+        return said.format(file=pickles[0])
+    return _("holds no {weights}.").format(weights=WEIGHTS)
 
 
 def _read_header(path):

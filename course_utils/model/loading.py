@@ -3,6 +3,7 @@
 import torch
 
 from course_utils.errors import InputError
+from course_utils.language import _
 
 
 def _load_parts(folder, dtype):
@@ -41,8 +42,8 @@ def _load_parts(folder, dtype):
         raise InputError(
             "The weights in {folder} cannot be loaded: {error_0}", folder=folder, error_0=str(error).splitlines()[0]
         ) from None
-    for key, what in (("missing_keys", "lack"), ("mismatched_keys", "have another shape for"),
-                      ("unexpected_keys", "hold more than this kind of model has:")):  # fmt: skip
+    for key, what in (("missing_keys", _("lack")), ("mismatched_keys", _("have another shape for")),
+                      ("unexpected_keys", _("hold more than this kind of model has:"))):  # fmt: skip
         if names := sorted(map(str, info.get(key) or ())):
             raise InputError(
                 "The weights in {folder} {what} {names_0} ({n_names} such), so they are not of the {model_type} that "

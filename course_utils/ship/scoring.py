@@ -85,7 +85,7 @@ def _read_pairs(source):
         for where, row in iter_rows(source):
             checked = check_row({**row, "relevance": 0} if isinstance(row, dict) else row)
             if isinstance(checked, list):
-                raise InputError(f"{source}, {where}: {checked[0].text}.")
+                raise InputError("{source}, {where}: {text}.", source=source, where=where, text=checked[0].text)
             yield checked[:2]
         return
     for i, pair in enumerate(source, 1):

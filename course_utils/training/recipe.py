@@ -10,6 +10,7 @@ from numbers import Integral, Real
 
 from course_utils import machine
 from course_utils.errors import InputError
+from course_utils.language import _, _later
 from course_utils.machine import has_fast_bf16
 from course_utils.training.freezing import decoder_layers
 from course_utils.training.losses import _TARGETED, LOSSES
@@ -75,7 +76,7 @@ class Recipe:
 
     def __post_init__(self):
         if self.layers not in ("all", None):
-            _whole("layers", self.layers, 'it is a whole number from 1, "all", or None to keep what is set')
+            _whole("layers", self.layers, _later('it is a whole number from 1, "all", or None to keep what is set'))
         if not _is_whole(self.epochs) or not (self.batch_queries is None or _is_whole(self.batch_queries)):
             raise InputError(
                 "epochs is {epochs!r} and batch_queries {batch_queries!r}; both are whole numbers from 1.",
@@ -83,8 +84,8 @@ class Recipe:
                 batch_queries=self.batch_queries,
             )
         if self.negatives is not None:
-            _whole("negatives", self.negatives, "it is a whole number from 1, or None for all")
-        _whole("gradient_accumulation_steps", self.gradient_accumulation_steps, "it is a whole number from 1")
+            _whole("negatives", self.negatives, _later("it is a whole number from 1, or None for all"))
+        _whole("gradient_accumulation_steps", self.gradient_accumulation_steps, _later("it is a whole number from 1"))
         if not _is_whole(self.seed, least=0) or self.seed >= 2**32:
             raise InputError(
                 "seed is {seed!r}; it is a whole number from 0 to {value}.", seed=self.seed, value=2**32 - 1
@@ -224,7 +225,7 @@ def _is_number(value):
 
 def _whole(name, value, what):
     if not _is_whole(value):
-        raise InputError(f"{name} is {value!r}; {what}.")
+        raise InputError("{name} is {value!r}; {what}.", name=name, value=value, what=_(what))
 
 
 def _one_of(name, value, choices):
