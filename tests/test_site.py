@@ -254,8 +254,9 @@ def test_the_glossary_explains_every_term_of_the_translators():
     ]
     terms = {row[0].strip() for row in rows} - {"英文"}
     glossary = (ROOT / "docs" / "en" / "glossary.md").read_text(encoding="utf-8")
-    have = set(re.findall(r"^(\S.*)\n  \S", glossary, flags=re.M))
-    assert terms - have == set()
+    have = re.findall(r"^(\S.*)\n  \S", glossary, flags=re.M)
+    assert terms - set(have) == set()
+    assert len(have) == len(set(have)), "one term, one explanation"
 
 
 def test_a_site_that_was_there_stays_when_the_build_fails(tmp_path):
