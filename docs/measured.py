@@ -24,14 +24,14 @@ def picture(run, folder, language):
     """
     if not run or not run["measured"]:
         return ""
-    os.environ["COURSE_LANGUAGE"] = language
     os.environ.setdefault("MPLBACKEND", "agg")
     from course_utils.show import plots
-    from course_utils.show.style import _drawable, image_html
+    from course_utils.show.style import _has_cjk_font, image_html
 
+    chinese = language == "zh" and _has_cjk_font()  # without such a font a picture in Chinese would show boxes
+    os.environ["COURSE_LANGUAGE"] = "zh" if chinese else "en"
     rows = [(name, r["before"], r["after"], r["low"], r["high"]) for name, r in run["measured"].items()]
-    said = "nDCG@10 before and after training"
-    said = _drawable("训练前后的 nDCG@10", said) if language == "zh" else said
+    said = "训练前后的 nDCG@10" if chinese else "nDCG@10 before and after training"
     output = {"data": {"text/html": image_html(plots.before_after(rows, title=said))}}
     return gather.shown(output, folder / "pictures", "front")["data"]["text/html"].replace(' loading="lazy"', "")
 
