@@ -77,7 +77,7 @@ def build_language(language, build, out):
     from sphinx.cmd.build import build_main
 
     started = time.time()
-    os.environ["SITE_LANGUAGE"] = language
+    os.environ["SITE_LANGUAGE"] = os.environ["COURSE_LANGUAGE"] = language
     base = gather_language(language, build)
     warnings = base / "warnings.txt"
     os.environ["SITE_SOURCES"] = str(base)
