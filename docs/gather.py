@@ -210,13 +210,14 @@ def markdown_page(path, page, language, sources):
 
 def stub_page(path, page, sources):
     """Write a Chinese page that leads to the English one."""
-    said = SAID["zh"]
-    title = TITLES_ZH.get(page) or title_of(ROOT / path)
-    up = "../" * (page.count("/") + 1)
-    write(
-        sources, page, f'# {title}\n\n{said["stub"]}<a href="{up}en/{page}.html" lang="zh">{said["stub link"]}</a>。\n'
-    )
+    write(sources, page, stub_text(page, TITLES_ZH.get(page) or title_of(ROOT / path)))
     return {}
+
+
+def stub_text(page, title):
+    """Return the Markdown of a Chinese page that leads to the English page of the same name."""
+    said, up = SAID["zh"], "../" * (page.count("/") + 1)
+    return f'# {title}\n\n{said["stub"]}<a href="{up}en/{page}.html" lang="zh">{said["stub link"]}</a>。\n'
 
 
 def title_of(path):

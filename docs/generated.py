@@ -132,6 +132,16 @@ def api_pages(sources):
     write(sources, "api/index", "\n".join([*index, "ground", "```", ""]))
 
 
+def english_only(sources):
+    """Write the Chinese pages of what is in English alone: commands and docstrings. Each leads to its English page."""
+    rooms = [*ROOMS, "ground"]
+    titles = {f"api/{room}": f"course_utils.{room}" for room in rooms}
+    titles |= {"commands": SAID["zh"]["commands title"], "api/index": SAID["zh"]["api title"]}
+    for page, title in titles.items():
+        more = "\n```{toctree}\n:maxdepth: 1\n\n" + "\n".join(rooms) + "\n```\n" if page == "api/index" else ""
+        write(sources, page, gather.stub_text(page, title) + more)
+
+
 def list_pages(sources, language):
     """Write the pages that list exercises, solutions and benchmarks."""
     said = SAID[language]

@@ -36,7 +36,6 @@ def gather_language(language, build):
     import gather
     import generated
     import measured
-    from words import SAID
 
     base = build / "site-sources" / language
     shutil.rmtree(base, ignore_errors=True)
@@ -62,11 +61,7 @@ def gather_language(language, build):
         generated.commands_page(sources)
         generated.api_pages(sources)
     else:
-        for page, title in {"commands": "commands title", "api/index": "api title"}.items():
-            up = "../" * (page.count("/") + 1)
-            said = SAID[language]
-            link = f'{said["stub"]}<a href="{up}en/{page}.html" lang="zh">{said["stub link"]}</a>。'
-            gather.write(sources, page, f"# {said[title]}\n\n{link}\n")
+        generated.english_only(sources)
     (base / "terms.txt").write_text("".join(f"{t} 9999 n\n" for t in generated.chinese_terms()), encoding="utf-8")
     (base / "tools.json").write_text(json.dumps(tools, ensure_ascii=False), encoding="utf-8")
     return base
