@@ -1,14 +1,17 @@
 """How large a run is: smoke, laptop or full."""
 
+import json
 import os
 from dataclasses import asdict, dataclass
 
 import torch
 
 from course_utils.errors import InputError
+from course_utils.files import ROOT
 from course_utils.machine import pick_device
 
 HUB_MODEL = "Qwen/Qwen3-Reranker-0.6B"
+RECORDED = ROOT / "notebooks" / "recorded.json"  # written by scripts/record.py
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,26 @@ class Profile:
     epochs: int
     max_length: int
     seeds: int
+
+    @staticmethod
+    def recorded(lesson):
+        """Return the figures that were measured for a lesson at a larger size, as ``scripts/record.py`` keeps them.
+
+        Args:
+            lesson: its number, for example "03".
+
+        Raises:
+            InputError: the file is not there or cannot be read, or holds nothing of this lesson.
+        """
+        try:
+            return json.loads(RECORDED.read_text(encoding="utf-8"))[lesson]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(
+                "{file} holds no figures of lesson {lesson}: take the file from the course again, or make them with "
+                "python scripts/record.py --lesson {lesson}.",
+                file=RECORDED,
+                lesson=lesson,
+            ) from None
 
 
 PROFILES = {

@@ -157,3 +157,26 @@ def test_continue_right(capsys):
 def test_continue_wrong(answer, words):
     with pytest.raises(NotYet, match=words):
         lesson03.check_continue(answer)
+
+
+VERDICTS = {"A": "better", "B": "not settled", "C": "forgets", "D": "worse", "E": "not settled"}
+
+
+def test_judge_right(capsys):
+    lesson03.check_judge(VERDICTS.get)
+    assert "five ways" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"B": "better"}, "B again: its lead has the largest mean"),
+        ({"C": "better"}, "a bad trade"),
+        ({"D": "not settled"}, "below 0"),
+        ({"E": "same"}, "you return 'same'"),
+        ({"A": None}, "you return None"),
+    ],
+)
+def test_judge_wrong(change, words):
+    with pytest.raises(NotYet, match=words):
+        lesson03.check_judge((VERDICTS | change).get)

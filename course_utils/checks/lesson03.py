@@ -4,7 +4,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from course_utils.checks import NotYet, _careful, need, ok
-from course_utils.language import _
+from course_utils.language import _, _later
 from course_utils.training.freezing import decoder_layers, freeze_all_but_last
 
 
@@ -208,3 +208,27 @@ def check_continue(continue_from):
                 gap=gap,
             )
     ok("Right: from the states of layers 1, 3 and 5 the same final states as from the token ids.")
+
+
+_WAYS = {
+    "A": ("better", _later("its lead lies above 0 as a whole, and general holds 0")),
+    "B": ("not settled", _later("its lead has the largest mean, and its interval holds 0")),
+    "C": ("forgets", _later("it leads for sure, and loses general skill for sure: a bad trade")),
+    "D": ("worse", _later("its lead lies below 0 as a whole")),
+    "E": ("not settled", _later("its lead holds 0: a narrow interval shows a small difference, not a settled one")),
+}
+
+
+@_careful
+def check_judge(judge):
+    """Exercise 5: ``judge(way)`` returns "better", "worse", "not settled" or "forgets" for the ways A to E."""
+    for way, (expected, why) in _WAYS.items():
+        answer = judge(way)
+        need(
+            answer in ("better", "worse", "not settled", "forgets"),
+            'For {way} return "better", "worse", "not settled" or "forgets"; you return {answer!r}.',
+            way=way,
+            answer=answer,
+        )
+        need(answer == expected, "Look at {way} again: {why}.", way=way, why=_(why))
+    ok("Right: five ways, one of them worth its price.")
