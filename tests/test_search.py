@@ -121,3 +121,14 @@ def test_ten_thousand_passages_are_searched_in_memory_mapped_files(tmp_path):
     began = time.process_time()
     found = search(opened, "how much water to drink in a day 高血压", top_k=50)
     assert len(found) == 50 and time.process_time() - began < 1
+
+
+def test_a_chinese_question_finds_what_shares_single_characters_with_it(tmp_path):
+    (tmp_path / "pages.jsonl").write_text(
+        '{"id": "a", "text": "子女未满十二周岁患病需照护的，父母每年各有十五天带薪假。"}\n'
+        '{"id": "b", "text": "自行车停在地下车库，旁边有淋浴间。"}\n{"id": "c", "text": "密码不得告诉他人。"}\n',
+        encoding="utf-8",
+    )
+    build_index(tmp_path / "pages.jsonl", tmp_path / "index")
+    hits = search(tmp_path / "index", "一年能请几天假带生病的孩子")  # no pair of characters in common, but 年, 天 and 子
+    assert [h.document for h in hits][:1] == ["a"] and len(hits) < 3

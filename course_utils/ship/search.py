@@ -2,10 +2,11 @@
 
 ``build_index("handbook/", "handbook.index")`` once, then ``search("handbook.index", question, reranker)``. The index is
 memory-mapped: a question reads the parts it needs. First stage: bm25s (Lù, "BM25S", arXiv 2407.03618), with the course's
-tokens, so Chinese works, too.
+tokens and, in Chinese, single characters, too: a question in lay words often shares no pair of them with its answer.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,14 @@ from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole_folder, write_json
 from course_utils.model import sigmoid
 from course_utils.ship.dense import _VECTORS, _dense_top, _encoder, _fused, _vectors
+from course_utils.text import CJK
 
 _ABOUT, _TEXTS, _ENDS, _IDS = "index.json", "texts.bin", "ends.npy", "ids.json"
+
+
+def _tokens(text):
+    """Return the tokens that the first stage counts."""
+    return bm25_tokens(text) + re.findall(f"[{CJK}]", text)
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ def build_index(source, out, size=120, overlap=1, dense=None):
     kept = list(kept.values())
     first = bm25s.BM25(k1=1.5, b=0.75)
     first.index(
-        [bm25_tokens(p.text) or ["\0"] for p in tqdm(kept, unit="passage", disable=None, delay=2)], show_progress=False
+        [_tokens(p.text) or ["\0"] for p in tqdm(kept, unit="passage", disable=None, delay=2)], show_progress=False
     )
     raw = [p.text.encode() for p in kept]
     vectors = _vectors(_encoder(dense), [p.text for p in kept]) if dense else None
@@ -130,7 +137,7 @@ class SearchIndex:
 
     def top(self, question, k):
         """Return ([number, ...], [BM25 score, ...]) of the ``k`` best passages that share a word with the question."""
-        tokens = [t for t in bm25_tokens(question) if t in self.first.vocab_dict]
+        tokens = [t for t in _tokens(question) if t in self.first.vocab_dict]
         if not tokens:
             return [], []
         scores = self.first.get_scores(tokens)
