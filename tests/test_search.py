@@ -130,5 +130,6 @@ def test_a_chinese_question_finds_what_shares_single_characters_with_it(tmp_path
         encoding="utf-8",
     )
     build_index(tmp_path / "pages.jsonl", tmp_path / "index")
-    hits = search(tmp_path / "index", "一年能请几天假带生病的孩子")  # no pair of characters in common, but 年, 天 and 子
+    # no pair of characters in common, but 年, 天 and 子
+    hits = search(tmp_path / "index", "一年能请几天假带生病的孩子")
     assert [h.document for h in hits][:1] == ["a"] and len(hits) < 3
