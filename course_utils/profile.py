@@ -8,6 +8,7 @@ import torch
 
 from course_utils.errors import InputError
 from course_utils.files import ROOT
+from course_utils.language import _
 from course_utils.machine import pick_device
 
 HUB_MODEL = "Qwen/Qwen3-Reranker-0.6B"
@@ -73,10 +74,10 @@ def get_profile(name=None, quiet=False):
         InputError: for an unknown name.
     """
     name = name or os.environ.get("COURSE_PROFILE")
-    why = "asked for"
+    why = _("asked for")
     if not name:
         big = torch.cuda.is_available() and torch.cuda.get_device_properties(0).total_memory >= 6 * 2**30
-        name, why = ("full", "a GPU is here") if big else ("laptop", "no large GPU here")
+        name, why = ("full", _("a GPU is here")) if big else ("laptop", _("no large GPU here"))
     if name not in PROFILES:
         raise InputError(
             'COURSE_PROFILE is "{name}"; choose one of {profiles}.', name=name, profiles=", ".join(PROFILES)
@@ -84,5 +85,9 @@ def get_profile(name=None, quiet=False):
     profile = PROFILES[name]
     if not quiet:
         sizes = ", ".join(f"{k} {v}" for k, v in asdict(profile).items() if k not in ("name", "model"))
-        print(f"profile {profile.name} ({why}): model {profile.model}, device {pick_device()}\n{sizes}")
+        print(
+            _("profile {name} ({why}): model {model}, device {pick_device}\n{sizes}").format(
+                name=profile.name, why=why, model=profile.model, pick_device=pick_device(), sizes=sizes
+            )
+        )
     return profile

@@ -11,6 +11,7 @@ from course_utils.cli import options, reading, record, told
 from course_utils.cli.evaluate import METRICS
 from course_utils.errors import InputError
 from course_utils.files import check_ours, check_outputs, lock
+from course_utils.language import _
 
 DEFAULT_EPOCHS = 3
 LEAST_TRAIN = 4  # as training asks for
@@ -29,26 +30,26 @@ layer_count.__name__ = "whole number or all"  # argparse names the type in its m
 def add(commands):
     """Add the command to the parser."""
     example = "adapt --train train.json --test test.json --out adapted --json result.json"
-    what = "train the last layers on labelled pairs; measure before and after"
+    what = _("train the last layers on labelled pairs; measure before and after")
     parser = options.command(commands, "adapt", what, example, run)
     add = parser.add_argument
-    add("--train", required=True, metavar="T", help="labelled pairs, any file that data convert reads")
-    add("--test", required=True, metavar="E", help="labelled pairs, no query of them in T")
-    add("--out", required=True, metavar="DIR", help="folder for the adapted model")
-    add("--json", required=True, metavar="R", help="write the measurements here; - is standard output")
-    add("--dev", metavar="D", help="labelled pairs that choose the epoch; default: 15 %% of the queries in T")
-    add("--general", metavar="G", help="labelled pairs of another kind: was anything forgotten?")
-    add("--layers", type=layer_count, default=3, metavar="K", help='last layers that train (default 3), or "all"')
+    add("--train", required=True, metavar="T", help=_("labelled pairs, any file that data convert reads"))
+    add("--test", required=True, metavar="E", help=_("labelled pairs, no query of them in T"))
+    add("--out", required=True, metavar="DIR", help=_("folder for the adapted model"))
+    add("--json", required=True, metavar="R", help=_("write the measurements here; - is standard output"))
+    add("--dev", metavar="D", help=_("labelled pairs that choose the epoch; default: 15 %% of the queries in T"))
+    add("--general", metavar="G", help=_("labelled pairs of another kind: was anything forgotten?"))
+    add("--layers", type=layer_count, default=3, metavar="K", help=_('last layers that train (default 3), or "all"'))
     add("--epochs", type=int, default=DEFAULT_EPOCHS, metavar="N",
-        help=f"passes over the training queries (default {DEFAULT_EPOCHS})")  # fmt: skip
-    add("--negatives", type=int, metavar="N", default=4, help="wrong documents a query and epoch (default 4)")
-    add("--learning-rate", type=float, help="default: by the size of the model; less with --layers all")
-    add("--max-queries", type=int, metavar="Q", help="training queries to use at most")
-    add("--no-replay", action="store_true", help="do not mix the course's general queries into training")
+        help=_('passes over the training queries (default {default_epochs})').format(default_epochs=DEFAULT_EPOCHS))  # fmt: skip
+    add("--negatives", type=int, metavar="N", default=4, help=_("wrong documents a query and epoch (default 4)"))
+    add("--learning-rate", type=float, help=_("default: by the size of the model; less with --layers all"))
+    add("--max-queries", type=int, metavar="Q", help=_("training queries to use at most"))
+    add("--no-replay", action="store_true", help=_("do not mix the course's general queries into training"))
     add("--seed", type=int, default=0, metavar="S")
-    add("--estimate", action="store_true", help="only say what it will take, and stop")
+    add("--estimate", action="store_true", help=_("only say what it will take, and stop"))
     add("--loss", choices=LOSSES, default="auto",
-        help="default: what the data ask for: teacher (scores), graded (grades above 1), else both")  # fmt: skip
+        help=_('default: what the data ask for: teacher (scores), graded (grades above 1), else both'))  # fmt: skip
     options.add_long_documents(parser)
     options.add_grades(parser)
     options.add_model(parser)
@@ -74,7 +75,8 @@ def _adapt(args):
         return 0
     kept.model(reranker)
     before = _measure(args, reranker, parts)
-    print(f"before: nDCG@10 {before['test'].summary['ndcg@10']:.3f} on {len(parts['test'])} test queries", flush=True)
+    said = _("before: nDCG@10 {ndcg_10:.3f} on {n_test} test queries")
+    print(said.format(ndcg_10=before["test"].summary["ndcg@10"], n_test=len(parts["test"])), flush=True)
     done = _train(args, reranker, parts, replay)
     after = _measure(args, reranker, parts)
     reranker.save(Path(args.out) / "model")
@@ -99,9 +101,7 @@ def _check(args):
         )
     where = Path(args.json).resolve()
     if args.json != "-" and any(where.is_relative_to((out / name).resolve()) for name in ("model", "work")):
-        raise InputError(
-            "--json {json} lies in a folder that this run writes anew; choose another place.", json=args.json
-        )
+        raise InputError("--json {json} lies in a folder that this run writes anew; choose another place.", json=args.json)  # fmt: skip
 
 
 def _recipe(args):
@@ -131,7 +131,8 @@ def _instruct(args, reranker, train, kept):
     told = {g.instruction for g in train}
     if args.instruction is None and len(told) == 1 and told != {""}:
         reranker.instruction = told.pop()
-        kept.warn(f'the instruction of the rows is the model\'s now: "{reranker.instruction}"')
+        said = _('the instruction of the rows is the model\'s now: "{instruction}"')
+        kept.warn(said.format(instruction=reranker.instruction))
 
 
 def _usable(args, reranker, files, read, kept):
@@ -165,14 +166,13 @@ def _without_answers(parts, files, kept):
             gone = sum(len(g.documents) for g in before) - sum(len(g.documents) for g in train)
             if gone:
                 kept.warn(
-                    f"{gone} wrong documents of {files['train']} are right answers of {files[part]} (or stand in lists that "
-                    "hold nothing else): they were taken out, since a model that learns to say no to them looks worse than it is."
+                    _(
+                        "{gone} wrong documents of {train} are right answers of {files} (or stand in lists that hold nothing "
+                        "else): they were taken out, since a model that learns to say no to them looks worse than it is."
+                    ).format(gone=gone, train=files["train"], files=files[part])
                 )
     if not train:
-        raise InputError(
-            "{train} holds no wrong document but right answers of dev or test: add other negatives.",
-            train=files["train"],
-        )
+        raise InputError("{train} holds no wrong document but right answers of dev or test: add other negatives.", train=files["train"])  # fmt: skip
     return train
 
 
@@ -236,12 +236,16 @@ def _result(args, parts, done, before, after, kept):
         "low": difference.low,
         "high": difference.high,
     }
-    print(f"after:  nDCG@10 {result['after']['ndcg@10']:.3f}, difference {difference}")
+    print(
+        _("after:  nDCG@10 {ndcg_10:.3f}, difference {difference}").format(
+            ndcg_10=result["after"]["ndcg@10"], difference=difference
+        )
+    )
     if "general" in parts:
         for name, found in (("general_before", before["general"]), ("general_after", after["general"])):
             result[name] = {m: found.summary[m] for m in METRICS}
         values = [result[name]["ndcg@10"] for name in ("general_before", "general_after")]
-        print(f"general: nDCG@10 {values[0]:.3f} -> {values[1]:.3f}")
+        print(_("general: nDCG@10 {values_0:.3f} -> {values_1:.3f}").format(values_0=values[0], values_1=values[1]))
     for part, found in before.items():
         kept.cut(part, found.counts.cut)
     kept.cut("train", done.counts["train"]["documents_cut"])
@@ -259,7 +263,11 @@ def _result(args, parts, done, before, after, kept):
         "model": options.shown(args.model),
         "seed": args.seed,
     }
-    print(f"{result['seconds']:.0f} s, peak {result['peak_memory_mb']:.0f} MB; model in {Path(args.out) / 'model'}")
+    print(
+        _("{seconds:.0f} s, peak {peak_memory_mb:.0f} MB; model in {path}").format(
+            seconds=result["seconds"], peak_memory_mb=result["peak_memory_mb"], path=Path(args.out) / "model"
+        )
+    )
     kept.content["recipe"] = done.recipe
     general = compare(before["general"], after["general"], seed=args.seed) if "general" in parts else None
     result["in_words"] = told.paragraph(done, len(parts["train"]), len(parts["test"]), difference, general)
@@ -274,10 +282,12 @@ def _beware(kept, parts, done, difference, after):
     kept.warnings += done.warnings  # training has said them
     if done.best_epoch > 0 and difference.low <= 0 <= difference.high:
         kept.warn(
-            "the interval of the difference holds 0: whether it is a gain is not settled; label more test queries."
+            _("the interval of the difference holds 0: whether it is a gain is not settled; label more test queries.")
         )
     if gain > record.SETTLED and difference.high < 0:
         kept.warn(
-            f"dev rose by {gain:.3f} and test fell: they may differ in kind; look at both before you use the model."
+            _(
+                "dev rose by {gain:.3f} and test fell: they may differ in kind; look at both before you use the model."
+            ).format(gain=gain)
         )
     kept.alike(after.scores)

@@ -19,11 +19,11 @@ LESSONS = ROOT / "notebooks"
 
 def add(commands):
     """Add the command to the parser."""
-    what = "run every lesson; leave executed copies and a report under build/"
+    what = _("run every lesson; leave executed copies and a report under build/")
     parser = options.command(commands, "course", what, "course --profile smoke", run)
-    parser.add_argument("--profile", choices=["smoke", "laptop", "full"], help="default: smoke")
-    parser.add_argument("--out", default="build", help="folder for copies and report (default build)")
-    say = "whose lessons run (default en); zh leaves copies for the site and measures nothing again"
+    parser.add_argument("--profile", choices=["smoke", "laptop", "full"], help=_("default: smoke"))
+    parser.add_argument("--out", default="build", help=_("folder for copies and report (default build)"))
+    say = _("whose lessons run (default en); zh leaves copies for the site and measures nothing again")
     parser.add_argument("--language", choices=["en", "zh"], default="en", help=say)
 
 
@@ -61,8 +61,9 @@ def run_course(profile=None, out="build", language="en"):
     if workers > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
     print(
-        f"{len(lessons)} lessons in the {profile} profile, {workers} at a time; "
-        f"executed copies go to {out / 'lessons' / where}",
+        _("{n_lessons} lessons in the {profile} profile, {workers} at a time; executed copies go to {out}").format(
+            n_lessons=len(lessons), profile=profile, workers=workers, out=out / "lessons" / where
+        ),
         flush=True,
     )
     ran = []
@@ -74,13 +75,13 @@ def run_course(profile=None, out="build", language="en"):
             ran.append((path, seconds, error))
         if where:
             return [path.name for path, _, error in ran if error]
-        print("measuring before and after, on the bundled model and the course's test topics", flush=True)
+        print(_("measuring before and after, on the bundled model and the course's test topics"), flush=True)
         rows = measure(out, profile, pool, environment)
     write_page(out, profile, ran, rows)
     write_json(out / "run.json", run_record(profile, ran, rows))
     print("\n" + table(rows))
-    print(f"\n{time.time() - started:.0f} s in all. The page: {out / 'index.html'}")
-    print("How to go on: `make lab` opens JupyterLab on the lessons (or: python scripts/run.py lab).")
+    print(_("\n{time:.0f} s in all. The page: {out}").format(time=time.time() - started, out=out / "index.html"))
+    print(_("How to go on: `make lab` opens JupyterLab on the lessons (or: python scripts/run.py lab)."))
     return [path.name for path, _, error in ran if error]
 
 
@@ -178,7 +179,9 @@ def row_text(name, r):
 
 def table(rows):
     """Return the before/after table as text."""
-    head = f"{'nDCG@10':14s}  alone  BM25   before -> after   difference [95 % interval]   general test        time"
+    head = _(
+        "{value:14s}  alone  BM25   before -> after   difference [95 % interval]   general test        time"
+    ).format(value="nDCG@10")
     return "\n".join([head, *(row_text(*row) for row in rows)])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from course_utils.cli import options, own_data, reading
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole, write_json
+from course_utils.language import _
 
 MAX_PAIRS = 5000
 BLIND = 2000  # queries that the rule without queries is tried on
@@ -17,33 +18,35 @@ LANGUAGES = ("en", "zh")
 
 def add(commands):
     """Add the command and its sub-commands to the parser."""
-    what = "check a file of labelled pairs; split, build or describe the course's data"
+    what = _("check a file of labelled pairs; split, build or describe the course's data")
     own = options.command(commands, "data", what, "data check train.json --test test.json", None)
     own = own.add_subparsers(dest="data_command", required=True, metavar="command")
-    what = "say what is wrong with files of labelled pairs"
+    what = _("say what is wrong with files of labelled pairs")
     check = options.command(own, "check", what, "data check train.json --test test.json", run_check)
-    check.add_argument("files", nargs="+", metavar="FILE", help="any file that data convert reads")
-    check.add_argument("--test", metavar="FILE", help="test file, to look for leaks")
-    check.add_argument("--max-length", type=int, metavar="N", help="tokens of a prompt (default: what the model reads)")
-    check.add_argument("--model", default="nano", help="whose tokenizer counts: nano, a folder or a hub name")
+    check.add_argument("files", nargs="+", metavar="FILE", help=_("any file that data convert reads"))
+    check.add_argument("--test", metavar="FILE", help=_("test file, to look for leaks"))
+    check.add_argument(
+        "--max-length", type=int, metavar="N", help=_("tokens of a prompt (default: what the model reads)")
+    )
+    check.add_argument("--model", default="nano", help=_("whose tokenizer counts: nano, a folder or a hub name"))
     options.add_grades(check)
     reading.add_reading(check)
     own_data.add(own)
-    what = "draw train, dev and test topics of a domain of the course's data, and record them"
+    what = _("draw train, dev and test topics of a domain of the course's data, and record them")
     split = options.command(own, "split", what, "data split medical en --data FOLDER", run_split)
     split.add_argument("domain")
     split.add_argument("language")
-    split.add_argument("--force", action="store_true", help="replace the recorded splits")
-    what = "write DOMAIN_SPLIT.json of the course's four domains as plain pairs"
+    split.add_argument("--force", action="store_true", help=_("replace the recorded splits"))
+    what = _("write DOMAIN_SPLIT.json of the course's four domains as plain pairs")
     build = options.command(own, "build", what, "data build --out pairs --language en", run_build)
     build.add_argument("--out", required=True, metavar="DIR")
     build.add_argument("--language", choices=[*LANGUAGES, "both"], default="both")
-    build.add_argument("--force", action="store_true", help="replace files that were changed")
-    what = "print the figures of the data card in Markdown"
+    build.add_argument("--force", action="store_true", help=_("replace files that were changed"))
+    what = _("print the figures of the data card in Markdown")
     table = options.command(own, "table", what, "data table --card", run_table)
-    table.add_argument("--card", action="store_true", help="put them into README.md of the data folder as well")
+    table.add_argument("--card", action="store_true", help=_("put them into README.md of the data folder as well"))
     for command in (split, build, table):
-        command.add_argument("--data", metavar="DIR", help="the data folder (default: the course's)")
+        command.add_argument("--data", metavar="DIR", help=_("the data folder (default: the course's)"))
 
 
 def run_check(args):
@@ -62,7 +65,7 @@ def run_check(args):
             continue
         print(f"{'' if i == 0 else chr(10)}{report}\n{_blind(*sources, highest)}")
         bad += [] if report.ok else [file]
-    bad = [f"{' and '.join(bad)}: to be mended before use, as said above."] if bad else []
+    bad = [_("{bad}: to be mended before use, as said above.").format(bad=" and ".join(bad))] if bad else []
     if bad or refused:
         raise InputError(" ".join(refused + bad))
 
@@ -80,14 +83,17 @@ def _blind(file, test, max_relevance):
         ]
         chance, rule, gain = betrayed(*parts)
     except InputError:  # rows that cannot be used were named above; lists of one label teach no rule
-        return "A rule that reads documents alone was not tried: it needs lists with right and wrong documents."
-    found = f"nDCG@10 {rule:.3f}, random order {chance:.3f}, difference {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-    if gain.low <= 0 or gain.mean < 0.02:
-        return f"A rule that never reads the query finds nothing that betrays the label: {found}."
-    return (
-        f"Documents betray their label: a rule that never reads the query reaches {found}. A gain from training up to "
-        "this size is no sign that queries are read; choose wrong documents from the same source and style as right ones."
+        return _("A rule that reads documents alone was not tried: it needs lists with right and wrong documents.")
+    found = _("nDCG@10 {rule:.3f}, random order {chance:.3f}, difference {mean:+.3f} [{low:+.3f}, {high:+.3f}]").format(
+        rule=rule, chance=chance, mean=gain.mean, low=gain.low, high=gain.high
     )
+    if gain.low <= 0 or gain.mean < 0.02:
+        return _("A rule that never reads the query finds nothing that betrays the label: {found}.").format(found=found)
+    return _(
+        "Documents betray their label: a rule that never reads the query reaches {found}. A gain from training "
+        "up to this size is no sign that queries are read; choose wrong documents from the same source and style "
+        "as right ones."
+    ).format(found=found)
 
 
 def _sources(args, file):
@@ -193,7 +199,11 @@ def run_build(args):
     for path, text in texts.items():
         with whole(path) as file:
             file.write(text)
-        print(f"{path}: {sum(len(g.documents) for g in files[path]):,} pairs, {len(files[path]):,} queries")
+        print(
+            _("{path}: {value:,} pairs, {n_files:,} queries").format(
+                path=path, value=sum(len(g.documents) for g in files[path]), n_files=len(files[path])
+            )
+        )
 
 
 def limited(groups, pairs, seed=0):

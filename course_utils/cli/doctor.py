@@ -6,6 +6,7 @@ import time
 
 from course_utils.cli import options
 from course_utils.errors import InputError
+from course_utils.language import _
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy", "scikit-learn",
             "matplotlib", "ipywidgets", "bm25s", "peft", "sentence-transformers", "jupyterlab")  # fmt: skip
@@ -13,7 +14,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "huggingface-hub"
 
 def add(commands):
     """Add the command to the parser."""
-    options.command(commands, "doctor", "check the environment; paste the output into a question", "doctor", run)
+    options.command(commands, "doctor", _("check the environment; paste the output into a question"), "doctor", run)
 
 
 def run(args):
@@ -23,15 +24,23 @@ def run(args):
 
     _print_versions()
     device, memory = pick_device(), total_memory_mb()
-    print(f"{os.cpu_count()} cores, {memory / 1024:.1f} GB memory" if memory else f"{os.cpu_count()} cores")
-    print(f"device {device}, bf16 {'fast' if has_fast_bf16(device) else 'not fast'} here")
-    print(f"{shutil.disk_usage('.').free / 2**30:.1f} GB free on this disk")
+    print(
+        _("{cpu_count} cores, {memory:.1f} GB memory").format(cpu_count=os.cpu_count(), memory=memory / 1024)
+        if memory
+        else _("{cpu_count} cores").format(cpu_count=os.cpu_count())
+    )
+    print(
+        _("device {device}, bf16 {word} here").format(
+            device=device, word=_("fast") if has_fast_bf16(device) else _("not fast")
+        )
+    )
+    print(_("{free:.1f} GB free on this disk").format(free=shutil.disk_usage(".").free / 2**30))
     _print_cached()
     get_profile()
     right, wrong = _ask()
     if right <= wrong:
         raise InputError("NOT WELL: the bundled model ranks a wrong answer first; install the course again.")
-    print("all well")
+    print(_("all well"))
 
 
 def _print_versions():
@@ -41,12 +50,16 @@ def _print_versions():
     from course_utils import __version__
 
     print(f"reranker-course {__version__}")
-    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    print(
+        _("python {python_version} on {system} {machine}").format(
+            python_version=platform.python_version(), system=platform.system(), machine=platform.machine()
+        )
+    )
     for name in PACKAGES:
         try:
             print(f"  {name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            print(f"  {name} is not installed")
+            print(_("  {name} is not installed").format(name=name))
 
 
 def _print_cached():
@@ -55,7 +68,7 @@ def _print_cached():
     from course_utils.model.hub import HUB_MODEL
 
     cached = isinstance(try_to_load_from_cache(HUB_MODEL, "config.json"), str)
-    print(f"{HUB_MODEL}: {'in the local cache' if cached else 'not downloaded'}")
+    print(f"{HUB_MODEL}: {_('in the local cache') if cached else _('not downloaded')}")
 
 
 def _ask():
@@ -67,5 +80,9 @@ def _ask():
     right, wrong = reranker.score([("how is rice cooked", "To cook rice, rinse it and boil it in water."),
                                    ("how is rice cooked", "The bus to the airport leaves at noon.")])  # fmt: skip
     seconds = time.perf_counter() - started
-    print(f"bundled model in nano: scores {right:.2f} and {wrong:.2f} in {seconds:.1f} s")
+    print(
+        _("bundled model in nano: scores {right:.2f} and {wrong:.2f} in {seconds:.1f} s").format(
+            right=right, wrong=wrong, seconds=seconds
+        )
+    )
     return right, wrong

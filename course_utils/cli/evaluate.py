@@ -9,6 +9,7 @@ from course_utils.cli import options, reading, record
 from course_utils.cli.terminal import aligned
 from course_utils.errors import InputError
 from course_utils.files import check_outputs
+from course_utils.language import _
 
 METRICS = ("ndcg@10", "mrr@10", "map", "accuracy", "f1")
 
@@ -16,22 +17,22 @@ METRICS = ("ndcg@10", "mrr@10", "map", "accuracy", "f1")
 def add(commands):
     """Add the command to the parser."""
     example = "evaluate --model nano --model adapted/model --bm25 --data test.json --worst 5"
-    parser = options.command(commands, "evaluate", "measure models on labelled pairs", example, run)
+    parser = options.command(commands, "evaluate", _("measure models on labelled pairs"), example, run)
     add = parser.add_argument
-    add("--data", required=True, metavar="E", help="labelled pairs, any file that data convert reads")
+    add("--data", required=True, metavar="E", help=_("labelled pairs, any file that data convert reads"))
     options.add_grades(parser)
     options.add_model(parser, several=True)
-    add("--bm25", action="store_true", help="measure BM25 on the same lists, too")
-    add("--worst", type=int, metavar="N", help="print the N queries that the first model ranks worst")
+    add("--bm25", action="store_true", help=_("measure BM25 on the same lists, too"))
+    add("--worst", type=int, metavar="N", help=_("print the N queries that the first model ranks worst"))
     add(
         "--per-query",
         metavar="FILE",
-        help="write a JSON line a query: nDCG@10 and the rank of the first right document",
+        help=_("write a JSON line a query: nDCG@10 and the rank of the first right document"),
     )
-    add("--seed", type=int, default=0, metavar="S", help="for the intervals")
+    add("--seed", type=int, default=0, metavar="S", help=_("for the intervals"))
     options.add_long_documents(parser)
     reading.add_reading(parser)
-    add("--json", metavar="R", help="write the measurements here; - is standard output")
+    add("--json", metavar="R", help=_("write the measurements here; - is standard output"))
 
 
 def run(args):
@@ -49,7 +50,7 @@ def run(args):
     kept.alike(next(iter(found.values())).scores)
     worst = _worst(groups, next(iter(found.values())), args.worst or 0)
     for w in worst:
-        print(f'\nnDCG@10 {w["ndcg@10"]:.3f}  "{w["query"]}"', f"  at {w['rank']}, right: {w['right']}",
+        print(f'\nnDCG@10 {w["ndcg@10"]:.3f}  "{w["query"]}"', _('  at {rank}, right: {right}').format(rank=w['rank'], right=w['right']),
               f"  at 1: {w['first']}", sep="\n")  # fmt: skip
     if args.per_query:
         reading.write_lines(args.per_query, _queries(groups, found))
@@ -74,11 +75,13 @@ def _measured(args, names, groups, kept):
         stay &= set(scored[name][0])
     left = [g for g in groups if id(g) in stay]
     found = {name: evaluate_scores([own[id(g)] for g in left], left) for name, (own, _) in scored.items()}
-    for name, (_, cut) in list(scored.items())[1:]:
+    for name, (_counts, cut) in list(scored.items())[1:]:
         if cut:
-            kept.warn(f"{name}: {cut} documents were cut.")
+            kept.warn(_("{name}: {cut} documents were cut.").format(name=name, cut=cut))
     if len(left) < counts.kept:
-        kept.warn(f"{counts.kept - len(left)} more queries are left out: not every model can read them.")
+        kept.warn(
+            _("{kept} more queries are left out: not every model can read them.").format(kept=counts.kept - len(left))
+        )
     if args.bm25:
         found["BM25"] = evaluate_scores(bm25_scores(left), left)
     return left, found, counts
@@ -101,11 +104,15 @@ def _row(name, own, first, seed):
 
 def _line(row):
     shown = "  ".join(f"{m} {row['metrics'][m]:.3f}" for m in METRICS)
-    return f"{shown}  (95 % interval of ndcg@10: {row['low']:.3f} to {row['high']:.3f})"
+    return _("{shown}  (95 % interval of ndcg@10: {low:.3f} to {high:.3f})").format(
+        shown=shown, low=row["low"], high=row["high"]
+    )
 
 
 def _table(rows):
-    lines = [["model", "ndcg@10 [95 %]", *METRICS[1:], f"ndcg@10 - that of {rows[0]['model']} [95 %]"]]
+    lines = [
+        ["model", "ndcg@10 [95 %]", *METRICS[1:], _("ndcg@10 - that of {model} [95 %]").format(model=rows[0]["model"])]
+    ]
     for r in rows:
         m, d = r["metrics"], r.get("difference")
         gap = f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]" if d else ""

@@ -20,8 +20,8 @@ def command(commands, name, help, example, run):
     parser = commands.add_parser(
         name,
         help=help,
-        description=f"{help[0].upper()}{help[1:]}.",
-        epilog=f"example: python -m course_utils {example}",
+        description=_("{text}.").format(text=f"{help[0].upper()}{help[1:]}"),
+        epilog=_("example: python -m course_utils {example}").format(example=example),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
@@ -37,33 +37,39 @@ class _Several(argparse.Action):
 
 def add_model(parser, several=False):
     """Add the options that say which model is used and how; ``several``: a list of models."""
-    what = "nano (bundled), a folder, or a hub name (default nano)"
+    what = _("nano (bundled), a folder, or a hub name (default nano)")
     if several:
         parser.add_argument(
-            "--model", nargs="+", action=_Several, default=["nano"], help=f"{what}; several are compared"
+            "--model",
+            nargs="+",
+            action=_Several,
+            default=["nano"],
+            help=_("{what}; several are compared").format(what=what),
         )
     else:
         parser.add_argument("--model", default="nano", help=what)
     parser.add_argument(
-        "--instruction", help="the task in one English sentence (default: what the model was saved with)"
+        "--instruction", help=_("the task in one English sentence (default: what the model was saved with)")
     )
-    parser.add_argument("--max-length", type=int, metavar="N", help="tokens of one prompt at most")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: the fastest here)")
-    parser.add_argument("--dtype", choices=DTYPES, help="number format of frozen weights (default: what is fast here)")
+    parser.add_argument("--max-length", type=int, metavar="N", help=_("tokens of one prompt at most"))
+    parser.add_argument("--device", help=_("cpu, cuda, cuda:1 or mps (default: the fastest here)"))
     parser.add_argument(
-        "--batch-tokens", type=int, metavar="N", help="tokens computed at once; lower it when memory is short"
+        "--dtype", choices=DTYPES, help=_("number format of frozen weights (default: what is fast here)")
+    )
+    parser.add_argument(
+        "--batch-tokens", type=int, metavar="N", help=_("tokens computed at once; lower it when memory is short")
     )
 
 
 def add_long_documents(parser):
     """Add the option on documents that are longer than the prompt."""
-    what = "cut them at the end of the prompt, or score overlapping passages and keep the best (default cut)"
+    what = _("cut them at the end of the prompt, or score overlapping passages and keep the best (default cut)")
     parser.add_argument("--long-documents", choices=("cut", "passages"), default="cut", help=what)
 
 
 def add_grades(parser):
     """Add the option that allows labels above 1; nDCG counts them, and training takes 1 and more for relevant."""
-    parser.add_argument("--max-relevance", type=int, default=1, metavar="N", help="the highest grade (default 1)")
+    parser.add_argument("--max-relevance", type=int, default=1, metavar="N", help=_("the highest grade (default 1)"))
 
 
 def check(args):

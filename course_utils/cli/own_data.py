@@ -2,11 +2,12 @@
 
 from course_utils.cli import options, reading
 from course_utils.errors import InputError
+from course_utils.language import _
 
 
 def add(commands):
     """Add both to the sub-commands of ``data``."""
-    what = "read labelled data of any usual shape and write them as plain JSON lines"
+    what = _("read labelled data of any usual shape and write them as plain JSON lines")
     convert = options.command(
         commands,
         "convert",
@@ -14,41 +15,43 @@ def add(commands):
         "data convert questions.xlsx pairs.jsonl --columns query=Question,document=Text",
         run_convert,
     )
-    convert.add_argument("source", metavar="IN", help="a file (.csv, .xlsx, .jsonl, .json, .parquet) or a folder")
-    convert.add_argument("out", metavar="OUT", help="the file to write, .jsonl")
+    convert.add_argument("source", metavar="IN", help=_("a file (.csv, .xlsx, .jsonl, .json, .parquet) or a folder"))
+    convert.add_argument("out", metavar="OUT", help=_("the file to write, .jsonl"))
     reading.add_reading(convert)
-    convert.add_argument("--drop-repeated", action="store_true", help="keep the first of pairs that stand twice")
-    what = "make train, dev and test lists from questions with their right passages and a handbook"
+    convert.add_argument("--drop-repeated", action="store_true", help=_("keep the first of pairs that stand twice"))
+    what = _("make train, dev and test lists from questions with their right passages and a handbook")
     prepare = options.command(
         commands, "prepare", what, "data prepare questions.xlsx handbook --out prepared", run_prepare
     )
-    prepare.add_argument("questions", metavar="QUESTIONS", help="file with a question and its right passage a row")
+    prepare.add_argument("questions", metavar="QUESTIONS", help=_("file with a question and its right passage a row"))
     prepare.add_argument(
-        "passages", metavar="PASSAGES", help="folder or file of texts (.txt, .md, .html, .pdf, .csv, ...)"
+        "passages", metavar="PASSAGES", help=_("folder or file of texts (.txt, .md, .html, .pdf, .csv, ...)")
     )
     prepare.add_argument(
-        "--out", required=True, metavar="DIR", help="folder for train.jsonl, dev.jsonl, test.jsonl and more"
+        "--out", required=True, metavar="DIR", help=_("folder for train.jsonl, dev.jsonl, test.jsonl and more")
     )
     reading.add_columns(prepare)
     prepare.add_argument(
-        "--by", choices=["auto", "topic", "document", "query"], default="auto", help="what stays together"
+        "--by", choices=["auto", "topic", "document", "query"], default="auto", help=_("what stays together")
     )
-    prepare.add_argument("--fractions", metavar="A,B,C", default="0.7,0.1,0.2", help="shares of train, dev and test")
-    prepare.add_argument("--hard", type=int, metavar="N", default=5, help="BM25 negatives a question (default 5)")
-    prepare.add_argument("--random", type=int, metavar="N", default=2, help="random negatives a question (default 2)")
+    prepare.add_argument("--fractions", metavar="A,B,C", default="0.7,0.1,0.2", help=_("shares of train, dev and test"))
+    prepare.add_argument("--hard", type=int, metavar="N", default=5, help=_("BM25 negatives a question (default 5)"))
     prepare.add_argument(
-        "--size", type=int, metavar="N", default=200, help="words (Chinese: characters) a passage at most"
+        "--random", type=int, metavar="N", default=2, help=_("random negatives a question (default 2)")
     )
     prepare.add_argument(
-        "--model", metavar="MODEL", help="a reranker that keeps likely right answers out of the negatives"
+        "--size", type=int, metavar="N", default=200, help=_("words (Chinese: characters) a passage at most")
+    )
+    prepare.add_argument(
+        "--model", metavar="MODEL", help=_("a reranker that keeps likely right answers out of the negatives")
     )
     prepare.add_argument(
         "--dense",
         metavar="MODEL",
-        help="a sentence-transformers model that finds negatives and right passages beside BM25",
+        help=_("a sentence-transformers model that finds negatives and right passages beside BM25"),
     )
     prepare.add_argument("--seed", type=int, default=0, metavar="S")
-    prepare.add_argument("--json", metavar="FILE", help="write the figures of the report")
+    prepare.add_argument("--json", metavar="FILE", help=_("write the figures of the report"))
 
 
 def run_convert(args):
@@ -57,7 +60,7 @@ def run_convert(args):
 
     found = convert(args.source, args.out, drop_repeated=args.drop_repeated, **reading.given(args))
     print(found)
-    print(f"Written to {args.out}.")
+    print(_("Written to {out}.").format(out=args.out))
 
 
 def run_prepare(args):
@@ -87,6 +90,8 @@ def run_prepare(args):
     done = prepare(args.questions, args.passages, args.out, plan, reranker=reranker, columns=columns, first_stage=first)
     print(done)
     print(
-        f"Written to {args.out}. Next: adapt --train {args.out}/train.jsonl --dev {args.out}/dev.jsonl --test {args.out}/test.jsonl"
+        _(
+            "Written to {out}. Next: adapt --train {out}/train.jsonl --dev {out}/dev.jsonl --test {out}/test.jsonl"
+        ).format(out=args.out)
     )
     return done.as_dict()

@@ -7,6 +7,7 @@ from course_utils import __version__
 from course_utils.cli import adapt, course, data, doctor, evaluate, options, rank, shipped, terminal, updates
 from course_utils.errors import InputError
 from course_utils.files import write_json
+from course_utils.language import _
 
 COMMANDS = (doctor, rank, adapt, evaluate, data, shipped, updates, course)
 
@@ -27,8 +28,10 @@ def build_parser():
     """Return the argument parser; ``run`` of what it parses is the function of the command."""
     parser = _Parser(
         prog="python -m course_utils",
-        description="Adapt, evaluate and use a reranker. Exit code 2 means bad input, with one sentence.",
-        epilog="example: python -m course_utils rank --query 'how is rice cooked' --documents documents.txt",
+        description=_("Adapt, evaluate and use a reranker. Exit code 2 means bad input, with one sentence."),
+        epilog=_("example: python -m course_utils {example}").format(
+            example="rank --query 'how is rice cooked' --documents documents.txt"
+        ),
     )
     parser.add_argument("--version", action="version", version=f"reranker-course {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -7,24 +7,25 @@ from pathlib import Path
 from course_utils.cli import options, reading, record
 from course_utils.errors import InputError
 from course_utils.files import check_outputs
+from course_utils.language import _
 
 
 def add(commands):
     """Add the command to the parser."""
     example = "rank --query 'why does my toe hurt' --documents documents.txt --top-k 5"
-    parser = options.command(commands, "rank", "rank documents for a query", example, run)
+    parser = options.command(commands, "rank", _("rank documents for a query"), example, run)
     parser.add_argument("--query", required=True)
     parser.add_argument(
         "--documents",
         required=True,
         metavar="FILE",
-        help="one document a line, a table, or a folder of texts; - reads standard input",
+        help=_("one document a line, a table, or a folder of texts; - reads standard input"),
     )
-    parser.add_argument("--top-k", type=int, metavar="K", help="print and write the best K only")
+    parser.add_argument("--top-k", type=int, metavar="K", help=_("print and write the best K only"))
     reading.add_columns(parser)
     options.add_long_documents(parser)
     options.add_model(parser)
-    parser.add_argument("--json", metavar="R", help="write the ranking here; - is standard output")
+    parser.add_argument("--json", metavar="R", help=_("write the ranking here; - is standard output"))
 
 
 def run(args):
@@ -53,10 +54,10 @@ def run(args):
 
 def cut_sentence(cut, total, length):
     """Return what is said when documents were cut."""
-    return (
-        f"{cut} of {total} documents were cut to fit {length} tokens, what stands behind was not read: give a larger "
-        "--max-length, or cut long documents into passages."
-    )
+    return _(
+        "{cut} of {total} documents were cut to fit {length} tokens, what stands behind was not read: give a "
+        "larger --max-length, or cut long documents into passages."
+    ).format(cut=cut, total=total, length=length)
 
 
 def read_documents(name):

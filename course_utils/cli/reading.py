@@ -6,6 +6,7 @@ from pathlib import Path
 
 from course_utils.cli.terminal import note
 from course_utils.errors import InputError
+from course_utils.language import _
 
 _LOOK = 50  # records that tell whether a file is in the plain form
 # What the strict reader would pass over in silence.
@@ -14,18 +15,18 @@ _MORE = {"score", "scores", "teacherscore", "instruction", "task", "指令"}
 
 def add_reading(parser):
     """Add the options that say how a file of another shape is to be read."""
-    own = parser.add_argument_group("files of other shapes than query, document, relevance")
+    own = parser.add_argument_group(_("files of other shapes than query, document, relevance"))
     add_columns(own)
-    own.add_argument("--sheet", help="of an Excel file")
-    own.add_argument("--encoding", help="of a text file, for example gb18030 or cp1252")
-    own.add_argument("--separator", help="of a CSV file")
-    own.add_argument("--part", help="split of a dataset, or which judgements of a collection")
-    own.add_argument("--threshold", type=float, metavar="X", help="the least label that means relevant")
+    own.add_argument("--sheet", help=_("of an Excel file"))
+    own.add_argument("--encoding", help=_("of a text file, for example gb18030 or cp1252"))
+    own.add_argument("--separator", help=_("of a CSV file"))
+    own.add_argument("--part", help=_("split of a dataset, or which judgements of a collection"))
+    own.add_argument("--threshold", type=float, metavar="X", help=_("the least label that means relevant"))
 
 
 def add_columns(parser):
     """Add ``--columns``."""
-    what = "which column is the query, the document, the relevance, ..."
+    what = _("which column is the query, the document, the relevance, ...")
     parser.add_argument("--columns", metavar="ROLE=COLUMN,...", help=what)
 
 

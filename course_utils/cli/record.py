@@ -11,6 +11,7 @@ from course_utils import __version__
 from course_utils.cli.options import shown
 from course_utils.cli.terminal import note
 from course_utils.files import sha256
+from course_utils.language import _
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy")
 FEW = 30  # queries; below, an interval over queries is so wide that most gains are within it
@@ -52,7 +53,11 @@ class Record:
         own["documents_cut"] = count
         if count:
             length = self.content["model"]["max_length"]
-            self.warn(f"{own['file']}: {count} of {own['documents']} documents were cut to fit {length} tokens.")
+            self.warn(
+                _("{file}: {count} of {documents} documents were cut to fit {length} tokens.").format(
+                    file=own["file"], count=count, documents=own["documents"], length=length
+                )
+            )
 
     def warn(self, text):
         """Print a remark on standard error and keep it."""
@@ -62,13 +67,17 @@ class Record:
     def few(self, name, count):
         """Warn when a set of ``count`` queries is so small that its figures say little."""
         if count < FEW:
-            self.warn(f"{count} {name} queries are few: what they say is uncertain; label more, {FEW} at least.")
+            self.warn(
+                _("{count} {name} queries are few: what they say is uncertain; label more, {few} at least.").format(
+                    count=count, name=name, few=FEW
+                )
+            )
 
     def alike(self, scores):
         """Warn when the scores of all documents of every query are the same: such a model ranks nothing."""
         if all(max(own) - min(own) < 1e-6 for own in scores if len(own) > 1):
             self.warn(
-                "all documents of a query get the same score: this model ranks nothing; check where it comes from."
+                _("all documents of a query get the same score: this model ranks nothing; check where it comes from.")
             )
 
     def finish(self):

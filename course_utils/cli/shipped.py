@@ -6,6 +6,7 @@ import warnings
 from course_utils.cli import options, record
 from course_utils.cli.terminal import note
 from course_utils.files import check_outputs
+from course_utils.language import _
 
 KINDS = {
     "causal": "export_causal_lm",
@@ -18,44 +19,48 @@ KINDS = {
 def add(commands):
     """Add the commands to the parser."""
     parser = options.command(
-        commands, "export", "write a folder for other software",
+        commands, "export", _('write a folder for other software'),
         "export --model adapted/model --to sentence-transformers --out exported", export,
     )  # fmt: skip
-    parser.add_argument("--to", required=True, choices=KINDS, help="the software it is for; see lesson 08")
+    parser.add_argument("--to", required=True, choices=KINDS, help=_("the software it is for; see lesson 08"))
     parser.add_argument("--out", required=True, metavar="FOLDER")
     options.add_model(parser)
     parser = options.command(
-        commands, "score", "score pairs without labels into a file; started again, it goes on",
+        commands, "score", _('score pairs without labels into a file; started again, it goes on'),
         "score --pairs pairs.jsonl --out scores.jsonl", score,
     )  # fmt: skip
-    parser.add_argument("--pairs", required=True, metavar="FILE", help="query and document in each row")
-    parser.add_argument("--out", required=True, metavar="FILE", help="JSON lines, one score a pair")
+    parser.add_argument("--pairs", required=True, metavar="FILE", help=_("query and document in each row"))
+    parser.add_argument("--out", required=True, metavar="FILE", help=_("JSON lines, one score a pair"))
     options.add_long_documents(parser)
     options.add_model(parser)
     parser = options.command(
-        commands, "index", "make a search index of a folder or a file of texts", "index handbook --out handbook.index", index
+        commands, "index", _('make a search index of a folder or a file of texts'), "index handbook --out handbook.index", index
     )  # fmt: skip
-    parser.add_argument("documents", metavar="SOURCE", help="texts, Markdown, HTML, PDF, tables, or a folder of them")
+    parser.add_argument(
+        "documents", metavar="SOURCE", help=_("texts, Markdown, HTML, PDF, tables, or a folder of them")
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER")
-    parser.add_argument("--size", type=int, default=120, metavar="N", help="words of a passage at most (default 120)")
-    dense = "a sentence-transformers model whose vectors find passages beside BM25 (default: none)"
+    parser.add_argument(
+        "--size", type=int, default=120, metavar="N", help=_("words of a passage at most (default 120)")
+    )
+    dense = _("a sentence-transformers model whose vectors find passages beside BM25 (default: none)")
     parser.add_argument("--dense", metavar="MODEL", help=dense)
     parser = options.command(
-        commands, "search", "find the passages of an index that answer a question",
+        commands, "search", _('find the passages of an index that answer a question'),
         "search 'how often is the dressing changed?' --index handbook.index", find,
     )  # fmt: skip
     parser.add_argument("query", metavar="QUESTION")
-    parser.add_argument("--index", required=True, metavar="FOLDER", help="what the command index wrote")
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="passages to print (default 5)")
+    parser.add_argument("--index", required=True, metavar="FOLDER", help=_("what the command index wrote"))
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help=_("passages to print (default 5)"))
     parser.add_argument(
-        "--first", type=int, default=50, metavar="N", help="passages that a first stage hands on (default 50)"
+        "--first", type=int, default=50, metavar="N", help=_("passages that a first stage hands on (default 50)")
     )
     options.add_model(parser)
-    parser.add_argument("--json", metavar="R", help="write what was found here; - is standard output")
+    parser.add_argument("--json", metavar="R", help=_("write what was found here; - is standard output"))
     parser = options.command(
-        commands, "serve", "answer rerank requests over HTTP", "serve --model adapted/model", serve
+        commands, "serve", _("answer rerank requests over HTTP"), "serve --model adapted/model", serve
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine alone)")
+    parser.add_argument("--host", default="127.0.0.1", help=_("address (default: this machine alone)"))
     parser.add_argument("--port", type=int, default=8000)
     options.add_long_documents(parser)
     options.add_model(parser)
@@ -67,7 +72,7 @@ def export(args):
 
     check_outputs((), [args.model], folders=[args.out])
     folder = getattr(ship, KINDS[args.to])(options.load(args), args.out)
-    print(f"Written: {folder}; its README.md says how to use it.")
+    print(_("Written: {folder}; its README.md says how to use it.").format(folder=folder))
 
 
 def score(args):
@@ -81,7 +86,7 @@ def score(args):
         count = score_file(reranker, args.pairs, args.out, sys.stderr.isatty(), args.long_documents)
     for warning in caught:
         note(str(warning.message))
-    print(f"{count} pairs scored now: {args.out}")
+    print(_("{count} pairs scored now: {out}").format(count=count, out=args.out))
 
 
 def index(args):
@@ -89,7 +94,7 @@ def index(args):
     from course_utils.ship import build_index
 
     count, said = build_index(args.documents, args.out, args.size, dense=args.dense)
-    print(*said, f"{count:,} passages in {args.out}", sep="\n")
+    print(*said, _("{count:,} passages in {out}").format(count=count, out=args.out), sep="\n")
 
 
 def find(args):
@@ -104,7 +109,7 @@ def find(args):
     for place, hit in enumerate(hits, 1):
         print(f"{place:3d}  {hit.probability:6.1%}  {hit.id}\n     {hit.text}\n")
     if not hits:
-        print("Nothing found: no passage shares a word with the question.")
+        print(_("Nothing found: no passage shares a word with the question."))
     return {"query": args.query, "hits": [{"rank": i, **vars(h)} for i, h in enumerate(hits, 1)], "run": kept.finish()}
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from course_utils.errors import InputError
+from course_utils.language import _
 
 REASONS = {
     errno.ENOSPC: "the disk is full: free some space",
@@ -53,7 +54,7 @@ class _Output:
         except OSError as error:
             _to_nowhere(self._stream)
             if error.errno not in GONE:
-                reason = REASONS.get(error.errno, error.strerror)
+                reason = _(REASONS.get(error.errno, error.strerror))
                 raise InputError("Standard output cannot be written: {reason}.", reason=reason) from None
 
     def __getattr__(self, name):
@@ -100,7 +101,7 @@ def aligned(lines):
 
 def note(text):
     """Print a remark for people on standard error."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    print(_("note: {text}").format(text=text), file=sys.stderr, flush=True)
 
 
 def ended(work):
@@ -111,7 +112,7 @@ def ended(work):
             sys.stdout.flush()
             return code
         except KeyboardInterrupt:
-            _complain("stopped by you; run the same command to go on", "")
+            _complain(_("stopped by you; run the same command to go on"), "")
             return 130
         except BrokenPipeError:
             _to_nowhere(sys.stdout)
@@ -121,7 +122,8 @@ def ended(work):
             return 2
 
 
-def _complain(text, start="error: "):
+def _complain(text, start=None):
+    start = _("error: ") if start is None else start
     try:
         print(start + " ".join(text.split("\n")), file=sys.stderr, flush=True)
     except OSError:  # nobody listens
@@ -134,14 +136,16 @@ def _sentence(error):
         traceback.print_exception(error)
     text = str(error)
     if isinstance(error, MemoryError) or any(word in text for word in SHORT):
-        return "Memory is short: lower --batch-tokens or --max-length, or close other programs."
+        return _("Memory is short: lower --batch-tokens or --max-length, or close other programs.")
     if any(word in text for word in FULL):
-        return "The disk is full: free some space and run the same command again."
+        return _("The disk is full: free some space and run the same command again.")
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{REASONS.get(error.errno, error.strerror or text)}."
-    what = f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no message'}"
-    return f"The program itself failed ({what}). {_kept_traceback(error)}"
+        return _("{where}{reason}.").format(where=where, reason=_(REASONS.get(error.errno, error.strerror or text)))
+    what = f"{type(error).__name__}: {text.splitlines()[0][:200] if text else _('no message')}"
+    return _("The program itself failed ({what}). {kept_traceback}").format(
+        what=what, kept_traceback=_kept_traceback(error)
+    )
 
 
 def _kept_traceback(error):
@@ -150,6 +154,6 @@ def _kept_traceback(error):
         handle, path = tempfile.mkstemp(prefix="reranker-course-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(traceback.format_exception(error))
-        return f"The details are in {path}; please report them."
+        return _("The details are in {path}; please report them.").format(path=path)
     except OSError:
-        return "Run it again with COURSE_DEBUG=1 to see the details, and please report them."
+        return _("Run it again with COURSE_DEBUG=1 to see the details, and please report them.")

@@ -2,6 +2,8 @@
 
 from math import ceil
 
+from course_utils.language import _
+
 FALL = 0.01  # nDCG@10 on general data that is worth a word
 MANY = 2000  # test queries beyond which nobody labels
 
@@ -23,54 +25,85 @@ def paragraph(done, train, test, difference, general=None):
 def _learned(done, train, test, d):
     recipe = done.recipe
     if done.best_epoch == 0:
-        return f"Nothing was learned from {train} queries: no epoch beat the start on dev, so the model is as it was."
-    what = "all layers" if recipe["layers"] == "all" else f"the last {recipe['layers']} layers"
-    by = {"graded": ", by grades", "teacher": ", by a teacher's scores"}.get(recipe["loss"], "")
+        return _(
+            "Nothing was learned from {train} queries: no epoch beat the start on dev, so the model is as it was."
+        ).format(train=train)
+    what = (
+        _("all layers") if recipe["layers"] == "all" else _("the last {layers} layers").format(layers=recipe["layers"])
+    )
+    by = {"graded": _(", by grades"), "teacher": _(", by a teacher's scores")}.get(recipe["loss"], "")
     if recipe["layers"] == 1:
-        what = "the last layer"
-    gain = "gained" if d.mean >= 0 else "lost"
-    return (
-        f"Learned from {train} queries{by}, in {what}, epoch {done.best_epoch} of {recipe['epochs']} kept: nDCG@10 on {test} test "
-        f"queries {gain} {abs(d.mean):.3f}; {d.wins} are ranked better, {d.losses} worse."
+        what = _("the last layer")
+    gain = _("gained") if d.mean >= 0 else _("lost")
+    return _(
+        "Learned from {train} queries{by}, in {what}, epoch {best_epoch} of {epochs} kept: nDCG@10 on {test} "
+        "test queries {gain} {mean:.3f}; {wins} are ranked better, {losses} worse."
+    ).format(
+        train=train,
+        by=by,
+        what=what,
+        best_epoch=done.best_epoch,
+        epochs=recipe["epochs"],
+        test=test,
+        gain=gain,
+        mean=abs(d.mean),
+        wins=d.wins,
+        losses=d.losses,
     )
 
 
 def _settled(done, test, d):
     if done.best_epoch == 0:
         return ""
-    interval = f"the 95 % interval goes from {d.low:+.3f} to {d.high:+.3f}"
+    interval = _("the 95 % interval goes from {low:+.3f} to {high:+.3f}").format(low=d.low, high=d.high)
     if d.low > 0:
-        return f"That is settled: {interval}."
+        return _("That is settled: {interval}.").format(interval=interval)
     if d.high < 0:
-        return f"That it is worse is settled: {interval}; do not use it."
-    half, text = (d.high - d.low) / 2, f"That is not settled: {interval} and holds 0"
+        return _("That it is worse is settled: {interval}; do not use it.").format(interval=interval)
+    half, text = (d.high - d.low) / 2, _("That is not settled: {interval} and holds 0").format(interval=interval)
     needed = ceil(test * (half / d.mean) ** 2) - test if d.mean > 0 else 0
     if 0 < needed <= MANY:
-        return f"{text}; if the gain is what it seems, about {needed} more test queries would show it."
-    return f"{text}; a gain so small takes thousands of test queries to show." if d.mean > 0 else f"{text}."
+        return _("{text}; if the gain is what it seems, about {needed} more test queries would show it.").format(
+            text=text, needed=needed
+        )
+    return (
+        _("{text}; a gain so small takes thousands of test queries to show.").format(text=text)
+        if d.mean > 0
+        else _("{text}.").format(text=text)
+    )
 
 
 def _cost(d):
     if d is None:
-        return "What it cost elsewhere was not measured; give --general."
-    text = f"General queries changed by {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+        return _("What it cost elsewhere was not measured; give --general.")
+    text = _("General queries changed by {mean:+.3f} [{low:+.3f}, {high:+.3f}]").format(
+        mean=d.mean, low=d.low, high=d.high
+    )
     if d.high < 0 or d.mean < -FALL:
-        return f"{text}: something was forgotten{'' if d.high < 0 else ', or it is chance'}."
-    return f"{text}: no loss is seen, and one of {max(0.0, -d.low):.3f} is not excluded."
+        return _("{text}: something was forgotten{word}.").format(
+            text=text, word="" if d.high < 0 else _(", or it is chance")
+        )
+    return _("{text}: no loss is seen, and one of {value:.3f} is not excluded.").format(
+        text=text, value=max(0.0, -d.low)
+    )
 
 
 def _next(done, train, d, general):
     """Return sentences on what to try, the most promising first; two at most."""
     out, recipe = [], done.recipe
     if done.best_epoch == 0:
-        out += ["Next: look at the labels with data check, then add training queries or lower --learning-rate."]
+        out += [_("Next: look at the labels with data check, then add training queries or lower --learning-rate.")]
     elif done.best_epoch == recipe["epochs"]:
-        out += [f"Next: dev was best in the last epoch, so try --epochs {2 * recipe['epochs']}."]
+        out += [
+            _("Next: dev was best in the last epoch, so try --epochs {epochs}.").format(epochs=2 * recipe["epochs"])
+        ]
     elif d.high > 0 and train < 300:
-        out += ["Next: dev was best before the last epoch, so more epochs will not help; more training questions may."]
+        out += [
+            _("Next: dev was best before the last epoch, so more epochs will not help; more training questions may.")
+        ]
     if general is not None and (general.high < 0 or general.mean < -FALL):
         fewer = recipe["layers"] in (1, None)
-        out += ["To keep more of the general skill leave replay on." if fewer else "Fewer --layers forget less."]
+        out += [_("To keep more of the general skill leave replay on.") if fewer else _("Fewer --layers forget less.")]
     elif done.best_epoch and d.high < 0:
-        out += ["Compare how train and test were made before anything else."]
+        out += [_("Compare how train and test were made before anything else.")]
     return out[:2]

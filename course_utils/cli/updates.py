@@ -3,57 +3,60 @@
 from course_utils.cli import options, reading, record
 from course_utils.errors import InputError
 from course_utils.files import check_outputs
+from course_utils.language import _
 
 
 def add(commands):
     """Add the commands to the parser."""
-    what = "keep what an adaptation changed as a small file, or put it on its base"
+    what = _("keep what an adaptation changed as a small file, or put it on its base")
     example = "delta make --adapted adapted/model --name medical --out medical.delta"
     own = options.command(commands, "delta", what, example, None)
     own = own.add_subparsers(dest="delta_command", required=True, metavar="command")
-    made = options.command(own, "make", "write what differs between an adapted model and its base", example, make)
-    made.add_argument("--adapted", required=True, metavar="FOLDER", help="the adapted model")
-    made.add_argument("--name", required=True, help="of the trade, for example medical")
-    what = "write the model that a base becomes with a delta"
+    made = options.command(own, "make", _("write what differs between an adapted model and its base"), example, make)
+    made.add_argument("--adapted", required=True, metavar="FOLDER", help=_("the adapted model"))
+    made.add_argument("--name", required=True, help=_("of the trade, for example medical"))
+    what = _("write the model that a base becomes with a delta")
     example = "delta apply --delta medical.delta --out medical"
     applied = options.command(own, "apply", what, example, apply)
-    applied.add_argument("--delta", required=True, metavar="FOLDER", help="what delta make wrote")
+    applied.add_argument("--delta", required=True, metavar="FOLDER", help=_("what delta make wrote"))
     for parser in (made, applied):
         parser.add_argument("--out", required=True, metavar="FOLDER")
         options.add_model(parser)
     _add_gate(commands)
-    what = "put the version before the one in use in use again"
+    what = _("put the version before the one in use in use again")
     back = options.command(commands, "rollback", what, "rollback versions --out model", undo)
-    back.add_argument("versions", metavar="VERSIONS", help="the folder of versions that gate keeps")
-    back.add_argument("--list", action="store_true", help="only show the versions")
-    back.add_argument("--out", metavar="FOLDER", help="write the version that is in use then as a model")
+    back.add_argument("versions", metavar="VERSIONS", help=_("the folder of versions that gate keeps"))
+    back.add_argument("--list", action="store_true", help=_("only show the versions"))
+    back.add_argument("--out", metavar="FOLDER", help=_("write the version that is in use then as a model"))
     options.add_model(back)
 
 
 def _add_gate(commands):
-    what = "put an adapted model in use only if it is better for sure and no guarded set falls (exit code 1: refused)"
+    what = _(
+        "put an adapted model in use only if it is better for sure and no guarded set falls (exit code 1: refused)"
+    )
     example = "gate versions --candidate adapted/model --target test.json --guard general=general.json"
     parser = options.command(commands, "gate", what, example, judge)
     add = parser.add_argument
-    add("versions", metavar="VERSIONS", help="the folder of versions; made with the base as its first one")
-    add("--candidate", required=True, metavar="FOLDER", help="the adapted model")
-    add("--target", required=True, metavar="E", help="labelled pairs of its trade, checked, not learned from")
+    add("versions", metavar="VERSIONS", help=_("the folder of versions; made with the base as its first one"))
+    add("--candidate", required=True, metavar="FOLDER", help=_("the adapted model"))
+    add("--target", required=True, metavar="E", help=_("labelled pairs of its trade, checked, not learned from"))
     add(
         "--guard",
         required=True,
         action="append",
         metavar="NAME=G",
-        help="labelled pairs that must not fall; repeatable",
+        help=_("labelled pairs that must not fall; repeatable"),
     )
-    add("--train", metavar="T", help="what the candidate learned from, to look for leaks")
-    add("--layers", type=int, default=3, metavar="K", help="last layers that it was trained with (default 3)")
-    add("--margin", type=float, default=0.02, metavar="X", help="nDCG@10 that a guarded set may fall (default 0.02)")
-    add("--least", type=int, default=30, metavar="N", help="queries that every set must have (default 30)")
-    add("--strict", action="store_true", help="no interval of a guard may reach below the margin either")
+    add("--train", metavar="T", help=_("what the candidate learned from, to look for leaks"))
+    add("--layers", type=int, default=3, metavar="K", help=_("last layers that it was trained with (default 3)"))
+    add("--margin", type=float, default=0.02, metavar="X", help=_("nDCG@10 that a guarded set may fall (default 0.02)"))
+    add("--least", type=int, default=30, metavar="N", help=_("queries that every set must have (default 30)"))
+    add("--strict", action="store_true", help=_("no interval of a guard may reach below the margin either"))
     options.add_grades(parser)
     options.add_model(parser)
     reading.add_reading(parser)
-    add("--json", metavar="R", help="write the decision here; - is standard output")
+    add("--json", metavar="R", help=_("write the decision here; - is standard output"))
 
 
 def make(args):
@@ -68,7 +71,11 @@ def make(args):
     adapted = Reranker.load(args.adapted, device=kind.device.type, dtype=kind.dtype, quiet=True)
     delta = _difference(base, adapted, args.name)
     save_delta(delta, args.out)
-    print(f"{delta}\nWritten: {args.out}. With the same base: delta apply --delta {args.out} --out FOLDER")
+    print(
+        _("{delta}\nWritten: {out}. With the same base: delta apply --delta {out} --out FOLDER").format(
+            delta=delta, out=args.out
+        )
+    )
 
 
 def apply(args):
@@ -78,7 +85,7 @@ def apply(args):
     check_outputs((), [args.model, args.delta], folders=[args.out])
     delta = load_delta(args.delta)
     attach(options.load(args, quiet=True), delta).save(args.out)
-    print(f"Written: {args.out}, which is {delta.base} with {delta.name}.")
+    print(_("Written: {out}, which is {base} with {name}.").format(out=args.out, base=delta.base, name=delta.name))
 
 
 def judge(args):
@@ -116,7 +123,7 @@ def undo(args):
 
     check_outputs((), [args.versions, args.model], folders=[args.out] if args.out else [])
     now = current_version(args.versions) if args.list else rollback(args.versions)
-    print(f"{now} is in use.\n\n{version_table(args.versions)}")
+    print(_("{now} is in use.\n\n{version_table}").format(now=now, version_table=version_table(args.versions)))
     if args.out:
         reranker = options.load(args, quiet=True)
         load_version(args.versions, reranker)
