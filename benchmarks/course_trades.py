@@ -121,7 +121,7 @@ def main(argv=None):
     parser.add_argument("--sets", default="", help="only these, for example medical-en,legal-zh")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
-    parser.add_argument("--others", type=int, default=100, help="queries of each other trade's test (default 100)")
+    parser.add_argument("--others", type=int, default=60, help="queries of each other trade's test (default 60)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, default=HERE / "course_trades.json", metavar="OUT")
     args = parser.parse_args(argv)
