@@ -4,13 +4,15 @@ Colours: Okabe and Ito, "Color universal design", 2008.
 """
 
 import contextlib
+import functools
 import html
 import itertools
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from course_utils.language import _
+from course_utils.language import _, _language
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"
@@ -30,8 +32,10 @@ STYLE = {
     "lines.linewidth": 2.5,
     "lines.markersize": 8,
     "legend.frameon": False,
-    "font.sans-serif": ["Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei",
-                        "PingFang SC", "SimHei", "DejaVu Sans"],
+    # Linux, Windows, macOS; of a collection matplotlib knows the first face alone, which for Noto is the Japanese one.
+    "font.sans-serif": ["Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei",
+                        "Noto Sans CJK JP", "Droid Sans Fallback", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB",
+                        "Heiti SC", "Heiti TC", "STHeiti", "Arial Unicode MS", "DejaVu Sans"],
     "axes.unicode_minus": False,
 }  # fmt: skip
 
@@ -43,16 +47,30 @@ def _style():
 
     # Most machines lack most of these fonts; matplotlib would say so once for each.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    if _language() == "zh" and not _has_cjk_font():
+        _say_once(_("Pictures need a Chinese font: install fonts-noto-cjk (Linux, Colab), then restart the kernel."))
     with plt.rc_context(STYLE):
         yield
 
 
+@functools.cache
 def _has_cjk_font():
     """Return whether a font with Chinese characters is installed, so that they can be drawn."""
     from matplotlib import font_manager
 
-    known = {f.name for f in font_manager.fontManager.ttflist}
-    return any(name in known for name in STYLE["font.sans-serif"][:-1])
+    def known():
+        return {f.name for f in font_manager.fontManager.ttflist} & set(STYLE["font.sans-serif"][:-1])
+
+    if not known():  # matplotlib keeps its list on disk: a font that was installed since is not on it
+        for path in font_manager.findSystemFonts():
+            if re.search(r"cjk|wqy|msyh|simhei|pingfang|hiragino|heiti|sourcehan|droidsansfallback", path, flags=re.I):
+                font_manager.fontManager.addfont(path)
+    return bool(known())
+
+
+@functools.cache
+def _say_once(text):
+    print(text)
 
 
 def _drawable(text, fallback):
