@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from course_utils.errors import InputError
+from course_utils.language import _
 from course_utils.model.reranker import sigmoid
 from course_utils.text import markdown_table
 
@@ -100,8 +101,10 @@ class _Reliability:
 
     def __str__(self):
         rows = [(f"{b.probability:.3f}", f"{b.share:.3f}", b.count) for b in self.bins]
-        table = markdown_table(["mean probability", "share relevant", "pairs"], rows)
-        return f"{table}\n\nexpected calibration error {self.error:.3f} at temperature {self.temperature:.2f}"
+        table = markdown_table([_("mean probability"), _("share relevant"), _("pairs")], rows)
+        return _("{table}\n\nexpected calibration error {error:.3f} at temperature {temperature:.2f}").format(
+            table=table, error=self.error, temperature=self.temperature
+        )
 
     def _repr_markdown_(self):
         return str(self)
@@ -151,13 +154,22 @@ class _Threshold:
         return 2 * self.precision * self.recall / total if total else 0.0
 
     def __str__(self):
-        text = (
-            f"Shown above score {self.value:.2f}: precision {self.precision:.3f}, recall {self.recall:.3f}, F1 {self.f1:.3f}. "
-            f"Of the queries with an answer {self.answered:.0%} see one and {self.silent:.0%} see nothing."
+        text = _(
+            "Shown above score {value:.2f}: precision {precision:.3f}, recall {recall:.3f}, F1 {f1:.3f}. Of the "
+            "queries with an answer {answered:.0%} see one and {silent:.0%} see nothing."
+        ).format(
+            value=self.value,
+            precision=self.precision,
+            recall=self.recall,
+            f1=self.f1,
+            answered=self.answered,
+            silent=self.silent,
         )
         if self.refused is None:
             return text
-        return f"{text} Of the queries without an answer {self.refused:.0%} rightly see nothing."
+        return _("{text} Of the queries without an answer {refused:.0%} rightly see nothing.").format(
+            text=text, refused=self.refused
+        )
 
 
 def choose_threshold(scores, relevance, precision=None):

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from course_utils.errors import InputError
 from course_utils.files import whole_folder, write_json
+from course_utils.language import _
 from course_utils.machine import check_device, check_dtype, pick_dtype
 from course_utils.model import prompt
 from course_utils.model.batches import _gather_scores, _own_batches
@@ -114,7 +115,11 @@ class Reranker:
         )
         if not quiet:
             total = sum(p.numel() for p in model.parameters())
-            print(f"{name}: {total / 1e6:.1f} M parameters on {device} in {str(dtype).removeprefix('torch.')}")
+            print(
+                _("{name}: {total:.1f} M parameters on {device} in {dtype}").format(
+                    name=name, total=total / 1e6, device=device, dtype=str(dtype).removeprefix("torch.")
+                )
+            )
         return reranker
 
     @property
@@ -237,8 +242,9 @@ class Reranker:
     def _warn(self, cut, total):
         if cut:
             warnings.warn(
-                f"{cut} of {total} document{'s' * (total > 1)} cut at max_length {self.max_length}: what stands after "
-                "that counts for nothing.",
+                _(
+                    "{cut} of {total} document{value} cut at max_length {max_length}: what stands after that counts for nothing."
+                ).format(cut=cut, total=total, value="s" * (total > 1), max_length=self.max_length),
                 stacklevel=3,
             )
 

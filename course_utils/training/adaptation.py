@@ -19,6 +19,7 @@ from course_utils.data.groups import check_no_leak, rankable, split, subset, wit
 from course_utils.data.long_documents import _best_pieces
 from course_utils.errors import InputError
 from course_utils.files import lock
+from course_utils.language import _
 from course_utils.model.forward import _supports_sharing
 from course_utils.training import checkpoints
 from course_utils.training.batch import Source
@@ -195,12 +196,13 @@ def _warnings(dev, epoch, trainer, quiet):
     """Return, and print, sentences on what makes the result say less than it seems to."""
     found = []
     if dev < FEW_DEV:
-        queries = "1 query" if dev == 1 else f"{dev} queries"
-        found.append(f"dev has {queries}: which epoch is best is left to chance; give at least 30.")
+        queries = _("1 query") if dev == 1 else _("{n} queries").format(n=dev)
+        said = _("dev has {queries}: which epoch is best is left to chance; give at least 30.")
+        found.append(said.format(queries=queries))
     if epoch == 0:
-        found.append("no epoch beat the start on dev: the weights are unchanged")
+        found.append(_("no epoch beat the start on dev: the weights are unchanged"))
     if trainer.alike:
-        found.append("after the last epoch all documents of a dev query get the same score: the model ranks nothing.")
+        found.append(_("after the last epoch all documents of a dev query get the same score: the model ranks nothing."))  # fmt: skip
     if not quiet:
         print(*found, sep="\n", end="\n" if found else "")
     return found
@@ -281,7 +283,7 @@ def _run(trainer, last, quiet):
     else:
         trainer.progress.restore(json.loads((Path(last) / HISTORY).read_text(encoding="utf-8")))
         if not quiet:
-            print(f"resuming from {last}")
+            print(_("resuming from {last}").format(last=last))
     trainer.train(resume_from_checkpoint=last)
 
 

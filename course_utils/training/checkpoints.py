@@ -13,6 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.files import write_json
+from course_utils.language import _
 from course_utils.model.checkpoint import _weights_hash
 from course_utils.training.trainer import HISTORY, RAW, TENSORS
 from course_utils.training.weights import trained_tensors
@@ -88,17 +89,21 @@ def _resumable(folder, settings, quiet):
         return None
     if _json(folder / SETTINGS) != json.loads(json.dumps(settings)):
         if not quiet and _json(folder / SETTINGS) is None:
-            print(f"{folder / SETTINGS} is damaged: training starts anew")
+            print(_("{folder} is damaged: training starts anew").format(folder=folder / SETTINGS))
         return None
     for checkpoint in sorted(folder.glob("checkpoint-*")):
         damaged = _damage(checkpoint)
         if damaged:
             shutil.rmtree(checkpoint)
             if not quiet:
-                print(f"{checkpoint} is left out: {damaged} is missing or damaged")
+                print(
+                    _("{checkpoint} is left out: {damaged} is missing or damaged").format(
+                        checkpoint=checkpoint, damaged=damaged
+                    )
+                )
     last = get_last_checkpoint(str(folder))
     if last is None and not quiet:
-        print(f"no whole checkpoint in {folder}: training starts anew")
+        print(_("no whole checkpoint in {folder}: training starts anew").format(folder=folder))
     return last
 
 

@@ -14,6 +14,7 @@ import torch
 
 from course_utils.data.groups import rankable, subset
 from course_utils.errors import InputError
+from course_utils.language import _
 from course_utils.machine import peak_memory_mb
 from course_utils.model.forward import _supports_sharing
 from course_utils.training.batch import Source
@@ -72,9 +73,14 @@ class _Forecast:
     disk_mb: float
 
     def __str__(self):
-        time_ = f"{self.seconds / 60:.0f} minutes" if self.seconds >= 90 else f"{self.seconds:.0f} seconds"
-        disk = f", with {self.disk_mb:,.0f} MB on disk meanwhile" if self.disk_mb else ""
-        return f"This will take about {time_} and {self.memory_mb / 2**10:.1f} GB of memory{disk}."
+        long = self.seconds >= 90
+        time_ = (
+            _("{n:.0f} minutes").format(n=self.seconds / 60) if long else _("{n:.0f} seconds").format(n=self.seconds)
+        )
+        disk = _(", with {disk_mb:,.0f} MB on disk meanwhile").format(disk_mb=self.disk_mb) if self.disk_mb else ""
+        return _("This will take about {time} and {memory_mb:.1f} GB of memory{disk}.").format(
+            time=time_, memory_mb=self.memory_mb / 2**10, disk=disk
+        )
 
 
 def _measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, negatives=Recipe.negatives):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from course_utils.data.groups import check_no_leak, rankable, subset
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
+from course_utils.language import _
 from course_utils.text import markdown_table
 from course_utils.training.adaptation import adapt
 from course_utils.training.recipe import Recipe, _default_batch
@@ -51,7 +52,7 @@ class _Sweep:
             epoch = "" if r["best_epoch"] is None else str(r["best_epoch"])
             cells = [*shown, str(r["queries"]), result, gain, epoch, f"{r['seconds']:.1f}"]
             lines.append([f"**{c}**" if chosen and c else c for c in cells])
-        head = [*names, "queries", "dev nDCG@10", "gain", "best epoch", "seconds"]
+        head = [*names, _("queries"), _("dev nDCG@10"), _("gain"), _("best epoch"), _("seconds")]
         return f"{markdown_table(head, lines)}\n\n{self.why}"
 
     def _repr_markdown_(self):
@@ -112,8 +113,21 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, 
             rows.append({**row, "rung": rung, "queries": size, "gain": gain})
             last.append((rows[-1], values))
             if not quiet:
-                result = row["note"] if gain is None else f"dev nDCG@10 {row['ndcg@10']:.3f} ({gain:+.3f})"
-                print(f"rung {rung + 1}/{len(sizes)}, {size} queries, {_words(own)}: {result}, {row['seconds']:.1f} s")
+                result = (
+                    row["note"]
+                    if gain is None
+                    else _("dev nDCG@10 {ndcg_10:.3f} ({gain:+.3f})").format(ndcg_10=row["ndcg@10"], gain=gain)
+                )
+                print(
+                    _("rung {rung}/{n_sizes}, {size} queries, {words}: {result}, {seconds:.1f} s").format(
+                        rung=rung + 1,
+                        n_sizes=len(sizes),
+                        size=size,
+                        words=_words(own),
+                        result=result,
+                        seconds=row["seconds"],
+                    )
+                )
         last = sorted((r for r in last if r[1] is not None), key=lambda r: -_value(r[0]))
         if not last:
             raise InputError("No setting could be trained. The last one said: {note}", note=rows[-1]["note"])
@@ -173,23 +187,43 @@ def _why(last, before, available, rows, sizes):
     (best, values), size = last[0], sizes[-1]
     gain = paired_bootstrap(before, values)
     text = [
-        f"Chosen: {_words(best['settings'])}. On {size} training queries it reaches dev nDCG@10 {best['ndcg@10']:.3f}, "
-        f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] against the start."
+        _(
+            "Chosen: {words}. On {size} training queries it reaches dev nDCG@10 {ndcg_10:.3f}, {mean:+.3f} "
+            "[{low:+.3f}, {high:+.3f}] against the start."
+        ).format(
+            words=_words(best["settings"]),
+            size=size,
+            ndcg_10=best["ndcg@10"],
+            mean=gain.mean,
+            low=gain.low,
+            high=gain.high,
+        )
     ]
     if gain.low <= 0:
-        text.append("That gain may be chance: try more queries, or other settings, before a full run.")
+        text.append(_("That gain may be chance: try more queries, or other settings, before a full run."))
     if len(last) > 1:
         second, others = last[1]
         lead = paired_bootstrap(others, values)
-        clear = "more than chance on these dev queries, with this seed" if lead.low > 0 else "which may be chance"
+        clear = _("more than chance on these dev queries, with this seed") if lead.low > 0 else _("which may be chance")
         text.append(
-            f"It is {lead.mean:.3f} ahead of {_words(second['settings'])} ({second['seconds']:.0f} s), {clear}."
+            _("It is {mean:.3f} ahead of {words} ({seconds:.0f} s), {clear}.").format(
+                mean=lead.mean, words=_words(second["settings"]), seconds=second["seconds"], clear=clear
+            )
         )
     spent = sum(r["queries"] * r["epochs"] for r in rows)
     whole = sum(available * r["epochs"] for r in rows if r["rung"] == 0)
     text.append(
-        f"{len(rows)} runs in {len(sizes)} rounds went over {spent:,} queries; the whole grid on all {available:,} would be "
-        f"{whole:,}. One full run takes about {best['seconds'] * available / size:.0f} s."
+        _(
+            "{n_rows} runs in {n_sizes} rounds went over {spent:,} queries; the whole grid on all {available:,} "
+            "would be {whole:,}. One full run takes about {seconds:.0f} s."
+        ).format(
+            n_rows=len(rows),
+            n_sizes=len(sizes),
+            spent=spent,
+            available=available,
+            whole=whole,
+            seconds=best["seconds"] * available / size,
+        )
     )
     return " ".join(text)
 

@@ -13,6 +13,7 @@ from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate_scores
 from course_utils.files import write_json
+from course_utils.language import _
 from course_utils.machine import trim
 from course_utils.model.batches import _gather_scores, _own_batches
 from course_utils.model.forward import _bucket_size, _supports_sharing
@@ -78,21 +79,21 @@ class _GroupTrainer(Trainer):
         step, rate = self.state.global_step, self.args.learning_rate
         for name, p in self.model.model.named_parameters():
             if not torch.isfinite(p).all():
-                return (
-                    f"The loss is not a number at step {step}: {name} holds values that are not finite. "
-                    f"The learning rate {rate:g} is too high for this model; try a tenth of it."
-                )
+                return _(
+                    "The loss is not a number at step {step}: {name} holds values that are not finite. The learning rate "
+                    "{rate:g} is too high for this model; try a tenth of it."
+                ).format(step=step, name=name, rate=rate)
         bad = (~torch.isfinite(scores)).nonzero()
         if len(bad):
             g, c = index[int(bad[0])]
             group = self.train_source.groups[g]
-            return (
-                f'The loss is not a number at step {step}: query "{group.query[:60]}", document {c} has no finite '
-                "score. fp16 overflows here; train in bf16 or fp32."
-            )
-        return (
-            f"The loss is not a number at step {step} although all scores are finite: check the labels and the penalty."
-        )
+            return _(
+                'The loss is not a number at step {step}: query "{query}", document {c} has no finite score. fp16 '
+                "overflows here; train in bf16 or fp32."
+            ).format(step=step, query=group.query[:60], c=c)
+        return _(
+            "The loss is not a number at step {step} although all scores are finite: check the labels and the penalty."
+        ).format(step=step)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         """Return mean dev nDCG@10 and loss; every process evaluates the same queries."""
@@ -194,7 +195,9 @@ class _Progress(TrainerCallback):
         if not self.quiet and state.is_world_process_zero:
             loss = "     -" if row["loss"] is None else f"{row['loss']:6.3f}"
             tqdm.write(
-                f"epoch {row['epoch']:2d}  loss {loss}  dev loss {row['dev_loss']:6.3f}  dev nDCG@10 {row['ndcg@10']:.3f}"
+                _("epoch {epoch:2d}  loss {loss}  dev loss {dev_loss:6.3f}  dev nDCG@10 {ndcg_10:.3f}").format(
+                    epoch=row["epoch"], loss=loss, dev_loss=row["dev_loss"], ndcg_10=row["ndcg@10"]
+                )
             )
 
     def on_train_begin(self, args, state, control, **kwargs):

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.files import whole, write_json
+from course_utils.language import _
 from course_utils.model.batches import _token_batches
 from course_utils.model.checkpoint import _weights_hash
 from course_utils.model.forward import _bucket_size, _build_segments, _decoder_of, _Segment, _shared_forward, pad_rows
@@ -153,7 +154,7 @@ def build_trunk(model, encoded, layers, folder, batch_tokens=16384, quiet=False,
     mine = missing[len(missing) * rank // count : len(missing) * (rank + 1) // count]
     if mine:
         record, saved = place / f"done-{mine[0]}.json", time.monotonic()
-        bar = tqdm(total=len(mine), unit="query", disable=True if quiet or rank > 0 else None, desc="frozen layers")
+        bar = tqdm(total=len(mine), unit="query", disable=True if quiet or rank > 0 else None, desc=_("frozen layers"))
         start = 0
         while start < len(mine):
             # A batch of neighbours at a time; every few seconds a record of what is done, for a run that is killed.
@@ -192,7 +193,11 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
                 free=free,
             )
     if not quiet and len(_done(place)) < len(encoded):
-        print(f"states after {layers} frozen layers: {rows:,} tokens, {need:.0f} MB in {place}")
+        print(
+            _("states after {layers} frozen layers: {rows:,} tokens, {need:.0f} MB in {place}").format(
+                layers=layers, rows=rows, need=need, place=place
+            )
+        )
     if complete:
         return
     # First the states of the constant, the tokens that start every prompt, which all queries share.
@@ -257,7 +262,7 @@ def _compute(model, trunk, queries, layers, device, batch_tokens):
             s.to(trunk.dtype) for s in _shared_forward(model, [s.to(device) for s in segments], leaves, stop=layers)
         ]
         # Segment 1 holds the queries: a query's prefix begins its part of the file.
-        for row, (g, _) in enumerate(batch):
+        for row, (g, _own) in enumerate(batch):
             length = len(part.prefixes[g])
             rows[offsets[g] : offsets[g] + length] = _to_array(states[1][row, :length])
         # The leaves hold the documents, in the order of ``order``: each goes behind the prefix and the documents before it.

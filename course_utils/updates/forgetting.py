@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from course_utils.language import _
 from course_utils.text import markdown_table
 
 
@@ -38,9 +39,19 @@ class Forgetting:
             for row, values in zip(self.rows, self.values, strict=True)
         ]
         table = markdown_table(["after", *self.columns], rows)
-        forward = f", forward transfer {forward_transfer(self):+.3f}" if len(self.rows) > 2 else ""
-        backward = f", backward transfer {backward_transfer(self):+.3f}" if len(self.rows) > 2 else ""
-        facts = f"average forgetting {average_forgetting(self):.3f}{backward}{forward}, gain {own_gain(self):+.3f}"
+        forward = (
+            _(", forward transfer {forward_transfer:+.3f}").format(forward_transfer=forward_transfer(self))
+            if len(self.rows) > 2
+            else ""
+        )
+        backward = (
+            _(", backward transfer {backward_transfer:+.3f}").format(backward_transfer=backward_transfer(self))
+            if len(self.rows) > 2
+            else ""
+        )
+        facts = _("average forgetting {average_forgetting:.3f}{backward}{forward}, gain {own_gain:+.3f}").format(
+            average_forgetting=average_forgetting(self), backward=backward, forward=forward, own_gain=own_gain(self)
+        )
         return "\n".join([table, "", f"{self.strategy + ': ' if self.strategy else ''}{facts}"])
 
     def _repr_markdown_(self):

@@ -86,8 +86,8 @@ class _Update:
     figures: dict
 
     def __str__(self):
-        head = f"{self.version} {'accepted' if self.accepted else 'refused, kept aside'}: {self.reason}"
-        return f"{head}\n\n{markdown_table(['set', 'nDCG@10, after - before'], self.figures.items())}"
+        head = f"{self.version} {_('accepted') if self.accepted else _('refused, kept aside')}: {self.reason}"
+        return f"{head}\n\n{markdown_table([_('set'), _('nDCG@10, after - before')], self.figures.items())}"
 
     def _repr_markdown_(self):
         return str(self)
@@ -237,30 +237,40 @@ def decide(before, after, margin=_MARGIN, agreed=None, least=_LEAST, strict=Fals
     interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nDCG@10"
     wrong = []
     if not any(d.wins or d.losses for d in figures.values()):
-        wrong.append("it ranks every query as well as the version in use, so nothing useful was learned")
+        wrong.append(_("it ranks every query as well as the version in use, so nothing useful was learned"))
     elif gain.high < 0:
-        wrong.append(f"it is worse in its own domain: {interval}")
+        wrong.append(_("it is worse in its own domain: {interval}").format(interval=interval))
     elif gain.low <= 0:
-        wrong.append(f"its gain in the domain may be chance: {interval}, and the interval must lie above 0")
+        wrong.append(
+            _("its gain in the domain may be chance: {interval}, and the interval must lie above 0").format(
+                interval=interval
+            )
+        )
     fell = [n for n, d in guards.items() if d.mean < -margin]
-    wrong += [f"{n} fell by {-guards[n].mean:.3f}, more than the margin of {margin:g}" for n in fell]
+    wrong += [
+        _("{n} fell by {mean:.3f}, more than the margin of {margin:g}").format(n=n, mean=-guards[n].mean, margin=margin)
+        for n in fell
+    ]
     unsure = [n for n, d in guards.items() if d.low < -margin and n not in fell]
-    doubts = [f"{n} by up to {-guards[n].low:.3f} on {len(before[n])} queries" for n in unsure]
-    doubt = f"a fall beyond the margin of {margin:g} is not excluded: {', '.join(doubts)}" if doubts else ""
+    doubts = [
+        _("{n} by up to {low:.3f} on {n_before} queries").format(n=n, low=-guards[n].low, n_before=len(before[n]))
+        for n in unsure
+    ]
+    said = _("a fall beyond the margin of {margin:g} is not excluded: {doubts}")
+    doubt = said.format(margin=margin, doubts=", ".join(doubts)) if doubts else ""
     if doubt and strict:
         wrong.append(doubt)
     if not wrong:
         worst = min(guards, key=lambda n: guards[n].mean)
         return True, (
-            f"The gain in the domain is real: {interval}. No guarded set fell by more than {margin:g} "
-            f"(worst: {worst} {guards[worst].mean:+.3f})." + (f" But {doubt}." if doubt else "")
+            _("The gain in the domain is real: {interval}. No guarded set fell by more than {margin:g} (worst: {worst} {mean:+.3f}).").format(interval=interval, margin=margin, worst=worst, mean=guards[worst].mean) + (_(" But {doubt}.").format(doubt=doubt) if doubt else "")
         ), figures  # fmt: skip
-    reason = "; ".join(wrong) + "."
+    reason = _("{text}.").format(text="; ".join(wrong))
     if agreed is not None and agreed < 0.5:
-        reason += (
-            f" The new data contradict the version in use: it ranks only {100 * agreed:.0f} % of their pairs as labelled, "
+        reason += _(
+            " The new data contradict the version in use: it ranks only {agreed:.0f} % of their pairs as labelled, "
             "where chance gives 50 %. Check the labels."
-        )
+        ).format(agreed=100 * agreed)
     return False, reason[0].upper() + reason[1:], figures
 
 

@@ -44,7 +44,7 @@ def _begin(folder, reranker):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     if not (folder / _CURRENT).exists():
         _publish(
-            folder, reranker, {"accepted": True, "reason": "The start: nothing was learned yet.", "previous": None}
+            folder, reranker, {"accepted": True, "reason": _("The start: nothing was learned yet."), "previous": None}
         )
     return current_version(folder)
 
@@ -203,11 +203,11 @@ def version_table(folder):
     now, rows = current_version(folder), []
     for path in _version_folders(folder):
         r = _read_json(path / _RECORD)
-        state = "**in use**" if path.name == now else "aside" if path.parent.name == _ASIDE else "kept"
+        state = _("**in use**") if path.name == now else _("aside") if path.parent.name == _ASIDE else _("kept")
         gain = r.get("figures", {}).get("target")
         shown = f"{gain['before']:.3f} to {gain['after']:.3f}" if gain else ""
         rows.append([path.name, state, r.get("stage", ""), shown, r.get("reason", "")])
-    return markdown_table(["version", "state", "learned", "target", "reason"], rows)
+    return markdown_table([_("version"), _("state"), _("learned"), _("target"), _("reason")], rows)
 
 
 def _frozen_hash(model, trained):
