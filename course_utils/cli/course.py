@@ -136,17 +136,8 @@ def measure_trade(domain, language, folder, queries, environment):
     parts = {split: load_domain(domain, language, split) for split in ("train", "dev", "test")}
     parts["general"] = load_domain("general", language, "test")
     command = [
-        sys.executable,
-        "-m",
-        "course_utils",
-        "adapt",
-        "--model",
-        "nano",
-        "--max-relevance",
-        "2",
-        "--loss",
-        "both",
-    ]
+        sys.executable, "-m", "course_utils", "adapt", "--model", "nano", "--max-relevance", "2", "--loss", "both",
+    ]  # fmt: skip
     for part, groups in parts.items():
         path = folder / f"{name}-{part}.json"
         write_json(path, _rows_of(groups))
