@@ -42,6 +42,19 @@ def _said(text, fields):
     return _(text).format(**fields) if fields else _(text)
 
 
+def _judged(judge, cases, verdicts, choose, again, other=""):
+    """Ask a learner's function for its verdict on each case, and say what a wrong one overlooks.
+
+    ``cases`` maps a name to (right verdict, why), where why is one sentence or a sentence for each wrong verdict, with
+    ``other`` for the rest; ``choose`` and ``again`` are said of an unknown and of a wrong verdict.
+    """
+    for name, (right, why) in cases.items():
+        answer = judge(name)
+        need(answer in verdicts, choose, name=name, answer=answer, words=", ".join(verdicts))
+        said = why.get(answer, other) if isinstance(why, dict) else why
+        need(answer == right, again, name=name, answer=answer, why=_(said))
+
+
 def _attempt(function, *given, **words):
     """Call a learner's function; ``words`` maps names of exceptions to what to say when it stops with one of them."""
     try:

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from course_utils.checks import _attempt, _careful, need, ok
+from course_utils.checks import _attempt, _careful, _judged, need, ok
 from course_utils.data.negatives import Bm25
-from course_utils.language import _
+from course_utils.language import _, _later
 from course_utils.model import prompt
 from course_utils.model.reranker import Ranked, sigmoid
 
@@ -179,13 +179,7 @@ _PROGRAMS = {
 @_careful
 def check_judge(judge):
     """Exercise 5: ``judge(program)`` returns "fine", "random", "dice" or "turned" for the programs A to E."""
-    for program, (expected, why) in _PROGRAMS.items():
-        answer = judge(program)
-        need(
-            answer in ("fine", "random", "dice", "turned"),
-            'For {program} return "fine", "random", "dice" or "turned"; you return {answer!r}.',
-            program=program,
-            answer=answer,
-        )
-        need(answer == expected, "Look at {program} again: {why}.", program=program, why=_(why))
+    verdicts = ("fine", "random", "dice", "turned")
+    choose = _later('For {name} return "fine", "random", "dice" or "turned"; you return {answer!r}.')
+    _judged(judge, _PROGRAMS, verdicts, choose, _later("Look at {name} again: {why}."))
     ok("Right: five programs, one of them fit for use.")

@@ -3,7 +3,7 @@
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from course_utils.checks import NotYet, _careful, need, ok
+from course_utils.checks import NotYet, _careful, _judged, need, ok
 from course_utils.language import _, _later
 from course_utils.training.freezing import decoder_layers, freeze_all_but_last
 
@@ -222,13 +222,7 @@ _WAYS = {
 @_careful
 def check_judge(judge):
     """Exercise 5: ``judge(way)`` returns "better", "worse", "not settled" or "forgets" for the ways A to E."""
-    for way, (expected, why) in _WAYS.items():
-        answer = judge(way)
-        need(
-            answer in ("better", "worse", "not settled", "forgets"),
-            'For {way} return "better", "worse", "not settled" or "forgets"; you return {answer!r}.',
-            way=way,
-            answer=answer,
-        )
-        need(answer == expected, "Look at {way} again: {why}.", way=way, why=_(why))
+    verdicts = ("better", "worse", "not settled", "forgets")
+    choose = _later('For {name} return "better", "worse", "not settled" or "forgets"; you return {answer!r}.')
+    _judged(judge, _WAYS, verdicts, choose, _later("Look at {name} again: {why}."))
     ok("Right: five ways, one of them worth its price.")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from course_utils.checks import _attempt, _careful, need, ok
+from course_utils.checks import _attempt, _careful, _judged, need, ok
 from course_utils.evaluation import metrics
 from course_utils.evaluation.calibration import reliability
 from course_utils.evaluation.measure import paired_bootstrap
@@ -210,18 +210,8 @@ _REPORTS = {
 @_careful
 def check_judge(judge):
     """Exercise 5: ``judge(report)`` returns the verdict on each of the five reports of the table."""
-    words = sorted({right for right, _ in _REPORTS.values()})
-    for name, (right, wrong) in _REPORTS.items():
-        answer = judge(name)
-        need(
-            answer in words,
-            _("Your verdict on {name} is {answer!r}; choose one of {words}.").format(
-                name=name, answer=answer, words=", ".join(words)
-            ),
-        )
-        other = _("The mean and both intervals have the same sign; look at it again.")
-        need(
-            answer == right,
-            _("{name} is not {answer!r}. {wrong}").format(name=name, answer=answer, wrong=_(wrong.get(answer, other))),
-        )
+    verdicts = sorted({right for right, __ in _REPORTS.values()})
+    choose = _later("Your verdict on {name} is {answer!r}; choose one of {words}.")
+    other = _later("The mean and both intervals have the same sign; look at it again.")
+    _judged(judge, _REPORTS, verdicts, choose, _later("{name} is not {answer!r}. {why}"), other)
     ok("Right: five reports, one of them a gain of knowledge.")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from course_utils.checks import _attempt, _careful, need, ok
+from course_utils.checks import _attempt, _careful, _judged, need, ok
 from course_utils.data import Bm25, Group, leaks, read_data
 from course_utils.evaluation import compare
 from course_utils.files import data_folder
@@ -153,14 +153,8 @@ _CASES = {
 @_careful
 def check_next_step(next_step):
     """Exercise 4: ``next_step(case)`` returns the first thing to do for each of the six cases of the table."""
-    words = sorted({right for right, __ in _CASES.values()})
-    for name, (right, wrong) in _CASES.items():
-        answer = next_step(name)
-        need(
-            answer in words,
-            "Your answer for {name} is {answer!r}; choose one of {words}.", name=name, answer=answer, words=", ".join(words),
-        )  # fmt: skip
-        other = _("Go through the columns from left to right; the first one that is not well decides.")
-        why = _(wrong[answer]) if answer in wrong else other
-        need(answer == right, "{name} is not {answer!r}. {wrong}", name=name, answer=answer, wrong=why)
+    verdicts = sorted({right for right, __ in _CASES.values()})
+    choose = _later("Your answer for {name} is {answer!r}; choose one of {words}.")
+    other = _later("Go through the columns from left to right; the first one that is not well decides.")
+    _judged(next_step, _CASES, verdicts, choose, _later("{name} is not {answer!r}. {why}"), other)
     ok("Right: six cases, six different next steps.")
