@@ -8,7 +8,10 @@ import pytest
 from conftest import ROOT, make_groups
 
 from course_utils.cli import adapt as adapt_command
+from course_utils.cli import course as course_command
+from course_utils.cli import reading
 from course_utils.cli.parser import build_parser, main
+from course_utils.errors import InputError
 from course_utils.training.recipe import Recipe
 
 METRICS = {"ndcg@10", "mrr@10", "map", "accuracy", "f1"}
@@ -151,3 +154,19 @@ def test_the_command_line_and_adapt_have_the_same_defaults():
     arguments = ["adapt", "--train", "T", "--test", "E", "--out", "D", "--json", "R"]
     given = build_parser().parse_args(arguments)
     assert (adapt_command.DEFAULT_EPOCHS, given.negatives) == (Recipe.epochs, Recipe.negatives)
+
+
+@pytest.mark.parametrize(("domain", "language"), [("medical", "en"), ("legal", "zh")])
+def test_adapt_can_read_the_lists_that_the_course_measures(tmp_path, monkeypatch, domain, language):
+    commands = []
+
+    def stopped(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 2, "", "stopped here")
+
+    monkeypatch.setattr(course_command.subprocess, "run", stopped)
+    with pytest.raises(InputError, match="stopped here"):
+        course_command.measure_trade(domain, language, tmp_path, 24, {})
+    args = build_parser().parse_args(commands[0][3:])
+    for path in (args.train, args.dev, args.test, args.general):
+        assert reading.read(args, path)
