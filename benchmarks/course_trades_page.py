@@ -69,6 +69,31 @@ def elsewhere(cells):
     return markdown_table(heads, rows) if rows else ""
 
 
+def mean_gains(cells):
+    """Return a sentence with two means over the sets: the gain on their own new topics, and on the other trades' lists.
+
+    Queries of each list are drawn again; a list that two adapted models meet is drawn once for both.
+    """
+    own, others = {}, {}
+    for name in cells.data["sizes"]:
+        base, runs = cells.get(name, "as it is"), runs_of(cells, name)
+        for part in base["base"] if base and runs else ():
+            gain = mean_of(runs, part) - values(base["base"][part])
+            if part == "test":
+                own[name] = [gain]
+            elif part not in (*TESTS, "general"):
+                others.setdefault((part, name.split("-")[1]), []).append(gain)
+    if not own:
+        return ""
+    rng, said = np.random.default_rng(0), []
+    for lists in (own, others):
+        lists = [np.mean(gains, axis=0) for gains in lists.values()]
+        drawn = [[rng.choice(gain, len(gain)).mean() for gain in lists] for _ in range(2000)]
+        low, high = np.quantile(np.mean(drawn, axis=1), [0.025, 0.975])
+        said.append(f"{np.mean([gain.mean() for gain in lists]):+.3f} [{low:+.3f}, {high:+.3f}]")
+    return f"Means: own new topics {said[0]}, the other trades' lists {said[1]}."
+
+
 def slices(cells, part):
     """Return the table of gains by kind of knowledge, all trades and languages together."""
     before, after, groups, kinds = [], [], [], {}
@@ -96,7 +121,9 @@ def page(cells):
     ]
     for part, words in TESTS.items():
         text += [f"## {words[0].upper()}{words[1:]}", gains(cells, part)]
-    learned = {"The same adapted models on other lists": elsewhere(cells)}
+    learned = {
+        "The same adapted models on other lists": "\n\n".join(filter(None, (elsewhere(cells), mean_gains(cells))))
+    }
     learned |= {f"By kind of knowledge: {words}": slices(cells, part) for part, words in TESTS.items()}
     for heading, table in learned.items():
         text += [f"## {heading}", table] if table else []

@@ -105,7 +105,7 @@ class Recipe:
         for name in ("weight_decay", "replay_share"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
                 raise InputError(
-                    "{name} is {getattr!r}; it is a number from 0.", name=name, getattr=getattr(self, name)
+                    "{name} is {value!r}; it is a number from 0.", name=name, value=getattr(self, name)
                 )
         _one_of("loss", self.loss, (*LOSSES, *_TARGETED, "auto"))
         _one_of("long_documents", self.long_documents, ("cut", "passages"))
