@@ -104,9 +104,7 @@ class Recipe:
             raise InputError("ema_decay is {ema_decay!r}; it is at least 0 and below 1.", ema_decay=self.ema_decay)
         for name in ("weight_decay", "replay_share"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
-                raise InputError(
-                    "{name} is {value!r}; it is a number from 0.", name=name, value=getattr(self, name)
-                )
+                raise InputError("{name} is {value!r}; it is a number from 0.", name=name, value=getattr(self, name))
         _one_of("loss", self.loss, (*LOSSES, *_TARGETED, "auto"))
         _one_of("long_documents", self.long_documents, ("cut", "passages"))
         _one_of("keep", self.keep, ("best", "last"))
