@@ -5,7 +5,8 @@
 
 The second form repeats one model's adaptation over seeds, where nDCG@10 of the ways is to be compared.
 
-FOLDER (or COURSE_REAL_DATA) holds medical-en and legal-en-tosdr with train.jsonl and test.jsonl. Every run has a process of
+FOLDER (or COURSE_REAL_DATA) holds medical-en and legal-en-tosdr with train.jsonl and test.jsonl: 10 documents a query to
+adapt on, 100 different documents to score. What is missing is named before anything is measured. Every run has a process of
 its own, so that its peak memory is its own; ways alternate round by round until the time of their part is spent. Models are
 made or fetched under build/models when they are not there.
 """
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from benchmarks import floors, jobs, ways
 from benchmarks.common import BUILD, HERE, QWEN_SHAPE, in_own_process, machine, model_folder, quiet, write_page
+from benchmarks.lists import SIZES as LENGTHS
+from benchmarks.lists import groups_of, one_list
 from benchmarks.speed_table import markdown, summarise
 from course_utils.errors import InputError
 from course_utils.files import write_json
@@ -31,6 +34,12 @@ SIZES = {
     QWEN_SHAPE: {"train": 2, "dev": 1, "test": 0, "rate": 2e-5, "rounds": 3},
     "smollm2": {"train": 2, "dev": 1, "test": 10, "rate": 1e-4, "rounds": 3},
     "nano": {"train": 16, "dev": 8, "test": 100, "rate": 2e-3, "rounds": 3},
+}
+# Lists that each model scores: dtype (None: bf16 where it is fast), length, documents.
+LISTS = {
+    QWEN_SHAPE: [(None, "short", 100), (None, "long", 10)],
+    "smollm2": [(None, "short", 100), ("float32", "long", 10)],
+    "nano": [("float32", "short", 100), ("float32", "long", 10)],
 }
 SHARES = {"nano": 0.07, "growth": 0.13, "smollm2": 0.15, QWEN_SHAPE: 0.65}  # of the budget, in the order of the run
 GROWTH_PAIRS, GROWTH_LAYERS = (250, 1000, 4000), (1, 3, 28)
@@ -85,11 +94,7 @@ def measure_model(runner, model, real, work, until, scoring=True):
     large = large_dtype()
     dtypes = list(dict.fromkeys((large, "float32"))) if model != "nano" else ["float32"]
     out = {"rate": [], "scoring": [], "adapting": [], "trunk": []}
-    lists = {
-        QWEN_SHAPE: [(large, "short", 100), (large, "long", 10)],
-        "smollm2": [(large, "short", 100), ("float32", "long", 10)],
-        "nano": [("float32", "short", 100), ("float32", "long", 10)],
-    }[model]
+    lists = [(dtype or large, length, count) for dtype, length, count in LISTS[model]]
     for turn in range(size["rounds"]):
         if turn and time.perf_counter() > until:
             break
@@ -155,17 +160,45 @@ def main(argv=None):
         return 0
     models = args.models.split(",")
     unknown = [m for m in models if m not in SIZES]
-    if unknown or not args.real or not (Path(args.real) / "medical-en" / "train.jsonl").is_file():
-        why = f"unknown model {unknown[0]}" if unknown else "no folder of real sets; give --real or COURSE_REAL_DATA"
-        print(f"error: {why}", file=sys.stderr)
-        return 2
     try:
+        if unknown:
+            raise InputError("unknown model {model}; choose of {known}.", model=unknown[0], known=", ".join(SIZES))
+        check_lists(args.real, models, not args.no_scoring, not args.no_growth)
         results = measure(models, args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{results['minutes']:.1f} minutes; written to {args.out} and {table_path(args.out)}")
     return 0
+
+
+def check_lists(real, models, scoring=True, growth=True):
+    """Make every list that the run will need once, so that none is found missing after half an hour.
+
+    Raises:
+        InputError: no folder, or which file of it lacks what.
+    """
+    if not real or not Path(real).is_dir():
+        raise InputError("there is no folder of real sets; give --real FOLDER or COURSE_REAL_DATA.")
+    for model in models:
+        size = SIZES[model]
+        enough(real, "train", size["train"] + size["dev"])
+        if size["test"]:
+            enough(real, "test", size["test"])
+        for _, length, count in LISTS[model] if scoring else ():
+            one_list(real, length, count)
+    if growth:
+        enough(real, "train", min(GROWTH_PAIRS) // 10 + 4)
+
+
+def enough(real, part, queries):
+    """Raise InputError unless the long set has so many queries with ten documents."""
+    found = len(groups_of(real, "long", part, queries))
+    if found < queries:
+        raise InputError(
+            "{folder}: {part}.jsonl of {name} has {found} queries with 10 documents, one of them relevant; {queries} are needed.",
+            folder=real, part=part, name=LENGTHS["long"], found=found, queries=queries,
+        )  # fmt: skip
 
 
 def measure(models, args):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 
-from benchmarks import encoder, lists, own_base, real_sets
+from benchmarks import encoder, jobs, lists, own_base, real_sets, speed, ways
 from benchmarks.common import Cells, packed, unpacked
 from course_utils.errors import InputError
 from course_utils.model.reranker import Reranker
@@ -194,3 +194,54 @@ def test_what_is_shipped_is_measured_part_by_part_and_goes_on(tmp_path):
     assert "model x" in page and "## Search" in page and "| latency | 1 s |" in page
     shipped.measured(tmp_path / "s.json", ["model x", 20], {"Search": work["Search"]})
     assert calls[-1] == "opening"  # for other sizes it is measured anew
+
+
+def long_enough(folder, queries=12, size=110):
+    """Write both sets with so many queries of 110 documents each, as many different ones."""
+    for name in ("medical-en", "legal-en-tosdr"):
+        (folder / name).mkdir(parents=True)
+        for part, seed in (("train", 1), ("test", 2)):
+            text = "".join(json.dumps(row) + "\n" for row in rows(size, seed, size=10)[: 10 * queries])
+            (folder / name / f"{part}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("queries", "away", "says"),
+    [
+        (12, None, "train.jsonl of medical-en has 12 queries with 10 documents, one of them relevant; 24 are needed"),
+        (100, "medical-en/train.jsonl", "medical-en"),
+        (100, "legal-en-tosdr/test.jsonl", "legal-en-tosdr"),
+        (60, None, "a list of 100 cannot be made"),
+    ],
+)
+def test_speed_says_which_lists_it_needs_before_it_measures(tmp_path, monkeypatch, capsys, queries, away, says):
+    folder = long_enough(tmp_path / "real", queries)
+    if away:
+        (folder / away).unlink()
+    monkeypatch.setattr(speed, "measure", lambda models, args: pytest.fail("measured"))
+    assert (
+        speed.main(["--real", str(folder), "--models", "qwen3-0.6b-shape" if queries == 60 else "nano", "--no-growth"])
+        == 2
+    )
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and says in said
+
+
+def test_speed_names_a_missing_folder_and_an_unknown_model(tmp_path, capsys):
+    assert speed.main(["--real", str(tmp_path / "no"), "--models", "nano"]) == 2
+    assert "no folder of real sets" in capsys.readouterr().err
+    assert speed.main(["--real", str(tmp_path), "--models", "giant"]) == 2
+    assert "unknown model giant" in capsys.readouterr().err
+
+
+def test_the_lists_of_the_whole_run_are_accepted(tmp_path):
+    speed.check_lists(long_enough(tmp_path / "real", queries=110), list(speed.SIZES))
+
+
+def test_scoring_is_timed_for_every_way_and_the_scores_agree(tmp_path, model):
+    folder = long_enough(tmp_path / "real", queries=20)
+    found = jobs.scoring(str(model), folder, "float32", "short", 12, 2, 1, "tiny")
+    assert set(found["seconds"]) == {ways.OFFICIAL, ways.ENCODER, ways.HERE}
+    assert all(len(s) == 2 and min(s) > 0 for s in found["seconds"].values())
+    assert max(found["difference"].values()) < 1e-4
