@@ -1,0 +1,26 @@
+"""ONNX Runtime on what ``ship.export_onnx`` writes: fp32, and int8 weights with activations quantised as they come."""
+
+from pathlib import Path
+
+import torch
+
+from course_utils.model.reranker import Reranker
+from course_utils.ship.onnx import export_onnx, load_onnx
+
+
+def exported(folder, work, int8):
+    """Return the folder of the ONNX files of a model, written once under ``work``."""
+    place = Path(work) / ("onnx-int8" if int8 else "onnx")
+    if not place.is_dir():
+        export_onnx(Reranker.load(folder, device="cpu", dtype=torch.float32, max_length=2048, quiet=True), place, int8)
+    return place
+
+
+def start(folder, kind, work):
+    """Return (score, version); see ``here.start``. ``kind``: "fp32" or "int8"."""
+    import onnxruntime
+
+    name = "model_int8.onnx" if kind == "int8" else "model.onnx"
+    score = load_onnx(exported(folder, work, kind == "int8"), name)
+    version = f"onnxruntime {onnxruntime.__version__}"
+    return lambda query, documents: score([(query, d) for d in documents], batch_size=16), version

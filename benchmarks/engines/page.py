@@ -1,0 +1,84 @@
+"""The page of ``benchmarks.engines``: medians, spreads and differences of scores, as Markdown."""
+
+import numpy as np
+
+from benchmarks.common import median, number
+from benchmarks.engines.loss import loss_table
+from course_utils.text import markdown_table
+
+NAMES = {
+    "here": "this package", "vllm_cpu": "vLLM, prefix caching", "llama": "llama.cpp, prefix decoded once", "openvino": "OpenVINO",
+    "onnx": "ONNX Runtime", "cross_encoder": "sentence-transformers CrossEncoder", "snippet": "the model card's snippet",
+}  # fmt: skip
+
+
+def page(results):
+    """Return the page as Markdown."""
+    m = results.get("machine", {})
+    libraries = ", ".join(f"{name} {v}" for name, v in m.get("versions", {}).items())
+    text = [
+        "# Engines beside this package", "",
+        f"Measured by `python -m benchmarks.engines` on {m.get('chip')}, {m.get('cores')} cores, {m.get('threads')} threads, "
+        f"{m.get('system')}, Python {m.get('python')}, {libraries}. No GPU.",
+        "", ABOUT,
+    ]  # fmt: skip
+    for model, cells in results["models"].items():
+        text += ["", f"## {model}", "", table(cells)]
+        reasons = [f"- {way}: {cell['why']}" for way, cell in cells.items() if "why" in cell and not cell["runs"]]
+        text += ["", "Not measured:", "", *reasons] if reasons else []
+    if results.get("loss"):
+        text += ["", "## int8: what it loses", "", LOSS, "", loss_table(results["loss"])]
+    return "\n".join(text) + "\n"
+
+
+OURS = ("here fp32", "here bf16")  # precisions that the package has; the others are trials
+ABOUT = (
+    "One list of 100 short documents (about 50 words) and one of 30 long ones (about 100), under one instruction and for one "
+    "query. Each run is a process of its own, the ways take turns; seconds are medians over all runs, with the least and the "
+    "most beside them, without the start of the engine. times: the ratio of the medians to the faster precision of this package. "
+    "Processor seconds are those of the process; load is the machine's when a run began (others' work was on it, where that is "
+    "above the number of threads). Difference: the largest one of a logit to this package in fp32. Inversions: pairs of "
+    "documents, of a hundred, that then stand the other way round. Memory: the peak of the process, its start included."
+)
+LOSS = (
+    "nano on the test lists of the course, the same queries for every kind; the difference to fp32 is the mean over queries with "
+    "its 95 % interval. Weights in int8 a channel, activations as they come: a scale a batch (torch) or a token (torchao)."
+)
+
+
+def table(cells):
+    """Return the table of one model."""
+    titles = list(dict.fromkeys(t for c in cells.values() for r in c["runs"] for t in r["seconds"]))
+    seconds = {
+        (way, t): [s for r in cell["runs"] for s in r["seconds"].get(t, ())] for way, cell in cells.items() for t in titles
+    }  # fmt: skip
+    best = {t: min((median(seconds[way, t]) for way in OURS if seconds.get((way, t))), default=None) for t in titles}
+    truth = cells.get("here fp32", {}).get("scores")
+    head = ["engine", "precision", "list", "runs", "seconds", "from - to", "pairs/s", "times", "processor s", "load", "difference", "inversions", "peak MB", "version"]  # fmt: skip
+    rows = []
+    for t in titles:
+        for way, cell in cells.items():
+            own = seconds[way, t]
+            if not own:
+                continue
+            engine, kind = way.split(" ", 1)
+            name = NAMES[engine] + (" (trial)" if engine == "here" and way not in OURS else "")
+            middle, off, turned = median(own), None, None
+            if truth and way != "here fp32":
+                a, b = np.array(truth[t]), np.array(cell["scores"][t])
+                off, turned = float(np.abs(a - b).max()), inversions(a, b)
+            rows.append([
+                name, kind, t, len(own), number(middle, 3), f"{min(own):.3f} - {max(own):.3f}",
+                number(len(cell["scores"][t]) / middle, 1), number(middle / best[t]) if best[t] else "-",
+                number(median([s for r in cell["runs"] for s in r["cpu"].get(t, ())]), 2), number(median([r["load"] for r in cell["runs"]]), 1),
+                "-" if off is None else f"{off:.1e}", number(turned, 1), number(median([r["peak_mb"] for r in cell["runs"]]), 0),
+                cell["runs"][-1]["version"],
+            ])  # fmt: skip
+    return markdown_table(head, rows) if rows else "Nothing was measured."
+
+
+def inversions(a, b):
+    """Return how many of a hundred pairs of documents two arrays of scores put in opposite orders."""
+    first, second = np.sign(a[:, None] - a[None]), np.sign(b[:, None] - b[None])
+    pairs = len(a) * (len(a) - 1) / 2
+    return 100 * float((first * second < 0).sum()) / 2 / pairs
