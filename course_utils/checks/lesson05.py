@@ -50,7 +50,7 @@ def check_average_precision(average_precision):
                 labels=labels, expected=expected, answer=answer
             ),
         )
-    ok("Right: as in course_utils.metrics, for 60 rankings.")
+    ok("Right: as in course_utils.evaluation, for 60 rankings.")
 
 
 @_careful
@@ -111,7 +111,7 @@ def check_interval(interval):
             abs(one[1] - one[0]) < 1e-9,
             "With rounds = 1 there is a single mean, so both ends are equal; yours are not: draw rounds resamples.",
         )
-    ok("Right: within a small tolerance of course_utils.compare, and as narrow as pairing makes it.")
+    ok("Right: within a small tolerance of evaluation.compare, and as narrow as pairing makes it.")
 
 
 @_careful
@@ -160,7 +160,7 @@ def check_calibration_error(calibration_error):
                 bins=bins, error=result.error, answer=answer
             ),
         )
-    ok("Right: the same as calibration.reliability, with 2, 5 and 10 bins.")
+    ok("Right: the same as evaluation.reliability, with 2, 5 and 10 bins.")
 
 
 @_careful
@@ -193,7 +193,7 @@ def check_reciprocal_rank(reciprocal_rank):
                 name=name, expected=expected, answer=answer
             ),
         )
-    ok("Right: as metrics.mrr_at_k, for 40 lists with ties; input order earns nothing.")
+    ok("Right: as evaluation.mrr_at_k, for 40 lists with ties; input order earns nothing.")
 
 
 _REPORTS = {
