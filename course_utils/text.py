@@ -26,6 +26,17 @@ def normalise(text):
     return re.sub(rf"(?<=[{CJK}]) | (?=[{CJK}])", "", words) or folded.strip()
 
 
+def _columns(text):
+    """Return the columns that a terminal gives to a text: a Chinese character takes two."""
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def _padded(text, width):
+    """Return a text with blanks to ``width`` columns behind it, or before it where ``width`` is negative."""
+    blanks = " " * (abs(width) - _columns(text))
+    return text + blanks if width > 0 else blanks + text
+
+
 def markdown_table(head, rows, left=None):
     """Return a Markdown table as text.
 

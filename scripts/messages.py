@@ -3,14 +3,15 @@
 python scripts/messages.py           bring course_utils.po up to date with the code, and compile it
 python scripts/messages.py --check   only say what is missing; exit code 1 when something is
 
-A message is a literal in one of these calls: ``_("...")``, ``_later("...")``, ``InputError("...")`` and its kinds, and in the checks
-``ok("...")`` and ``need(condition, "...")``; or the default of an argument ``title``, or a
+A message is a literal in one of these calls: ``_("...")``, ``_later("...")``, ``InputError("...")`` and its kinds, ``_Refused(status, "...")``,
+and in the checks ``ok("...")`` and ``need(condition, "...")``; or the default of an argument ``title``, or a
 value in one of TABLES. What the code no longer says leaves the catalogue; what is new has an empty
 translation, which a test names. Babel reads and writes the files.
 """
 
 import ast
 import io
+import re
 import string
 import sys
 from pathlib import Path
@@ -25,10 +26,23 @@ PO = PACKAGE / "locale" / "zh_CN" / "LC_MESSAGES" / "course_utils.po"
 TABLES = {
     "REMARKS",
     "REASONS",
+    "_SAID",
     "_MARGIN_MISTAKES",
     "_PROGRAMS",
 }  # constants whose sentences go through ``_`` where they are used
-CALLS = {"_": 0, "_Problem": 0, "_later": 0, "InputError": 0, "DataError": 0, "TrainingError": 0, "ok": 0, "need": 1}
+WORDS = {"_ARGPARSE", "_NAMES"}  # the same, single words too
+PERCENT = re.compile(r"%(?:\(\w+\))?[sdr]")  # fields of what argparse says
+CALLS = {
+    "_": 0,
+    "_Problem": 0,
+    "_later": 0,
+    "InputError": 0,
+    "DataError": 0,
+    "TrainingError": 0,
+    "ok": 0,
+    "need": 1,
+    "_Refused": 1,
+}
 HEADER = """# The messages of the package in Chinese. Written by hand: each msgstr; everything else by scripts/messages.py.
 # Terms are those of notebooks/zh/术语表.md. Fields in braces stay as they are; their order is free."""
 
@@ -44,9 +58,14 @@ def messages():
             elif isinstance(node, ast.FunctionDef):
                 named = zip(reversed(node.args.args), reversed(node.args.defaults), strict=False)
                 texts = [default for argument, default in named if argument.arg == "title"]
-            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in TABLES:
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in TABLES | WORDS:
                 values = node.value.values if isinstance(node.value, ast.Dict) else [node.value]
-                texts = [n for value in values for n in ast.walk(value) if " " in str(getattr(n, "value", ""))]
+                texts = [
+                    n
+                    for value in values
+                    for n in ast.walk(value)
+                    if " " in str(getattr(n, "value", "")) or node.targets[0].id in WORDS
+                ]
             else:
                 continue
             for text in texts:
@@ -104,7 +123,7 @@ def faults():
             "{" in text
             and fields(text) != fields(message.string)
             and not set(fields(message.string)) < set(fields(text))
-        ):
+        ) or sorted(PERCENT.findall(text)) != sorted(PERCENT.findall(message.string)):
             said.append(f"other fields than in English: {message.string!r}")
     compiled = PO.with_suffix(".mo")
     if not compiled.exists() or compiled.read_bytes() != as_mo(own):

@@ -24,11 +24,9 @@ def layer_count(text):
     return text if text == "all" else int(text)
 
 
-layer_count.__name__ = "whole number or all"  # argparse names the type in its message
-
-
 def add(commands):
     """Add the command to the parser."""
+    layer_count.__name__ = _("whole number or all")  # argparse names the type in its message
     example = "adapt --train train.json --test test.json --out adapted --json result.json"
     what = _("train the last layers on labelled pairs; measure before and after")
     parser = options.command(commands, "adapt", what, example, run)
@@ -271,8 +269,13 @@ def _result(args, parts, done, before, after, kept):
     kept.content["recipe"] = done.recipe
     general = compare(before["general"], after["general"], seed=args.seed) if "general" in parts else None
     result["in_words"] = told.paragraph(done, len(parts["train"]), len(parts["test"]), difference, general)
-    print("\n" + textwrap.fill(result["in_words"], 100))
+    print("\n" + _filled(result["in_words"]))
     return {**result, "run": kept.finish()}
+
+
+def _filled(text):
+    """Return a text in lines of 100 columns; one in Chinese as it is, since a terminal breaks it at any character."""
+    return textwrap.fill(text, 100) if text.isascii() else text
 
 
 def _beware(kept, parts, done, difference, after):

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from course_utils.cli import options
+from course_utils.cli.terminal import aligned
 from course_utils.errors import InputError
 from course_utils.files import ROOT, check_outputs, whole, write_json
-from course_utils.language import _
+from course_utils.language import _, _language
 
 LESSONS = ROOT / "notebooks"
 
@@ -23,31 +24,36 @@ def add(commands):
     parser = options.command(commands, "course", what, "course --profile smoke", run)
     parser.add_argument("--profile", choices=["smoke", "laptop", "full"], help=_("default: smoke"))
     parser.add_argument("--out", default="build", help=_("folder for copies and report (default build)"))
-    say = _("whose lessons run (default en); zh leaves copies for the site and measures nothing again")
-    parser.add_argument("--language", choices=["en", "zh"], default="en", help=say)
+    say = _("whose lessons run, and the language of the report (default: that of the session, by COURSE_LANGUAGE)")
+    parser.add_argument("--language", choices=["en", "zh"], default=_language(), help=say)
+    say = _("leave the executed copies alone, for the site: measure nothing and write no report")
+    parser.add_argument("--lessons-only", action="store_true", help=say)
 
 
 def run(args):
     """Run all lessons; raise InputError naming those that failed."""
-    failed = run_course(args.profile, args.out, args.language)
+    os.environ["COURSE_LANGUAGE"] = args.language
+    failed = run_course(args.profile, args.out, args.lessons_only)
     if failed:
         raise InputError("FAILED: {failed}; the lines above say why.", failed=", ".join(failed))
 
 
-def run_course(profile=None, out="build", language="en"):
+def run_course(profile=None, out="build", lessons_only=False):
     """Execute all lessons, measure the table, write ``out``/index.html; return the names of lessons that failed.
+
+    Lessons and page are in the language of the session; copies of Chinese lessons go to ``out``/lessons/zh.
 
     On the small profiles two lessons run at a time, each with half of the cores.
 
     Args:
         profile: smoke, laptop or full; default: COURSE_PROFILE, else smoke.
         out: folder for executed copies, pages and results.
-        language: en, or zh for the Chinese lessons: their copies go to ``out``/lessons/zh, and nothing else is written.
+        lessons_only: measure nothing and write nothing but the copies.
     """
     started = time.time()
     profile = profile or os.environ.get("COURSE_PROFILE") or "smoke"
     out = Path(out)
-    where = "" if language == "en" else language
+    where = "" if _language() == "en" else "zh"
     lessons = sorted((LESSONS / where).glob("[0-9]*.ipynb"))
     if not lessons:
         raise InputError(
@@ -57,7 +63,7 @@ def run_course(profile=None, out="build", language="en"):
     check_outputs([out / "index.html"])
     # The small model gains little from a second core; the full one needs all of them, and the memory.
     workers = 1 if profile == "full" else min(2, os.cpu_count() or 1)
-    environment = {**os.environ, "COURSE_PROFILE": profile, "MPLBACKEND": "agg", "COURSE_LANGUAGE": language}
+    environment = {**os.environ, "COURSE_PROFILE": profile, "MPLBACKEND": "agg", "COURSE_LANGUAGE": _language()}
     if workers > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
     print(
@@ -73,8 +79,9 @@ def run_course(profile=None, out="build", language="en"):
         ):
             print(f"  {path.name:32s} {seconds:6.0f} s{'  FAILED: ' + error if error else ''}", flush=True)
             ran.append((path, seconds, error))
-        if where:
-            return [path.name for path, _, error in ran if error]
+        failed = [path.name for path, _seconds, error in ran if error]
+        if lessons_only:
+            return failed
         print(_("measuring before and after, on the bundled model and the course's test topics"), flush=True)
         rows = measure(out, profile, pool, environment)
     write_page(out, profile, ran, rows)
@@ -82,7 +89,7 @@ def run_course(profile=None, out="build", language="en"):
     print("\n" + table(rows))
     print(_("\n{time:.0f} s in all. The page: {out}").format(time=time.time() - started, out=out / "index.html"))
     print(_("How to go on: `make lab` opens JupyterLab on the lessons (or: python scripts/run.py lab)."))
-    return [path.name for path, _, error in ran if error]
+    return failed
 
 
 def run_lesson(path, folder, environment):
@@ -105,7 +112,7 @@ def run_lesson(path, folder, environment):
         error = f"{problem.ename}: {problem.evalue}".splitlines()[0][:200]
     with whole(folder / path.name) as file:
         nbformat.write(notebook, file)
-    page, _ = HTMLExporter().from_notebook_node(notebook)
+    page = HTMLExporter(language_code="zh-CN" if _language() == "zh" else "en").from_notebook_node(notebook)[0]
     with whole(folder / path.with_suffix(".html").name) as file:
         file.write(page)
     return time.time() - started, error
@@ -122,7 +129,7 @@ def measure(out, profile, pool, environment):
     rows = []
     for row in pool.map(lambda t: measure_trade(*t, Path(out) / "measured", queries, environment), trades):
         rows.append(row)
-        print("  " + row_text(*row), flush=True)
+        print("  " + "  ".join(cells(*row)), flush=True)
     return rows
 
 
@@ -170,49 +177,64 @@ def run_record(profile, lessons, rows):
     return {"profile": profile, "lessons": ran, "measured": measured}
 
 
-def row_text(name, r):
-    """Return one line of the table."""
-    return (
-        f"{name:14s}  {r['document_alone']:.3f}  {r['bm25']:.3f}  {r['before']['ndcg@10']:.3f} -> {r['after']['ndcg@10']:.3f}   "
-        f"{r['delta_ndcg@10']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]   "
-        f"general {r['general_before']['ndcg@10']:.3f} -> {r['general_after']['ndcg@10']:.3f}   {r['seconds']:.0f} s"
-    )
+def cells(name, r):
+    """Return the cells of one row of the table."""
+    return [
+        name,
+        *(f"{value:.3f}" for value in (r["document_alone"], r["bm25"], r["before"]["ndcg@10"], r["after"]["ndcg@10"])),
+        f"{r['delta_ndcg@10']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]",
+        *(f"{r[part]['ndcg@10']:.3f}" for part in ("general_before", "general_after")),
+        *(f"{r[count]}" for count in ("train_queries", "test_queries")),
+        f"{r['seconds']:.0f}",
+    ]
+
+
+def heads():
+    """Return the headings of the table."""
+    first = [_("data"), _("document alone"), "BM25", _("before"), _("after"), _("difference [95 % interval]")]
+    general = [_("general before"), _("general after")]
+    return [*first, *general, _("training queries"), _("test queries"), _("seconds")]
 
 
 def table(rows):
     """Return the before/after table as text."""
-    head = _(
-        "{value:14s}  alone  BM25   before -> after   difference [95 % interval]   general test        time"
-    ).format(value="nDCG@10")
-    return "\n".join([head, *(row_text(*row) for row in rows)])
+    return aligned([heads(), *(cells(*row) for row in rows)])
+
+
+def title(path):
+    """Return a lesson's number and the heading that it begins with."""
+    first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+    return f"{path.stem[:2]} {''.join(first).partition('# ')[2].partition(chr(10))[0].strip()}"
 
 
 def write_page(out, profile, lessons, rows):
     """Write ``out``/index.html: the table and links to the executed lessons."""
-    cells = "".join(
-        f"<tr><th scope='row'>{html.escape(name)}</th><td>{r['document_alone']:.3f}</td><td>{r['bm25']:.3f}</td>"
-        f"<td>{r['before']['ndcg@10']:.3f}</td><td>{r['after']['ndcg@10']:.3f}</td>"
-        f"<td>{r['delta_ndcg@10']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]</td>"
-        f"<td>{r['general_before']['ndcg@10']:.3f}</td><td>{r['general_after']['ndcg@10']:.3f}</td>"
-        f"<td>{r['train_queries']}</td><td>{r['test_queries']}</td><td>{r['seconds']:.0f}</td></tr>"
-        for name, r in rows
+    body = "".join(
+        f"<tr><th scope='row'>{html.escape(name)}</th>{''.join(f'<td>{c}</td>' for c in values)}</tr>"
+        for name, *values in (cells(*row) for row in rows)
     )
+    head = "".join(f"<th scope='col'>{h}</th>" for h in heads())
+    where = "" if _language() == "en" else "zh/"
+    took = [_("{seconds} s").format(seconds=f"{seconds:.0f}") for _path, seconds, _error in lessons]
     links = "".join(
-        f"<li><a href='lessons/{p.stem}.html'>{html.escape(p.stem.replace('_', ' '))}</a> ({s:.0f} s)</li>"
-        for p, s, _ in lessons
+        f"<li><a href='lessons/{where}{path.stem}.html'>{html.escape(title(path))}</a> ({seconds})</li>"
+        for (path, *_more), seconds in zip(lessons, took, strict=True)
     )
+    named = _("Teach a reranker a new trade: measured")
+    said = _(
+        "nDCG@10 of the bundled model before and after training its last three layers, on test topics that it never saw. The "
+        'interval is a 95 % paired bootstrap over queries; one seed. "Document alone" is a rule that never sees the query '
+        '(random order reaches about 0.46), BM25 matches words. An interval that holds 0 is no gain. "General" is the general '
+        "test of the same language: what was forgotten? Profile {profile}; lists of up to 11 candidates."
+    ).format(profile=html.escape(profile))
     page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Teach a reranker a new trade: measured</title>
+<html lang="{"en" if _language() == "en" else "zh-CN"}"><head><meta charset="utf-8"><title>{named}</title>
 <style>body{{font:18px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#111}}
 table{{border-collapse:collapse}}td,th{{border:1px solid #999;padding:.3rem .7rem;text-align:right}}th{{text-align:left}}</style>
-</head><body><h1>Teach a reranker a new trade: measured</h1>
-<p>nDCG@10 of the bundled model before and after training its last three layers, on test topics that it never saw. The
-interval is a 95 % paired bootstrap over queries; one seed. "Document alone" is a rule that never sees the query (random order
-reaches about 0.46), BM25 matches words. An interval that holds 0 is no gain. "General" is the general test of the same language: what was forgotten?
-Profile {html.escape(profile)}; lists of up to 11 candidates.</p>
-<table><tr><th>data</th><th>document alone</th><th>BM25</th><th>before</th><th>after</th><th>difference</th><th>general before</th><th>general after</th>
-<th>training queries</th><th>test queries</th><th>seconds</th></tr>{cells}</table>
-<h2>The lessons, executed</h2><ul>{links}</ul></body></html>
+</head><body><h1>{named}</h1>
+<p>{said}</p>
+<table><tr>{head}</tr>{body}</table>
+<h2>{_("The lessons, executed")}</h2><ul>{links}</ul></body></html>
 """
     with whole(Path(out) / "index.html") as file:
         file.write(page)

@@ -166,7 +166,8 @@ def run_split(args):
             )
     for path, splits in made.items():
         write_json(path, splits)
-        print(f"{path}: {', '.join(f'{len(topics)} {name}' for name, topics in splits.items())} topics.")
+        counts = _(", ").join(f"{len(topics)} {name}" for name, topics in splits.items())
+        print(_("{path}: {counts} topics.").format(path=path, counts=counts))
 
 
 def run_build(args):

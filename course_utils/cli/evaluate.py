@@ -51,7 +51,7 @@ def run(args):
     worst = _worst(groups, next(iter(found.values())), args.worst or 0)
     for w in worst:
         print(f'\nnDCG@10 {w["ndcg@10"]:.3f}  "{w["query"]}"', _('  at {rank}, right: {right}').format(rank=w['rank'], right=w['right']),
-              f"  at 1: {w['first']}", sep="\n")  # fmt: skip
+              _("  at 1: {first}").format(first=w["first"]), sep="\n")  # fmt: skip
     if args.per_query:
         reading.write_lines(args.per_query, _queries(groups, found))
     result = {**rows[0]["metrics"], "queries": counts.kept, "pairs": counts.documents, "models": rows}
@@ -111,7 +111,12 @@ def _line(row):
 
 def _table(rows):
     lines = [
-        ["model", "ndcg@10 [95 %]", *METRICS[1:], _("ndcg@10 - that of {model} [95 %]").format(model=rows[0]["model"])]
+        [
+            _("model"),
+            "ndcg@10 [95 %]",
+            *METRICS[1:],
+            _("ndcg@10 - that of {model} [95 %]").format(model=rows[0]["model"]),
+        ]
     ]
     for r in rows:
         m, d = r["metrics"], r.get("difference")

@@ -10,6 +10,17 @@ from course_utils.files import write_json
 from course_utils.language import _
 
 COMMANDS = (doctor, rank, adapt, evaluate, data, shipped, updates, course)
+# What argparse says to people by itself, in the releases for Python 3.11 to 3.13.
+_ARGPARSE = (
+    "usage: ", "options", "positional arguments", "%(heading)s:", "show this help message and exit",
+    "argument %(argument_name)s: %(message)s", "ambiguous option: %(option)s could match %(matches)s",
+    "expected one argument", "expected at most one argument", "expected at least one argument", "expected %s argument",
+    "expected %s arguments", "ignored explicit argument %r", "invalid %(type)s value: %(value)r",
+    "invalid choice: %(value)r (choose from %(choices)s)", "not allowed with argument %s",
+    "one of the arguments %s is required", "the following arguments are required: %s", "unrecognized arguments: %s",
+)  # fmt: skip
+# It asks these two functions of its module for the words of the reader.
+argparse._, argparse.ngettext = _, lambda one, several, count: _(one if count == 1 else several)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,7 +44,8 @@ def build_parser():
             example="rank --query 'how is rice cooked' --documents documents.txt"
         ),
     )
-    parser.add_argument("--version", action="version", version=f"reranker-course {__version__}")
+    version = {"version": f"reranker-course {__version__}", "help": _("show program's version number and exit")}
+    parser.add_argument("--version", action="version", **version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

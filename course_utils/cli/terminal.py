@@ -10,6 +10,7 @@ from pathlib import Path
 
 from course_utils.errors import InputError
 from course_utils.language import _
+from course_utils.text import _columns, _padded
 
 REASONS = {
     errno.ENOSPC: "the disk is full: free some space",
@@ -95,8 +96,8 @@ def messages(json):
 
 def aligned(lines):
     """Return rows of cells as a plain table: columns padded to the same width, two spaces between."""
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines)
+    widths = [max(map(_columns, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(_padded, row, widths)).rstrip() for row in lines)
 
 
 def note(text):

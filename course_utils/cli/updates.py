@@ -128,4 +128,4 @@ def undo(args):
         reranker = options.load(args, quiet=True)
         load_version(args.versions, reranker)
         reranker.save(args.out)
-        print(f"Written: {args.out}")
+        print(_("Written: {out}").format(out=args.out))

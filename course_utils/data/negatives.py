@@ -9,6 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from course_utils.errors import InputError
+from course_utils.language import _
 from course_utils.text import CJK, normalise
 
 
@@ -87,7 +88,7 @@ def mine(groups, texts, hard=5, random_negatives=2, ranks=(0, 50), reranker=None
     from course_utils.model.reranker import sigmoid
 
     index, dropped, out = texts if hasattr(texts, "top") else Bm25(texts), 0, []
-    for i, g in enumerate(tqdm(groups, unit="query", desc="negatives", disable=None, delay=2)):
+    for i, g in enumerate(tqdm(groups, unit="query", desc=_("negatives"), disable=None, delay=2)):
         random_ = random.Random(f"{seed}-{i}-{g.query}")
         known = {normalise(d) for d in g.documents}
         found = [t for t in index.top(g.query, ranks[1])[ranks[0] :] if normalise(t) not in known]

@@ -74,7 +74,7 @@ def read_passages(source, size=200, overlap=1, column=None):
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     documents, said, other = [], [], Counter()
-    for file in tqdm(files, unit="file", desc="reading", disable=None, delay=2):
+    for file in tqdm(files, unit="file", desc=_("reading"), disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         suffix = file.suffix.lower()
         if suffix in _TABLES:

@@ -202,7 +202,7 @@ def _clean(parts, notes):
 
 def _recall(groups, index):
     """Return {k: share of questions with a right passage among the first k of BM25 over all passages}."""
-    bar = tqdm(groups, unit="query", desc="recall", disable=None, delay=2)
+    bar = tqdm(groups, unit="query", desc=_("recall"), disable=None, delay=2)
     ranked = [index.top(g.query, max(_DEPTHS)) for g in bar]
     return {
         k: sum(any(t in g.positives for t in own[:k]) for g, own in zip(groups, ranked, strict=True)) / len(groups)

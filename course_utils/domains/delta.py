@@ -77,7 +77,7 @@ class Delta:
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
 
     def __repr__(self):
-        return f"Delta({self.name!r} on {self.base}: {self.kind}, {self.parameters:,} values, {self.nbytes / 2**20:.2f} MB)"
+        return _("Delta({name!r} on {base}: {kind}, {parameters:,} values, {mb:.2f} MB)").format(name=self.name, base=self.base, kind=self.kind, parameters=self.parameters, mb=self.nbytes / 2**20)  # fmt: skip
 
 
 @dataclass

@@ -9,9 +9,23 @@ from course_utils.data.groups import check_no_leak
 from course_utils.domains.delta import Delta, _base_hash, _base_value, _check_fits, _full_tensors, swapped
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate
+from course_utils.language import _
 from course_utils.text import markdown_table
 
 _SCALES = tuple(i / 10 for i in range(11))
+
+
+# Rows, columns and corners of our own; other names are the user's and stay as they are.
+_NAMES = (
+    "base", "trained on", "weight", "mean", "on test", "as trained", "chosen", "domain", "all", "queries", "accuracy",
+    "right label", "routed", "wrong", "right label there", "routed there",
+)  # fmt: skip
+
+
+def _named(name):
+    """Return the name of a row or a column in the language of the reader; a number in brackets behind it stays."""
+    word, mark, rest = str(name).partition(" (")
+    return f"{_(word)}{mark}{rest}" if word in _NAMES else name
 
 
 @dataclass
@@ -38,8 +52,8 @@ class Matrix:
         def cell(x):
             return "" if x is None else f"{x:,}" if isinstance(x, int) else f"{x:.3f}" if isinstance(x, float) else x
 
-        rows = [[name, *map(cell, own)] for name, own in zip(self.rows, self.values, strict=True)]
-        return markdown_table([self.corner, *self.columns], rows, left=1)
+        rows = [[_named(name), *map(cell, own)] for name, own in zip(self.rows, self.values, strict=True)]
+        return markdown_table([_(self.corner), *map(_named, self.columns)], rows, left=1)
 
     def _repr_markdown_(self):
         return str(self)
@@ -160,7 +174,7 @@ class _WeightSweep:
     delta: Delta
 
     def __str__(self):
-        return f"{self.dev}\n\nchosen on dev: {self.best:g}\n\n{self.test}"
+        return f"{self.dev}\n\n{_('chosen on dev: {best:g}').format(best=self.best)}\n\n{self.test}"
 
     def _repr_markdown_(self):
         return str(self)
@@ -192,7 +206,9 @@ def sweep_weights(reranker, deltas, dev, test, scales=_SCALES, instructions=None
         raise InputError("A sweep needs weights to try, dev sets to choose on and test sets to report on.")
     for chooses, own in dev.items():
         for reports, groups in test.items():
-            check_no_leak(own, groups, (f"dev set {chooses}", f"test set {reports}"))
+            check_no_leak(
+                own, groups, (_("dev set {name}").format(name=chooses), _("test set {name}").format(name=reports))
+            )
     fingerprint = combine(reranker, deltas, [scales[0]] * len(deltas)).base_fingerprint  # checks what is given
 
     def mixed(scale):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from course_utils.errors import InputError
 from course_utils.files import data_folder, sha256
+from course_utils.language import _, _later
 from course_utils.model.checkpoint import _check_folder, _inside, _no_weights
 from course_utils.profile import HUB_MODEL
 
@@ -38,47 +39,46 @@ SPARE_MB = 100  # left free after a download
 MEANWHILE = {"HF_HUB_DISABLE_XET": True, "DOWNLOAD_CHUNK_SIZE": 2**20}
 TIMEOUT = 4  # seconds without a byte, for each try, unless HF_HUB_DOWNLOAD_TIMEOUT says otherwise
 TRIES = 3  # at a listing or the size of a file
-WAY = (
+_WAY = _later(
     "Without network: on another machine run `hf download {name}{pin} --local-dir FOLDER`, copy FOLDER here and give "
     'its path as the model; or use the bundled "nano".'
 )
-MISSING = (
-    "The hub has no public repository {name}; check the spelling. If you meant a folder, there is none of that name "
-    "here."
+_MISSING = _later(
+    "The hub has no public repository {name}; check the spelling. If you meant a folder, there is none of that name here."
 )
-NO_HUB = "The answer for {name} is not that of a hub: check HF_ENDPOINT. " + WAY
-SLOW = "The hub did not answer in time for {name}: the network is slow or blocked. " + WAY
-UNREACHED = "The hub cannot be reached for {name} ({kind}): no network, or a firewall. " + WAY
-CUT = (
+_NO_HUB = _later("The answer for {name} is not that of a hub: check HF_ENDPOINT. {way}")
+_SLOW = _later("The hub did not answer in time for {name}: the network is slow or blocked. {way}")
+_UNREACHED = _later("The hub cannot be reached for {name} ({kind}): no network, or a firewall. {way}")
+_CUT = _later(
     "The download of {name} was cut off ({kind}): check the network, then try again; whole files are kept, a half one "
-    "starts anew. " + WAY
+    "starts anew. {way}"
 )
-SAID = {  # HTTP status or class of the error -> what is said; the first that holds
+_SAID = {  # HTTP status or class of the error -> what is said; the first that holds
     "GatedRepoError": "{name} is gated: accept its terms on its page on the hub, then run `hf auth login`. The course's "
-    f"own models ({HUB_MODEL} and nano) need neither.",
+    "own models ({hub_model} and nano) need neither.",
     "RevisionNotFoundError": '{name} has no revision "{revision}" on the hub; leave it out, or look up the commits on '
     "its page.",
-    "RepositoryNotFoundError": MISSING,
+    "RepositoryNotFoundError": _MISSING,
     401: "The hub refuses the access token of this machine (HF_TOKEN or `hf auth login`): unset it or log in again; "
     "public models need none.",
-    403: "The hub, or a proxy on the way, refuses {name} (403). " + WAY,
-    404: MISSING,
-    429: "The hub is asked too often from this network (429): try again {when}. " + WAY,
-    "HfHubHTTPError": "The hub answers {status} for {name}: try again later. " + WAY,
-    "TimeoutException": SLOW,
-    "TimeoutError": SLOW,
+    403: "The hub, or a proxy on the way, refuses {name} (403). {way}",
+    404: _MISSING,
+    429: "The hub is asked too often from this network (429): try again {when}. {way}",
+    "HfHubHTTPError": "The hub answers {status} for {name}: try again later. {way}",
+    "TimeoutException": _SLOW,
+    "TimeoutError": _SLOW,
     "JSONDecodeError": "Something else answers in the place of the hub (a login page of this network?), so {name} is "
-    "not fetched. " + WAY,
-    "FileMetadataError": NO_HUB,
-    "TypeError": NO_HUB,
-    "KeyError": NO_HUB,
-    "AttributeError": NO_HUB,
-    "ConnectionError": CUT,
+    "not fetched. {way}",
+    "FileMetadataError": _NO_HUB,
+    "TypeError": _NO_HUB,
+    "KeyError": _NO_HUB,
+    "AttributeError": _NO_HUB,
+    "ConnectionError": _CUT,
     "OSError": "{name} cannot be written to {cache}: {why}; free space there, or set HF_HOME to a folder that you may "
     "write to.",
-    "ConnectError": UNREACHED,
-    "ProxyError": UNREACHED,
-    "Exception": CUT,
+    "ConnectError": _UNREACHED,
+    "ProxyError": _UNREACHED,
+    "Exception": _CUT,
 }
 _ONE_AT_A_TIME = threading.Lock()  # for threads; processes wait for each other within huggingface_hub
 
@@ -115,7 +115,7 @@ def model_folder(name, revision=None, quiet=False):
         here = None
     if here:
         return _check_folder(path)
-    owner, slash, _ = str(name).replace("\\", "/").partition("/")
+    owner, slash, _rest = str(name).replace("\\", "/").partition("/")
     if slash and here is not None and (not HUB_NAME.fullmatch(str(name)) or Path(owner).exists()):
         raise InputError(
             'There is no folder "{name}"; check the path, or give a hub name as "{hub_model}".',
@@ -138,22 +138,24 @@ def _hub_folder(name, revision, quiet):
 
     store = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     _inside(store / "refs", revision or "main")
-    source, reason = "from the local cache", None
+    source, reason = _("from the local cache"), None
     try:
         folder = _check_folder(snapshot_download(name, revision=revision, local_files_only=True, **WANTED))
     except LocalEntryNotFoundError:
-        reason = "its download was never finished" if store.exists() else "it was never downloaded"
+        reason = _("its download was never finished") if store.exists() else _("it was never downloaded")
     except InputError as error:
         reason = str(error).rstrip(".")
     if reason and constants.HF_HUB_OFFLINE:
-        text = "{name} is not ready in the local cache ({why}) and HF_HUB_OFFLINE is set. " + WAY
-        raise InputError(text.format(name=name, why=reason, pin=f" --revision {revision}" if revision else ""))
+        text = _("{name} is not ready in the local cache ({why}) and HF_HUB_OFFLINE is set. {way}")
+        raise InputError(text.format(name=name, why=reason, way=_way(name, revision)))
     if reason:  # aloud, also where quiet: nobody should run a stranger's model because of a slip in a path
-        print(f"{name} is no folder here: fetching it from the hub, {constants.ENDPOINT}", file=sys.stderr)
-        folder, source = _check_folder(_download(name, revision, store, quiet)), "from the hub"
+        text = _("{name} is no folder here: fetching it from the hub, {hub}")
+        print(text.format(name=name, hub=constants.ENDPOINT), file=sys.stderr)
+        folder, source = _check_folder(_download(name, revision, store, quiet)), _("from the hub")
     if folder.name != revision and not quiet:
-        asked = f'revision "{revision}"' if revision else "no revision given"
-        print(f'{name}: {asked}, commit {folder.name} taken {source}; revision="{folder.name}" gets the same again')
+        asked = _('revision "{revision}"').format(revision=revision) if revision else _("no revision given")
+        text = _('{name}: {asked}, commit {commit} taken {source}; revision="{commit}" gets the same again')
+        print(text.format(name=name, asked=asked, commit=folder.name, source=source))
     return folder
 
 
@@ -270,8 +272,13 @@ def _short_waits(quiet):
             utils.enable_progress_bars()
 
 
+def _way(name, revision):
+    """Return the sentence on how to go on without network."""
+    return _(_WAY).format(name=name, pin=f" --revision {revision}" if revision else "")
+
+
 def _explain(error, name, revision, store):
-    """Return the sentence of SAID for an error between here and the hub."""
+    """Return the sentence of _SAID for an error between here and the hub."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     error = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
@@ -279,13 +286,15 @@ def _explain(error, name, revision, store):
     status, headers = getattr(response, "status_code", None), getattr(response, "headers", {})
     asked = re.search(r"^(\d+)$|\br=0\b.*?\bt=(\d+)", headers.get("Retry-After") or headers.get("RateLimit", ""))
     kinds = [kind.__name__ for kind in type(error).__mro__]
-    return next(sentence for key, sentence in SAID.items() if key == status or key in kinds).format(
+    seconds = asked and (asked.group(1) or asked.group(2))
+    return _(next(sentence for key, sentence in _SAID.items() if key == status or key in kinds)).format(
         name=name,
+        hub_model=HUB_MODEL,
         revision=revision,
-        pin=f" --revision {revision}" if revision else "",
+        way=_way(name, revision),
         kind=kinds[0],
         status=status,
-        when=f"in {asked.group(1) or asked.group(2)} s" if asked else "in some minutes",
+        when=_("in {seconds} s").format(seconds=seconds) if asked else _("in some minutes"),
         cache=store.parent,
         why=getattr(error, "strerror", None) or str(error).split("\n")[0][:200],
     )

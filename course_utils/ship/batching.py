@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from course_utils.data.long_documents import score_long
+from course_utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Limits:
     batch: int = 256
 
 
-class _Refused(Exception):
-    def __init__(self, status, sentence):
-        super().__init__(sentence)
+class _Refused(InputError):
+    def __init__(self, status, text, **fields):
+        super().__init__(text, **fields)
         self.status = status
 
 
@@ -54,7 +55,7 @@ class _Batcher:
     def put(self, query, documents):
         with self.guard:
             if self.waiting + len(documents) > self.limits.waiting:
-                raise _Refused(503, f"{self.waiting} documents wait already; try again later.")
+                raise _Refused(503, "{count} documents wait already; try again later.", count=self.waiting)
             self.waiting += len(documents)
         job = _Job(query, documents)
         self.jobs.put(job)

@@ -18,6 +18,7 @@ import torch
 
 from course_utils.errors import InputError
 from course_utils.files import whole_folder
+from course_utils.language import _later
 from course_utils.model import prompt
 from course_utils.model.forward import _decoder_of
 from course_utils.ship.folders import (
@@ -152,7 +153,7 @@ def export_sequence_classifier(reranker, folder):
     return Path(folder)
 
 
-_CAUSAL_README = """\
+_CAUSAL_README = _later("""\
 A causal language model. `chat_template.jinja` holds the prompt, with the roles `query` and `document`.
 
 ```python
@@ -166,9 +167,9 @@ prompt for llama.cpp.
 
 Chat markup in a query or a document, such as `<|im_end|>`, gets a blank inside by the template, so that it stays text.
 llama.cpp fills its prompt without a template: take such markup out before you send a text to it.
-"""
+""")
 
-_CROSS_ENCODER_README = """\
+_CROSS_ENCODER_README = _later("""\
 For sentence-transformers 5.4 or later (5.6 or later for documents that are cut). `predict` returns raw logits; for
 probabilities pass `activation_fn=torch.nn.Sigmoid()`. The instruction is the default prompt.
 
@@ -181,9 +182,9 @@ print(model.predict([("query", "document")], prompt="Another instruction"))
 ```
 
 Chat markup in a query or a document, such as `<|im_end|>`, gets a blank inside by the template, so that it stays text.
-"""
+""")
 
-_ONE_LABEL_README = """\
+_ONE_LABEL_README = _later("""\
 A sequence classifier with one label; its logit is the score. The row of the head is W[yes] - W[no]. The prompt is not
 part of the model: render `chat_template.jinja`. A server that joins two texts as they are gets the system text and the
 user's part of the prompt; the tokenizer puts the end of the prompt behind every pair, so it survives truncation.
@@ -201,4 +202,4 @@ print(model(**batch).logits[:, 0])
 Chat markup in a query or a document, such as `<|im_end|>`, gets a blank inside by the template, so that it stays text.
 A server that joins two texts as they are does not do so: `wrap_pair` of the course breaks the markup of the prompt,
 every other added token of the vocabulary is live there.
-"""
+""")

@@ -4,6 +4,7 @@ import json
 import shutil
 
 from course_utils.errors import InputError
+from course_utils.language import _
 from course_utils.model import prompt
 from course_utils.model.checkpoint import SETTINGS as SETTINGS_FILE
 
@@ -128,14 +129,15 @@ def _finish_files(reranker, temporary):
 def _write_readme(reranker, temporary, library, body):
     """Write README.md. llama.cpp's converter takes a folder for a reranker when it finds ``# Qwen3-Reranker`` in it."""
     title = "Qwen3-Reranker" if reranker.model.config.model_type == "qwen3" else "Reranker"
-    head = f"---\nlibrary_name: {library}\npipeline_tag: text-ranking\n---\n# {title}, adapted\n\n"
-    facts = (
+    head = f"---\nlibrary_name: {library}\npipeline_tag: text-ranking\n---\n# {title}"
+    facts = _(
+        ", adapted\n\n"
         "Judges whether a document answers a query: score = logit(yes) - logit(no) at the last token of the prompt; "
         "sigmoid(score) is the probability.\n\n"
-        f"- instruction: {reranker.instruction}\n"
-        f"- longest prompt: {reranker.max_length} tokens; only the document is cut\n\n"
-    )
-    (temporary / "README.md").write_text(head + facts + body, encoding="utf-8", newline="\n")
+        "- instruction: {instruction}\n"
+        "- longest prompt: {max_length} tokens; only the document is cut\n\n"
+    ).format(instruction=reranker.instruction, max_length=reranker.max_length)
+    (temporary / "README.md").write_text(head + facts + _(body), encoding="utf-8", newline="\n")
 
 
 def _forget_lengths(folder):

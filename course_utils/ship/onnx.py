@@ -14,6 +14,7 @@ import torch
 
 from course_utils.errors import InputError
 from course_utils.files import whole_folder
+from course_utils.language import _later
 from course_utils.model import prompt
 from course_utils.model.checkpoint import read_settings
 from course_utils.ship.export import _one_label_model
@@ -21,10 +22,10 @@ from course_utils.ship.folders import _finish_files, _write_readme
 
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
-_ONNX_README = """\
+_ONNX_README = _later("""\
 `model.onnx` takes input_ids and attention_mask (int64) and gives logits [rows, 1] in fp32; `model_int8.onnx`, where
 present, is smaller and its scores differ. The prompt is not part of the model: render `chat_template.jinja`.
-"""
+""")
 
 
 def export_onnx(reranker, folder, int8=False):

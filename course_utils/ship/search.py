@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from course_utils.data import bm25_tokens, read_passages
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole_folder, write_json
+from course_utils.language import _
 from course_utils.model import sigmoid
 from course_utils.ship.dense import _VECTORS, _dense_top, _encoder, _fused, _vectors
 from course_utils.text import CJK
@@ -73,7 +74,12 @@ def build_index(source, out, size=120, overlap=1, dense=None):
     for p in passages:
         kept.setdefault(p.text, p)
     if twice := len(passages) - len(kept):
-        said = [*said, f"{twice:,} passage{'s that stand' if twice > 1 else ' that stands'} twice left out"]
+        text = (
+            _("{twice:,} passages that stand twice left out")
+            if twice > 1
+            else _("1 passage that stands twice left out")
+        )
+        said = [*said, text.format(twice=twice)]
     kept = list(kept.values())
     first = bm25s.BM25(k1=1.5, b=0.75)
     first.index(

@@ -15,6 +15,7 @@ import uuid
 import numpy as np
 
 from course_utils.errors import InputError
+from course_utils.language import _
 from course_utils.model import sigmoid
 from course_utils.ship.batching import Limits, _Batcher, _Metrics, _Refused
 
@@ -63,7 +64,8 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
             status = 400
             return _error(status, error)
         except Exception as error:
-            return _error(status, f"The server could not score this request ({type(error).__name__}).")
+            text = _("The server could not score this request ({kind}).")
+            return _error(status, text.format(kind=type(error).__name__))
         finally:
             metrics.requests.labels(str(status)).inc()
             metrics.seconds.observe(time.perf_counter() - started)
@@ -82,7 +84,8 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
 
     @app.exception_handler(HTTPException)
     async def other(request, error):
-        return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}; use POST /v1/rerank.")
+        what = f"{request.method} {request.url.path}: {error.detail}"
+        return _error(error.status_code, _("{what}; use POST /v1/rerank.").format(what=what))
 
     return app
 
@@ -117,7 +120,8 @@ def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cu
             raise InputError(
                 "Port {port} on {host} cannot be used: {error}; choose another.", port=port, host=host, error=error
             ) from None
-    print(f"Serving {reranker.name} on http://{host}:{port}/v1/rerank", flush=True)
+    address = f"http://{host}:{port}/v1/rerank"
+    print(_("Serving {name} on {address}").format(name=reranker.name, address=address), flush=True)
     settings = {"host": host, "port": port, "log_level": "warning", "timeout_graceful_shutdown": 30}
     if background:
         return _in_thread(uvicorn.Server(uvicorn.Config(app, **settings)))
@@ -152,7 +156,7 @@ async def _body(request, limits):
     from starlette.requests import ClientDisconnect
 
     most, body = int(limits.body_mb * 1e6), bytearray()
-    too_large = _Refused(413, f"The request is larger than {limits.body_mb:g} MB; send fewer documents at once.")
+    too_large = _Refused(413, "The request is larger than {mb:g} MB; send fewer documents at once.", mb=limits.body_mb)
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > most:
         raise too_large
@@ -163,7 +167,7 @@ async def _body(request, limits):
                 if len(body) > most:
                     raise too_large
     except TimeoutError:
-        raise _Refused(408, f"The request did not arrive within {limits.seconds:g} s.") from None
+        raise _Refused(408, "The request did not arrive within {seconds:g} s.", seconds=limits.seconds) from None
     except ClientDisconnect:
         raise _Refused(499, "The client went away.") from None
     return bytes(body)
@@ -173,16 +177,19 @@ async def _wait(future, limits):
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), limits.seconds)
     except TimeoutError:
-        raise _Refused(504, f"No answer within {limits.seconds:g} s; send fewer documents at once.") from None
+        raise _Refused(
+            504, "No answer within {seconds:g} s; send fewer documents at once.", seconds=limits.seconds
+        ) from None
 
 
 def _parsed(body, limits):
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _Refused(400, f"The body is not JSON: {str(error)[:100]}.") from None
+        raise _Refused(400, "The body is not JSON: {why}.", why=str(error)[:100]) from None
     if not isinstance(asked, dict):
-        raise _Refused(400, 'The body is not an object; send {"query": "...", "documents": ["...", ...]}.')
+        wanted = '{"query": "...", "documents": ["...", ...]}'
+        raise _Refused(400, "The body is not an object; send {wanted}.", wanted=wanted)
     query = _text(asked.get("query"), "query")
     if not query.strip():
         raise _Refused(400, "query is empty; write what you are looking for.")
@@ -190,26 +197,30 @@ def _parsed(body, limits):
     if not isinstance(documents, list) or not documents:
         raise _Refused(400, "documents is not a list with at least one document.")
     if len(documents) > limits.documents:
-        raise _Refused(413, f"{len(documents)} documents are more than {limits.documents}; send them in parts.")
+        raise _Refused(
+            413, "{n} documents are more than {most}; send them in parts.", n=len(documents), most=limits.documents
+        )
     texts = [_text(d, f"documents[{i}]") for i, d in enumerate(documents)]
     top_n = asked.get("top_n", asked.get("top_k"))
     if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
-        raise _Refused(400, f"top_n is {json.dumps(top_n)[:40]}; give a whole number from 1 on, or leave it out.")
+        raise _Refused(
+            400, "top_n is {value}; give a whole number from 1 on, or leave it out.", value=json.dumps(top_n)[:40]
+        )
     flags = {key: asked.get(key) or False for key in ("return_documents", "raw_scores")}
     for key, value in flags.items():
         if not isinstance(value, bool):
-            raise _Refused(400, f"{key} is {json.dumps(value)[:40]}; give true or false.")
+            raise _Refused(400, "{key} is {value}; give true or false.", key=key, value=json.dumps(value)[:40])
     return {"query": query, "documents": texts, "top_n": top_n, **flags}
 
 
 def _text(value, name):
     value = value.get("text") if isinstance(value, dict) else value
     if not isinstance(value, str):
-        raise _Refused(400, f'{name} is not a text; give a string or {{"text": "..."}}.')
+        raise _Refused(400, '{name} is not a text; give a string or {{"text": "..."}}.', name=name)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise _Refused(400, f"{name} holds half a character (a lone surrogate).") from None
+        raise _Refused(400, "{name} holds half a character (a lone surrogate).", name=name) from None
     return value
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from course_utils.errors import InputError
+from course_utils.language import _, _later
+from course_utils.text import _padded
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,23 @@ class _FreezeTable(list):
         return sum(r.parameters for r in self)
 
     def __str__(self):
-        lines = [f"{'part':<28}{'parameters':>14}{'training':>14}"]
-        lines += [f"{r.part:<28}{r.parameters:>14,}{r.trainable:>14,}" for r in self]
-        share = 100 * self.trainable / max(1, self.total)
-        return "\n".join([*lines, f"{'all':<28}{self.total:>14,}{self.trainable:>14,}  ({share:.1f} %)"])
+        rows = [(_part(r.part), f"{r.parameters:,}", f"{r.trainable:,}") for r in self]
+        rows = [
+            (_("part"), _("parameters"), _("trainable")),
+            *rows,
+            (_("all"), f"{self.total:,}", f"{self.trainable:,}"),
+        ]
+        lines = ["".join(map(_padded, row, (28, -14, -14))) for row in rows]
+        return "\n".join(lines) + f"  ({100 * self.trainable / max(1, self.total):.1f} %)"
 
     def _repr_html_(self):
         return f"<pre>{self}</pre>"
+
+
+def _part(name):
+    """Return the name of a part of the model in the language of the reader."""
+    layer = name.removeprefix("layer ")
+    return _(name) if layer == name else _("layer {number}").format(number=layer)
 
 
 def decoder_layers(model):
@@ -142,7 +154,7 @@ def parameter_table(model):
     Raises:
         InputError: when nothing would train.
     """
-    _, layers = decoder_layers(model)
+    layers = decoder_layers(model)[1]
     seen, rows = set(), _FreezeTable()
 
     def add(part, parameters):
@@ -152,10 +164,10 @@ def parameter_table(model):
             training = sum(p.numel() for p in fresh if p.requires_grad)
             rows.append(_FreezeRow(part, sum(p.numel() for p in fresh), training))
 
-    add("embeddings", model.get_input_embeddings().parameters())
+    add(_later("embeddings"), model.get_input_embeddings().parameters())
     for i, layer in enumerate(layers):
         add(f"layer {i}", layer.parameters())
-    add("norm and output", model.parameters())
+    add(_later("norm and output"), model.parameters())
     if rows.trainable == 0:
         raise InputError("Nothing would train: every parameter is frozen. Choose at least one layer.")
     return rows
@@ -163,7 +175,7 @@ def parameter_table(model):
 
 def _first_trainable_layer(model):
     """Return the number of layers below everything that trains; 0 when an embedding trains."""
-    _, layers = decoder_layers(model)
+    layers = decoder_layers(model)[1]
     if any(p.requires_grad for p in model.get_input_embeddings().parameters()):
         return 0
     for i, layer in enumerate(layers):

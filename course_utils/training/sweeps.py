@@ -18,6 +18,8 @@ from course_utils.training.adaptation import adapt
 from course_utils.training.recipe import Recipe, _default_batch
 from course_utils.training.trainer import TrainingError
 
+# What ``_words`` calls them; the catalogue has their Chinese.
+_NAMES = ("layers", "learning rate", "epochs")
 _GRID = {"layers": [1, 3], "learning_rate": [5e-4, 1e-3, 2e-3], "epochs": [2, 4], "negatives": [3, 7]}
 _DEV_QUERIES = 200  # scored at most
 
@@ -138,8 +140,8 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, 
 
 def _words(settings):
     """Return settings as a short text, for example "layers 3, learning rate 0.0005, epochs 4, 7 negatives"."""
-    return ", ".join(
-        f"{_short(v)} negatives" if k == "negatives" else f"{k.replace('_', ' ')} {_short(v)}"
+    return _(", ").join(
+        _("{n} negatives").format(n=_short(v)) if k == "negatives" else f"{_(k.replace('_', ' '))} {_short(v)}"
         for k, v in settings.items()
     )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from course_utils.domains.merging import _named
 from course_utils.language import _
 from course_utils.text import markdown_table
 
@@ -35,10 +36,13 @@ class Forgetting:
     def __str__(self):
         """Return a Markdown table, a stage's own set in bold, and a line of figures."""
         rows = [
-            [row, *(f"**{v:.3f}**" if row == c else f"{v:.3f}" for c, v in zip(self.columns, values, strict=True))]
+            [
+                _named(row),
+                *(f"**{v:.3f}**" if row == c else f"{v:.3f}" for c, v in zip(self.columns, values, strict=True)),
+            ]
             for row, values in zip(self.rows, self.values, strict=True)
         ]
-        table = markdown_table(["after", *self.columns], rows)
+        table = markdown_table([_("after"), *self.columns], rows)
         forward = (
             _(", forward transfer {forward_transfer:+.3f}").format(forward_transfer=forward_transfer(self))
             if len(self.rows) > 2

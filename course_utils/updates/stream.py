@@ -12,8 +12,11 @@ import numpy as np
 import torch
 
 from course_utils.data.groups import check_no_leak, rankable, subset
+from course_utils.domains.merging import _named
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate
+from course_utils.language import _
+from course_utils.text import _padded
 from course_utils.training.adaptation import adapt, hold_out
 from course_utils.training.freezing import train_only
 from course_utils.training.recipe import Recipe
@@ -231,7 +234,11 @@ def learn_stream(reranker, stages, tests, earlier=(), strategy="default", recipe
         )
     for stage in (*earlier, *stages):
         for name, groups in tests.items():
-            check_no_leak(stage.train + (stage.dev or []), groups, (f"stage {stage.name}", f"test {name}"))
+            check_no_leak(
+                stage.train + (stage.dev or []),
+                groups,
+                (_("stage {name}").format(name=stage.name), _("test {name}").format(name=name)),
+            )
     known, columns, rows = list(earlier), list(tests), ["base", *names]
     settings = _check_strategy(strategy, stages)
     words = strategy if isinstance(strategy, str) else ", ".join(f"{k} {v}" for k, v in strategy.items())
@@ -242,7 +249,7 @@ def learn_stream(reranker, stages, tests, earlier=(), strategy="default", recipe
             values = evaluate(reranker, tests[name]).per_query("ndcg@10")
             matrix.values[rows.index(row), j], matrix.queries[row, name] = values.mean(), values
         if not quiet:
-            print(f"{row:>12}  " + "  ".join(f"{c} {matrix.at(row, c):.3f}" for c in columns))
+            print(f"{_padded(_named(row), -12)}  " + "  ".join(f"{c} {matrix.at(row, c):.3f}" for c in columns))
 
     measure("base")
     for stage in stages:
