@@ -59,7 +59,7 @@ class Counts:
         ]
         parts = [
             _("{queries} of {queries_2} queries are left out ({reasons})").format(
-                queries=self.queries - self.kept, queries_2=self.queries, reasons=", ".join(reasons)
+                queries=self.queries - self.kept, queries_2=self.queries, reasons=_(", ").join(reasons)
             )
         ]
         parts = parts if reasons else []
@@ -69,7 +69,7 @@ class Counts:
                     cut=self.cut, documents=self.documents, max_length=self.max_length
                 )
             )
-        return _("{parts}.").format(parts="; ".join(parts)) if parts else ""
+        return _("{parts}.").format(parts=_("; ").join(parts)) if parts else ""
 
 
 def usable(groups, reranker=None):

@@ -220,9 +220,12 @@ def check_no_leak(train, test, names=("train", "test")):
     """
     found = leaks(train, test, near=False)
     shared = [
-        _('{n_items} {kind} (for example "{items_0}")').format(n_items=len(items), kind=kind, items_0=items[0][:60])
-        for kind, matches in (("queries", found.queries), (_("relevant documents"), found.documents))
-        if (items := list(dict.fromkeys(text for _, text, _ in matches)))
+        text.format(n=len(items), first=items[0][:60])
+        for text, matches in (
+            (_('{n} queries (for example "{first}")'), found.queries),
+            (_('{n} relevant documents (for example "{first}")'), found.documents),
+        )
+        if (items := list(dict.fromkeys(match[1] for match in matches)))
     ]
     if shared:
         raise InputError(
@@ -230,7 +233,7 @@ def check_no_leak(train, test, names=("train", "test")):
             "split again by query.",
             names_0=names[0],
             names_1=names[1],
-            shared=" and ".join(shared),
+            shared=_(" and ").join(shared),
         )
 
 

@@ -48,7 +48,7 @@ def _match(groups, pieces):
     return (
         out,
         around,
-        [_("Of {counts:,} right documents {parts}.").format(counts=sum(counts.values()), parts="; ".join(parts))],
+        [_("Of {counts:,} right documents {parts}.").format(counts=sum(counts.values()), parts=_("; ").join(parts))],
     )
 
 

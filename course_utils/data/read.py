@@ -20,13 +20,13 @@ class DataError(InputError):
     """
 
     def __init__(self, source, problems):
-        self.problems = [f"{where}: {text}" for where, _kind, text in problems]
+        self.problems = [_("{where}: {text}").format(where=where, text=text) for where, _kind, text in problems]
         self.counts = dict(Counter(kind for _where, kind, _text in problems))
-        counts = ", ".join(f"{n} x {_(kind)}" for kind, n in self.counts.items())
+        counts = _(", ").join(f"{n} x {_(kind)}" for kind, n in self.counts.items())
         more = _(" (and {n_problems} more)").format(n_problems=len(problems) - 3) if len(problems) > 3 else ""
         super().__init__(
             _("{source}: {counts}. {names}{more}. Mend these rows and try again.").format(
-                source=source, counts=counts, names="; ".join(self.problems[:3]), more=more
+                source=source, counts=counts, names=_("; ").join(self.problems[:3]), more=more
             )
         )
 

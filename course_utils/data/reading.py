@@ -41,7 +41,7 @@ class _Reading:
         right = sum(len(g.positives) for g in self.groups)
         total = sum(len(g.documents) for g in self.groups)
         parts = [
-            _("{source}: read as {names}.").format(source=self.source, names="; ".join([self.shape, *self.notes])),
+            _("{source}: read as {names}.").format(source=self.source, names=_("; ").join([self.shape, *self.notes])),
             _("{n_groups:,} queries, {total:,} documents, {right:,} right and {total_2:,} not.").format(
                 n_groups=len(self.groups), total=total, right=right, total_2=total - right
             ),
@@ -56,9 +56,9 @@ class _Reading:
             )
         dropped = [f"{n:,} {_(what)}" for what, n in self.dropped.items() if n]
         if dropped:
-            parts.append(_("Dropped: {dropped}.").format(dropped=", ".join(dropped)))
+            parts.append(_("Dropped: {dropped}.").format(dropped=_(", ").join(dropped)))
         if self.ignored:
-            parts.append(_("Not used: {names}.").format(names=", ".join(map(str, self.ignored[:8]))))
+            parts.append(_("Not used: {names}.").format(names=_(", ").join(map(str, self.ignored[:8]))))
         if right == total:
             parts.append(_("No document is wrong: add negatives before training, for example with prepare or mine."))
         return " ".join(parts)

@@ -73,6 +73,14 @@ def iter_rows(source, fields=FIELDS):
         raise InputError("{path} cannot be read: {value}.", path=path, value=error.strerror or error) from None
 
 
+# What json says of a broken text; the catalogue has its Chinese.
+_JSON_SAYS = (
+    "Expecting value", "Expecting ',' delimiter", "Expecting ':' delimiter", "Extra data", "Invalid control character at",
+    "Expecting property name enclosed in double quotes", "Unterminated string starting at",
+    "Illegal trailing comma before end of object", "Illegal trailing comma before end of array",
+)  # fmt: skip
+
+
 def _decode(line):
     try:
         return line.decode("utf-8-sig")
@@ -97,7 +105,7 @@ def _parse(text):
     except json.JSONDecodeError as error:
         return _Problem(
             "broken JSON",
-            _("{msg} at line {lineno} column {colno}").format(msg=error.msg, lineno=error.lineno, colno=error.colno),
+            _("{msg} at line {lineno} column {colno}").format(msg=_(error.msg), lineno=error.lineno, colno=error.colno),
         )
     except RecursionError:
         return _Problem("broken JSON", _("nested too deeply"))
@@ -112,7 +120,7 @@ def _json_rows(path, fields):
         return
     rows = _parse(text)
     if isinstance(rows, _Problem):
-        hint = _(" (one record a line? then name the file .jsonl)") if "Extra data" in rows.text else ""
+        hint = _(" (one record a line? then name the file .jsonl)") if _("Extra data") in rows.text else ""
         yield _("the file"), _Problem(rows.kind, rows.text + hint)
     elif not isinstance(rows, list):
         yield _("the file"), _Problem("not a list", _("a .json file holds one list of records"))

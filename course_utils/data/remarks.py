@@ -78,7 +78,7 @@ class _Finding:
 
     def __str__(self):
         text, advice = map(_, REMARKS[self.kind][1:])
-        examples = _(" For example {examples}.").format(examples="; ".join(self.examples)) if self.examples else ""
+        examples = _(" For example {examples}.").format(examples=_("; ").join(self.examples)) if self.examples else ""
         return _("- {what}: {count:,}{detail}.{examples} {advice}").format(
             what=text, count=self.count, detail=self.detail, examples=examples, advice=advice
         )

@@ -209,7 +209,8 @@ def _of_lengths(lengths):
 def _report(name, rows, unusable, lengths, against):
     pairs = list({row.pair: row for row in reversed(rows)}.values())[::-1]  # the first of each
     problems = Counter(p.kind for _, own in unusable for p in own)
-    remarks = [("unusable row", len(unusable), [f"{where}: {own[0].text}" for where, own in unusable])]
+    broken = [_("{where}: {text}").format(where=where, text=own[0].text) for where, own in unusable]
+    remarks = [("unusable row", len(unusable), broken)]
     remarks += _repeated(rows)
     for remark in (_alike, _marked, _lists, _frequent, _balance, _length_tells):
         remarks += remark(pairs)
@@ -218,7 +219,7 @@ def _report(name, rows, unusable, lengths, against):
     found = {kind: (count, examples[:EXAMPLES]) for kind, count, examples in remarks if count}
     details = {
         "unusable row": _(" ({kinds})").format(
-            kinds=", ".join(f"{n:,} x {_(kind)}" for kind, n in problems.most_common())
+            kinds=_(", ").join(f"{n:,} x {_(kind)}" for kind, n in problems.most_common())
         )
     }
     if against:

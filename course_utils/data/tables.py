@@ -97,7 +97,7 @@ def _split_cells(text, name, separator=None, single=None):
         named = {m: sum(_key(c) in known for c in t[0][1]) for m, t in tables.items()}
         tables = {m: t for m, t in tables.items() if named[m] == max(named.values())}
     if len(tables) != 1:
-        which = ", ".join(_(SEPARATORS[m]) for m in tables) or _("none of comma, semicolon, tab and bar")
+        which = _(", ").join(_(SEPARATORS[m]) for m in tables) or _("none of comma, semicolon, tab and bar")
         raise InputError(
             "{name}: as separator {which} would give an even table of two or more columns. Name it: separator=..., "
             "and quote texts that hold it.",

@@ -72,7 +72,7 @@ def score_path(prompt_parts, logits, title="The path of a score"):
         )
         axes.set(xlim=(0, x + 0.48), ylim=(0.1, 0.9))
     figure.alt = (
-        _('The prompt in boxes: ') + ", ".join(_("{name} {count} tokens").format(name=n, count=k) for n, k in prompt_parts)
+        _('The prompt in boxes: ') + _(", ").join(_("{name} {count} tokens").format(name=n, count=k) for n, k in prompt_parts)
         + _('; at the last token yes {yes:+.2f}, no {no:+.2f}, score {score:+.2f}, probability {p:.2f}.').format(yes=yes, no=no, score=yes - no, p=p)
     )  # fmt: skip
     return figure
@@ -107,7 +107,7 @@ def grid_map(topics, aspects, cells, title="Where the candidates of one query co
         axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(rows) - 0.5, -0.5))
         axes.grid(visible=False)
         axes.set_xlabel(_("★ right   T same topic   A same aspect   O neither"))
-    figure.alt = _("Grid of topics and aspects: ") + "; ".join(
+    figure.alt = _("Grid of topics and aspects: ") + _("; ").join(
         f"{rows[y]} / {names[x]} {_(kind)}" for (y, x), kind in sorted(cells.items())
     )
     return figure

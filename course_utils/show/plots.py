@@ -45,7 +45,7 @@ def score_bars(ranking, title="Scores of the documents", width=60):
         axes.set_xlim(0, 1.12)
         for y, r in zip(places, ranking, strict=True):
             axes.text(r.probability + 0.01, y, f"{r.probability:.2f}", va="center")
-    figure.alt = _("Bar chart, {title}: ").format(title=_(title)) + "; ".join(
+    figure.alt = _("Bar chart, {title}: ").format(title=_(title)) + _("; ").join(
         f"{i}. {n} {r.probability:.2f}" for i, (n, r) in enumerate(zip(names, ranking, strict=True), 1)
     )
     return figure
@@ -78,7 +78,7 @@ def before_after(rows, title="Before and after adaptation", metric="nDCG@10"):
         axes.set_xlim(-0.15, 1.05)
         axes.grid(axis="x", visible=False)
         _widen(axes, 0.2)
-    figure.alt = _("Slope chart of {metric}: ").format(metric=metric) + "; ".join(
+    figure.alt = _("Slope chart of {metric}: ").format(metric=metric) + _("; ").join(
         _("{name} from {before:.2f} to {after:.2f}").format(name=r[0], before=r[1], after=r[2]) for r in rows
     )
     return figure
@@ -104,7 +104,7 @@ def training_curve(history, title="Training: one point an epoch"):
         for axes in (left, right):
             axes.set_xticks(epochs)
         figure.tight_layout()
-    figure.alt = _("Two line charts by epoch. ") + "; ".join(
+    figure.alt = _("Two line charts by epoch. ") + _("; ").join(
         _("epoch {epoch}: held-out loss {dev_loss:.2f}, nDCG@10 {ndcg_10:.3f}").format(
             epoch=r["epoch"], dev_loss=r["dev_loss"], ndcg_10=r["ndcg@10"]
         )
@@ -139,7 +139,7 @@ def rank_changes(before, after, relevant=(), title="How the ranking of one query
         axes.set_ylim(len(after) + 0.5, 0.5)
         axes.set_xlim(-0.1, 1.03)
         axes.grid(visible=False)
-    moves = "; ".join(
+    moves = _("; ").join(
         _("document {number}{right} from {before} to {after}").format(
             number=r.index + 1, right=_(" (right)") if r.index in relevant else "", before=old[r.index], after=i
         )
@@ -182,7 +182,7 @@ def heatmap(values, rows, columns, title, label="nDCG@10", signed=False, least=0
                               color="white" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "black")  # fmt: skip
         figure.colorbar(image, label=label)
     figure.alt = _("Heat map, {title}. ").format(title=_(title)) + " ".join(
-        f"{r}: " + ", ".join(f"{c} {v:.2f}" for c, v in zip(columns, row, strict=True) if np.isfinite(v)) + "."
+        f"{r}: " + _(", ").join(f"{c} {v:.2f}" for c, v in zip(columns, row, strict=True) if np.isfinite(v)) + "."
         for r, row in zip(rows, grid, strict=True)
     )
     return figure
@@ -218,7 +218,7 @@ def lines(series, xlabel, ylabel, title, log_x=False, best=None, least=0.0):
         if len(series) > 1:
             axes.legend()
     figure.alt = _("Line chart, {title}. ").format(title=_(title)) + " ".join(
-        f"{n}: " + ", ".join(f"{x:g} → {y:.3g}" for x, y in zip(d[0], d[1], strict=True)) + "."
+        f"{n}: " + _(", ").join(f"{x:g} → {y:.3g}" for x, y in zip(d[0], d[1], strict=True)) + "."
         for n, d in series.items()
     )
     return figure
@@ -248,7 +248,7 @@ def bars(names, values, xlabel, title, errors=None):
         for i, (y, v) in enumerate(zip(places, values, strict=True)):
             end = max(v, errors[i][1]) if errors else max(v, 0)
             axes.text(end + 0.015 * span, y, f"{v:.3g}", va="center")
-    figure.alt = _("Bar chart, {title}: ").format(title=_(title)) + "; ".join(
+    figure.alt = _("Bar chart, {title}: ").format(title=_(title)) + _("; ").join(
         f"{n} {v:.3g}" for n, v in zip(names, values, strict=True)
     )
     return figure
@@ -269,7 +269,7 @@ def reliability(bins, title="Does 0.8 mean 80 %?"):
         axes.scatter(x, y, s=30 + 400 * n / n.max(), color=BLUE, label=_("bins (size: number of pairs)"), zorder=3)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.legend(loc="upper left")
-    figure.alt = _("Reliability diagram: ") + "; ".join(
+    figure.alt = _("Reliability diagram: ") + _("; ").join(
         _("predicted {predicted:.2f}, relevant {share:.2f} ({count} pairs)").format(predicted=a, share=b, count=int(c))
         for a, b, c in zip(x, y, n, strict=True)
     )

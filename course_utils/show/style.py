@@ -8,6 +8,7 @@ import functools
 import html
 import itertools
 import re
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,7 +50,9 @@ def _style():
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     if _language() == "zh" and not _has_cjk_font():
         _say_once(_("Pictures need a Chinese font: install fonts-noto-cjk (Linux, Colab), then restart the kernel."))
-    with plt.rc_context(STYLE):
+    with plt.rc_context(STYLE), warnings.catch_warnings():
+        if not _has_cjk_font():  # said once above; matplotlib says it for each character
+            warnings.filterwarnings("ignore", "Glyph .* missing")
         yield
 
 

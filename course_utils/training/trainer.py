@@ -204,7 +204,7 @@ class _Progress(TrainerCallback):
         self.trainer.start_average()
         off = True if self.quiet or not state.is_world_process_zero else None  # None: where there is no terminal
         self.bar = tqdm(
-            total=state.max_steps, initial=state.global_step, unit="step", desc=_("training steps"), disable=off, leave=False
+            total=state.max_steps, initial=state.global_step, unit="step", desc=_("steps"), disable=off, leave=False
         )
 
     def on_train_end(self, args, state, control, **kwargs):

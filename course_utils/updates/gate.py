@@ -257,7 +257,7 @@ def decide(before, after, margin=_MARGIN, agreed=None, least=_LEAST, strict=Fals
         for n in unsure
     ]
     said = _("a fall beyond the margin of {margin:g} is not excluded: {doubts}")
-    doubt = said.format(margin=margin, doubts=", ".join(doubts)) if doubts else ""
+    doubt = said.format(margin=margin, doubts=_(", ").join(doubts)) if doubts else ""
     if doubt and strict:
         wrong.append(doubt)
     if not wrong:
@@ -265,7 +265,7 @@ def decide(before, after, margin=_MARGIN, agreed=None, least=_LEAST, strict=Fals
         return True, (
             _("The gain in the domain is real: {interval}. No guarded set fell by more than {margin:g} (worst: {worst} {mean:+.3f}).").format(interval=interval, margin=margin, worst=worst, mean=guards[worst].mean) + (_(" But {doubt}.").format(doubt=doubt) if doubt else "")
         ), figures  # fmt: skip
-    reason = _("{text}.").format(text="; ".join(wrong))
+    reason = _("{text}.").format(text=_("; ").join(wrong))
     if agreed is not None and agreed < 0.5:
         reason += _(
             " The new data contradict the version in use: it ranks only {agreed:.0f} % of their pairs as labelled, "
