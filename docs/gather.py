@@ -81,8 +81,8 @@ def relinked(text, path, page, known):
         if not full.exists() or not full.is_relative_to(ROOT):
             return match[0]  # left as it is: the build warns and a test fails
         where = full.relative_to(ROOT).as_posix()
-        # The front page has not the README's headings.
-        if where in known and not (anchor and known[where] == "index.md"):
+        # The front page has not the README's headings; a page that stands for the English one links to that on the web.
+        if where in known and not (anchor and known[where] == "index.md") and known[where].rpartition(".")[0] != page:
             target = Path(os.path.relpath(known[where], Path(page).parent)).as_posix()
             return f"[{label}]({target}{mark}{anchor})"
         return f"[{label}]({address(where)}{mark}{anchor})"

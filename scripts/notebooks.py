@@ -216,7 +216,7 @@ def main(arguments):
                 refresh(path)
             from chinese import guide
 
-            for path in (*CHINESE.glob("*.md"), *ROOT.glob("*.zh.md")):
+            for path in (*CHINESE.glob("*.md"), *ROOT.glob("*.zh.md"), *(ROOT / "data").rglob("*.zh.md")):
                 path.write_text(guide(relink(path, path.read_text(encoding="utf-8"))), encoding="utf-8")
         case ["stale"]:
             from chinese import stale

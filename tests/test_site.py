@@ -299,3 +299,14 @@ def test_a_run_leaves_what_the_site_tells_of_it(tmp_path):
     assert record.keys() == RUN.keys()
     assert record["measured"]["medical-en"].keys() == RUN["measured"]["medical-en"].keys()
     assert record["lessons"] == {"00_a": {"seconds": 2.0, "error": ""}}
+
+
+def test_a_chinese_summary_leads_to_the_english_card_and_not_to_itself():
+    known = gather.known_pages("zh")
+    path = ROOT / "data" / "README.zh.md"
+    assert known["data/README.md"] == known["data/README.zh.md"] == "data-card.md"
+    text = gather.relinked("[English](README.md) [nano](models/nano/README.md)", path, "data-card", known)
+    assert re.fullmatch(r"\[English\]\(https://[^)]+/data/README\.md\) \[nano\]\(model-card\.md\)", text)
+    lesson = ROOT / "notebooks" / "zh" / "03_freezing.ipynb"
+    text = gather.relinked("[x](exercises/03_freezing.ipynb)", lesson, "lessons/03_freezing", known)
+    assert text == "[x](../exercises/03_freezing.ipynb)"

@@ -18,6 +18,7 @@ LESSONS = sorted(ZH.glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((ZH / "solutions").glob("*.ipynb"))
 EXERCISES = sorted((ZH / "exercises").glob("*.ipynb"))
 ALL = [*LESSONS, *SOLUTIONS, *EXERCISES]
+PAGES = [ROOT / "README.zh.md", ROOT / "data" / "README.zh.md", ROOT / "data" / "models" / "nano" / "README.zh.md"]
 GLOSSARY = ZH / "术语表.md"
 FRAME = ("**用时**", "**硬件**", "**内存峰值**", "**开始之前**", "**学完本课，你能**")
 NUMERALS = dict(zip("零一二三四五六七八九十", range(11), strict=True)) | {"两": 2, "十一": 11, "十二": 12}
@@ -74,16 +75,22 @@ def test_links_lead_somewhere_and_no_line_is_cut_off(path):
     assert not re.search(r'[ "\'(=](/home|/root|/tmp|/mnt|/opt|/work)/', path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [*ALL, *ZH.glob("*.md"), *ROOT.glob("*.zh.md")], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*ALL, *ZH.glob("*.md"), *PAGES], ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_lead_to_the_chinese_notebook_where_there_is_one(path):
     found = texts(path) if path.suffix == ".ipynb" else [path.read_text(encoding="utf-8")]
     assert [tools.relink(path, text) for text in found] == found, "run: python scripts/notebooks.py badges"
 
 
-def test_the_chinese_readme_has_links_that_hold_and_only_figures_of_the_english_one():
-    chinese_text, english = ((ROOT / n).read_text(encoding="utf-8") for n in ("README.zh.md", "README.md"))
+def test_every_chinese_page_is_known_here():
+    names = [p for p in ROOT.rglob("*.zh.md") if not {".venv", "build"} & set(p.relative_to(ROOT).parts)]
+    assert sorted(names) == sorted(PAGES)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_a_chinese_page_has_links_that_hold_and_only_figures_of_the_english_one(path):
+    chinese_text, english = (p.read_text(encoding="utf-8") for p in (path, path.with_name("README.md")))
     targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", chinese_text)
-    assert [t for t in targets if not (ROOT / t).exists()] == []
+    assert [t for t in targets if not (path.parent / t).exists()] == []
     assert "README.md" in targets
     assert "](README.zh.md)" in english
     assert set(DECIMAL.findall(chinese_text)) <= set(DECIMAL.findall(english))
@@ -290,7 +297,7 @@ def disallowed(text):
     return sorted({w for r in rows for w in r[2] if w in text})
 
 
-CHINESE_TEXTS = [*ALL, *sorted({*ZH.glob("*.md"), *ROOT.glob("*.zh.md"), *ROOT.glob("course_utils/locale/**/*.po")})]
+CHINESE_TEXTS = [*ALL, *sorted({*ZH.glob("*.md"), *PAGES, *ROOT.glob("course_utils/locale/**/*.po")})]
 
 
 @pytest.mark.parametrize("path", CHINESE_TEXTS, ids=lambda p: p.relative_to(ROOT).as_posix())
