@@ -1,5 +1,6 @@
 """Fixtures shared by the tests: a tiny random reranker and small lists of groups. Everything runs offline."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,6 +17,7 @@ from course_utils.data.groups import Group
 from course_utils.model.hub import BUNDLED
 from course_utils.model.reranker import Reranker
 
+gc.disable()  # until the tests begin: passes over what is being imported take a quarter of the start
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -63,6 +65,14 @@ def tiny(tokenizer):
 def nano():
     """The bundled reranker; tests must not change it."""
     return Reranker.load("nano", device="cpu", quiet=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_old_is_searched_again():
+    """Let the garbage collector pass over torch and its friends: each training asks for a whole search at its end."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 WORDS = [

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,15 +88,21 @@ class FakeHub:
         """Return the answer of the listing route as the hub gives it."""
         siblings = []
         for path in sorted(self.folder.iterdir()):
-            content = path.read_bytes()
-            git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-            entry = {"rfilename": path.name, "size": len(content), "blobId": git}
-            if path.suffix == LARGE:
-                sha = hashlib.sha256(content).hexdigest()
-                entry |= {"blobId": "0" * 40, "lfs": {"sha256": sha, "size": len(content), "pointerSize": 134}}
-            siblings.append(entry)
+            siblings.append(listed(path, path.stat().st_mtime_ns))
         siblings += [{"rfilename": name, "size": 1, "blobId": "0" * 40} for name in self.extra]
         return {"id": NAME, "modelId": NAME, "sha": COMMIT, "private": False, "gated": False, "siblings": siblings}
+
+
+@cache
+def listed(path, changed):
+    """Return the entry of a file in the listing; ``changed`` is its time of change, so that each file is read once."""
+    content = path.read_bytes()
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    entry = {"rfilename": path.name, "size": len(content), "blobId": git}
+    if path.suffix == LARGE:
+        sha = hashlib.sha256(content).hexdigest()
+        entry |= {"blobId": "0" * 40, "lfs": {"sha256": sha, "size": len(content), "pointerSize": 134}}
+    return entry
 
 
 def as_tree(entry):
