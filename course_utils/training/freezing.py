@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from course_utils.errors import InputError
-from course_utils.language import _, _later
+from course_utils.language import _
 from course_utils.text import _padded
 
 
@@ -33,7 +33,7 @@ class _FreezeTable(list):
         return sum(r.parameters for r in self)
 
     def __str__(self):
-        rows = [(_part(r.part), f"{r.parameters:,}", f"{r.trainable:,}") for r in self]
+        rows = [(r.part, f"{r.parameters:,}", f"{r.trainable:,}") for r in self]
         rows = [
             (_("part"), _("parameters"), _("trainable")),
             *rows,
@@ -44,12 +44,6 @@ class _FreezeTable(list):
 
     def _repr_html_(self):
         return f"<pre>{self}</pre>"
-
-
-def _part(name):
-    """Return the name of a part of the model in the language of the reader."""
-    layer = name.removeprefix("layer ")
-    return _(name) if layer == name else _("layer {number}").format(number=layer)
 
 
 def decoder_layers(model):
@@ -164,10 +158,10 @@ def parameter_table(model):
             training = sum(p.numel() for p in fresh if p.requires_grad)
             rows.append(_FreezeRow(part, sum(p.numel() for p in fresh), training))
 
-    add(_later("embeddings"), model.get_input_embeddings().parameters())
+    add(_("embeddings"), model.get_input_embeddings().parameters())
     for i, layer in enumerate(layers):
-        add(f"layer {i}", layer.parameters())
-    add(_later("norm and output"), model.parameters())
+        add(_("layer {number}").format(number=i), layer.parameters())
+    add(_("norm and output"), model.parameters())
     if rows.trainable == 0:
         raise InputError("Nothing would train: every parameter is frozen. Choose at least one layer.")
     return rows
