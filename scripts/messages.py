@@ -48,9 +48,9 @@ HEADER = """# The messages of the package in Chinese. Written by hand: each msgs
 
 
 def messages():
-    """Return {message: [files that say it]} of the package."""
+    """Return {message: [files that say it]} of the package and of the script that starts everything."""
     found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in [*sorted(PACKAGE.rglob("*.py")), ROOT / "scripts" / "run.py"]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))

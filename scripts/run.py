@@ -19,12 +19,22 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "installed"
 
 
+def _(text):
+    """Return ``text`` in the language of the session, by the catalogue of the package."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from course_utils.language import _ as told
+    except (AttributeError, ImportError, SyntaxError):  # a Python that ``setup`` will refuse
+        return text
+    return told(text)
+
+
 def say(text):
     print(text, flush=True)
 
 
 def fail(text):
-    say(f"FAILED: {text}")
+    say(_("FAILED: {text}").format(text=text))
     sys.exit(1)
 
 
@@ -39,11 +49,12 @@ def wanted():
 def setup():
     """Make .venv and install into it, unless that was done for the same files and the same Python."""
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        fail(f"Python {sys.version.split()[0]} is not supported; use 3.11, 3.12 or 3.13.")
+        fail(_("Python {version} is not supported; use 3.11, 3.12 or 3.13.").format(version=sys.version.split()[0]))
     if STAMP.exists() and PYTHON.exists() and STAMP.read_text() == wanted():
         return
     started = time.time()
-    say(f"setting up {VENV.name} (once; a few minutes, about 2 GB on disk with a CPU build of torch)")
+    text = _("setting up {folder} (once; a few minutes, about 2 GB on disk with a CPU build of torch)")
+    say(text.format(folder=VENV.name))
     if not PYTHON.exists():
         shutil.rmtree(VENV, ignore_errors=True)
         venv.create(VENV, with_pip=True)
@@ -52,9 +63,9 @@ def setup():
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
     for step in ([*pip, torch], [*pip, "-c", "constraints.txt", "-e", ".[test]"]):
         if subprocess.run(step, cwd=ROOT, check=False).returncode:
-            fail("installing packages; the lines above say which one. Check the network and run the command again.")
+            fail(_("installing packages; the lines above say which one. Check the network and run the command again."))
     STAMP.write_text(wanted())
-    say(f"set up in {time.time() - started:.0f} s")
+    say(_("set up in {seconds:.0f} s").format(seconds=time.time() - started))
 
 
 def step(name, command, fine=(0,), **environment):
@@ -65,18 +76,18 @@ def step(name, command, fine=(0,), **environment):
     env["PATH"] = f"{BIN}{os.pathsep}{env.get('PATH', '')}"
     code = subprocess.run([str(c) for c in command], cwd=ROOT, env=env, check=False).returncode
     if code not in fine:
-        fail(f"{name} (exit code {code}); the lines above say where.")
-    say(f"== {name}: done in {time.time() - started:.0f} s")
+        fail(_("{name} (exit code {code}); the lines above say where.").format(name=name, code=code))
+    say(_("== {name}: done in {seconds:.0f} s").format(name=name, seconds=time.time() - started))
 
 
 def course(arguments):
-    step("course", [PYTHON, "-m", "course_utils", "course", *arguments])
-    if "--help" in arguments or "--out" in " ".join(arguments):
+    step(_("course"), [PYTHON, "-m", "course_utils", "course", *arguments])
+    if {"--help", "--lessons-only"} & {*arguments} or "--out" in " ".join(arguments):
         return
     if has("sphinx", "myst_nb", "furo"):
         site([])
     else:
-        say("No site was built: its packages are not installed here. `make site` installs them and builds it.")
+        say(_("No site was built: its packages are not installed here. `make site` installs them and builds it."))
 
 
 def has(*modules):
@@ -88,8 +99,8 @@ def has(*modules):
 def site(arguments):
     if not has("sphinx", "myst_nb", "furo"):
         pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-q", "-c", "constraints.txt"]
-        step("what builds the site", [*pip, "-e", ".[site]"])
-    step("site", [PYTHON, "docs/make.py", *arguments])
+        step(_("what builds the site"), [*pip, "-e", ".[site]"])
+    step(_("site"), [PYTHON, "docs/make.py", *arguments])
 
 
 def test(arguments):
@@ -100,17 +111,18 @@ def test(arguments):
     for name, which in (("unit tests", "not slow and not browser"), ("slow tests", "slow and not browser")):
         fine = (0, 5) if arguments else (0,)  # 5: none of the tests that somebody asked for
         step(name, [*pytest, "-m", which, *arguments], fine, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
-    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted(
-        (ROOT / "notebooks" / "solutions").glob("*.ipynb")
-    )
-    step(
-        "notebooks (nbmake, smoke profile)",
-        [PYTHON, "-m", "pytest", "-q", "-n", "2", "--nbmake", "--nbmake-timeout=900", *notebooks],
-        COURSE_PROFILE="smoke",
-        OMP_NUM_THREADS="1",
-        HF_HUB_OFFLINE="1",
-        MPLBACKEND="agg",
-    )
+    # Chinese solutions have the code of the English ones; a workflow runs them once a week.
+    for language, folders in (("en", ("", "solutions")), ("zh", ("zh",))):
+        notebooks = [path for folder in folders for path in sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))]
+        step(
+            f"notebooks (nbmake, smoke profile, {language})",
+            [PYTHON, "-m", "pytest", "-q", "-n", "2", "--nbmake", "--nbmake-timeout=900", *notebooks],
+            COURSE_PROFILE="smoke",
+            COURSE_LANGUAGE=language,
+            OMP_NUM_THREADS="1",
+            HF_HUB_OFFLINE="1",
+            MPLBACKEND="agg",
+        )
 
 
 def lab(arguments):
@@ -153,7 +165,7 @@ TASKS = {
     "course": course,
     "test": test,
     "lab": lab,
-    "setup": lambda arguments: say(f"{VENV.name} is ready"),
+    "setup": lambda arguments: say(_("{folder} is ready").format(folder=VENV.name)),
     "site": site,
     "bench": bench,
     "test-browser": test_browser,
@@ -161,9 +173,9 @@ TASKS = {
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
-        fail(f"say what to run: python scripts/run.py {' | '.join(TASKS)}")
+        fail(_("say what to run: python scripts/run.py {tasks}").format(tasks=" | ".join(TASKS)))
     try:
         setup()
         TASKS[sys.argv[1]](sys.argv[2:])
     except KeyboardInterrupt:
-        fail("stopped by you")
+        fail(_("stopped by you"))

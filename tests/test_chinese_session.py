@@ -240,3 +240,26 @@ def test_the_course_runs_and_measures_in_the_language_of_the_session(language, l
     assert f"lessons/{lesson.replace('.ipynb', '.html')}" in (out / "index.html").read_text(encoding="utf-8")
     if language == "zh":
         assert english(capsys.readouterr().out.replace(str(tmp_path), "")) == []
+
+
+def test_the_script_that_starts_everything_speaks_chinese(monkeypatch, capsys):
+    import run as script
+
+    with pytest.raises(SystemExit):
+        script.step("课程", [sys.executable, "-c", "raise SystemExit(3)"])
+    assert capsys.readouterr().out.splitlines()[-1] == "失败：课程（退出码 3）；出错的地方见上面几行。"
+    monkeypatch.setenv("COURSE_LANGUAGE", "en")
+    script.step("course", [sys.executable, "-c", ""])
+    assert re.fullmatch(r"\n== course\n== course: done in \d+ s\n", capsys.readouterr().out)
+
+
+def test_make_test_runs_every_chinese_lesson(monkeypatch):
+    import run as script
+
+    steps = []
+    monkeypatch.setattr(script, "step", lambda name, command, fine=(0,), **given: steps.append((command, given)))
+    script.test([])
+    ran = {given["COURSE_LANGUAGE"]: command for command, given in steps if "COURSE_LANGUAGE" in given}
+    notebooks = ROOT / "notebooks"
+    assert {p for p in ran["zh"] if str(p).endswith(".ipynb")} == {*(notebooks / "zh").glob("*.ipynb")}
+    assert len({p for p in ran["en"] if str(p).endswith(".ipynb")}) == 2 * len([*notebooks.glob("*.ipynb")]) - 1
