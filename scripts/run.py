@@ -19,14 +19,20 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "installed"
 
 
-def _(text):
-    """Return ``text`` in the language of the session, by the catalogue of the package."""
+def words():
+    """Return the package's module of languages, or None under a Python that ``setup`` will refuse."""
     sys.path.insert(0, str(ROOT))
     try:
-        from course_utils.language import _ as told
-    except (AttributeError, ImportError, SyntaxError):  # a Python that ``setup`` will refuse
-        return text
-    return told(text)
+        from course_utils import language
+    except (AttributeError, ImportError, SyntaxError):
+        return None
+    return language
+
+
+def _(text):
+    """Return ``text`` in the language of the session, by the catalogue of the package."""
+    module = words()
+    return module._(text) if module else text
 
 
 def say(text):
@@ -126,7 +132,8 @@ def test(arguments):
 
 
 def lab(arguments):
-    step("JupyterLab", [PYTHON, "-m", "jupyter", "lab", "notebooks/00_start_here.ipynb", *arguments])
+    folder = "notebooks/zh" if words()._language() == "zh" else "notebooks"
+    step("JupyterLab", [PYTHON, "-m", "jupyter", "lab", f"{folder}/00_start_here.ipynb", *arguments])
 
 
 def bench(arguments):

@@ -263,3 +263,15 @@ def test_make_test_runs_every_chinese_lesson(monkeypatch):
     notebooks = ROOT / "notebooks"
     assert {p for p in ran["zh"] if str(p).endswith(".ipynb")} == {*(notebooks / "zh").glob("*.ipynb")}
     assert len({p for p in ran["en"] if str(p).endswith(".ipynb")}) == 2 * len([*notebooks.glob("*.ipynb")]) - 1
+
+
+def test_make_lab_opens_the_first_lesson_in_the_language_of_the_session(monkeypatch):
+    import run as script
+
+    opened = []
+    monkeypatch.setattr(script, "step", lambda name, command, **given: opened.append(command[-1]))
+    script.lab([])
+    monkeypatch.setenv("COURSE_LANGUAGE", "en")
+    script.lab([])
+    assert opened == ["notebooks/zh/00_start_here.ipynb", "notebooks/00_start_here.ipynb"]
+    assert all((ROOT / path).is_file() for path in opened)
