@@ -30,7 +30,7 @@ TABLES = {
     "_MARGIN_MISTAKES",
     "_PROGRAMS",
 }  # constants whose sentences go through ``_`` where they are used
-WORDS = {"_ARGPARSE", "_JSON_SAYS", "_NAMES"}  # the same, single words too
+WORDS = {"MESSY", "SLICES", "_ARGPARSE", "_JSON_SAYS", "_NAMES"}  # the same, single words too
 PERCENT = re.compile(r"%(?:\(\w+\))?[sdr]")  # fields of what argparse says
 CALLS = {
     "_": 0,

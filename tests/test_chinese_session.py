@@ -275,3 +275,11 @@ def test_make_lab_opens_the_first_lesson_in_the_language_of_the_session(monkeypa
     script.lab([])
     assert opened == ["notebooks/zh/00_start_here.ipynb", "notebooks/00_start_here.ipynb"]
     assert all((ROOT / path).is_file() for path in opened)
+
+
+def test_kinds_of_knowledge_are_named_in_chinese():
+    from course_utils.data import read_cases
+
+    found = set(read_cases("medical", "en").slices().values())
+    assert {"缩写", "适用人群", "潦草：错字"} <= found
+    assert not [name for name in found if re.search("[A-Za-z]", name)]

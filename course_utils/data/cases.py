@@ -16,6 +16,7 @@ from course_utils.data.grid import DATA, SPLITS, _stable_random
 from course_utils.data.groups import Group
 from course_utils.data.negatives import Bm25
 from course_utils.errors import InputError
+from course_utils.language import _
 
 SLICES = ("lay words", "acronym", "exception", "population", "jurisdiction", "numbers", "direction", "style", "table")
 MESSY = ("long", "typo", "mixed", "traditional", "none")
@@ -28,7 +29,7 @@ _TOPIC = re.compile(r"# ([^{}]+?)(?:\s*\{with ([^{}]+)\})?")
 
 @dataclass(frozen=True)
 class _Passage:
-    """A passage: its topic, the number of its family in the file, the family's slice, the knowledge it turns on."""
+    """A passage: its topic, the number of its family in the file, the family's slice as the reader calls it, what it turns on."""
 
     text: str
     topic: str
@@ -84,8 +85,9 @@ class _Cases:
         return _groups(self, part)
 
     def slices(self):
-        """Return {query: slice}; messy queries are slices of their own, "messy: typo"."""
-        return {q.text: f"messy: {q.kind}" if q.kind else self.passages[q.passage].slice for q in self.queries}
+        """Return {query: slice, in the reader's language}; messy queries are slices of their own, "messy: typo"."""
+        kinds = {kind: _("messy: {kind}").format(kind=_(kind)) for kind in MESSY}
+        return {q.text: kinds.get(q.kind) or self.passages[q.passage].slice for q in self.queries}
 
 
 def _parse(text, where):
@@ -100,7 +102,7 @@ def _parse(text, where):
         if not line:
             continue
         if line.startswith("## "):
-            name, _, known = line[3:].partition(":")
+            name, _colon, known = line[3:].partition(":")
             if topic is None or name.strip() not in SLICES:
                 raise InputError(
                     '{at}: "{line}" is no slice under a topic; slices: {slices}.',
@@ -109,7 +111,7 @@ def _parse(text, where):
                     slices=", ".join(SLICES),
                 )
             known = tuple(k.strip() for k in re.split("[,，、;；]", known) if k.strip())
-            head, members = (name.strip(), known), []
+            head, members = (_(name.strip()), known), []
         elif match := _TOPIC.fullmatch(line):
             topic, head = match[1], None
             if match[2]:
@@ -142,7 +144,7 @@ def _graded(rows, passages):
     for i, p in enumerate(passages):
         families[p.topic].setdefault(p.family, []).append(i)
     for at, topic, passage, kind, text, marks in rows:
-        right = 2 if any(word == "partly" for word, _, _ in marks) else 1
+        right = 2 if any(word == "partly" for word, *_numbers in marks) else 1
         grades = {passage: right}
         for word, family, n in marks:
             own = (
