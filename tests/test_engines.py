@@ -97,7 +97,10 @@ def test_ways_take_turns_and_a_second_run_goes_on(monkeypatch, model, tmp_path, 
     assert calls == [("here", sys.executable), ("onnx", sys.executable), ("snippet", "/other")]
     text = (tmp_path / "e.md").read_text("utf-8")
     assert "onnx int8: not installed: onnxruntime" in text
-    assert "| the model card's snippet | fp32 | 100 short | 1 | 1.000 | 1.000 - 1.000 | 2.0 | 2.00 |" in text
+    assert (
+        "| the model card's snippet | fp32 | 100 short | 1 | 1.000 | 1.000 - 1.000 | 2.0 | 2.00 | 1.00 | 2.00 | 0.5 |"
+        in text
+    )
     assert "| 1.0e+00 | 100.0 |" in text  # both documents have changed places
     assert engines.main([*command, "--runs", "2"]) == 0
     assert [c for c, _ in calls[3:]].count("here") == 1 and [c for c, _ in calls[3:]].count("snippet") == 1

@@ -36,8 +36,9 @@ ABOUT = (
     "One list of 100 short documents (about 50 words) and one of 30 long ones (about 100), under one instruction and for one "
     "query. Each run is a process of its own, the ways take turns; seconds are medians over all runs, with the least and the "
     "most beside them, without the start of the engine. times: the ratio of the medians to the faster precision of this package. "
-    "Processor seconds are those of the process; load is the machine's when a run began (others' work was on it, where that is "
-    "above the number of threads). Difference: the largest one of a logit to this package in fp32. Inversions: pairs of "
+    "Processor seconds are those of the process, with their own ratio; load is the machine's when a run began: where it is above "
+    "the number of threads others' work ran beside, and processor seconds say more than seconds. Difference: the largest one "
+    "of a logit to this package in fp32, or in bf16 where fp32 was not measured. Inversions: pairs of "
     "documents, of a hundred, that then stand the other way round. Memory: the peak of the process, its start included."
 )
 LOSS = (
@@ -53,8 +54,11 @@ def table(cells):
         (way, t): [s for r in cell["runs"] for s in r["seconds"].get(t, ())] for way, cell in cells.items() for t in titles
     }  # fmt: skip
     best = {t: min((median(seconds[way, t]) for way in OURS if seconds.get((way, t))), default=None) for t in titles}
-    truth = cells.get("here fp32", {}).get("scores")
-    head = ["engine", "precision", "list", "runs", "seconds", "from - to", "pairs/s", "times", "processor s", "load", "difference", "inversions", "peak MB", "version"]  # fmt: skip
+    work = {key: median([s for r in cells[key[0]]["runs"] for s in r["cpu"].get(key[1], ())]) for key in seconds}
+    least = {t: min((work[way, t] for way in OURS if work.get((way, t))), default=None) for t in titles}
+    true = next((way for way in OURS if cells.get(way, {}).get("runs")), None)
+    truth = true and cells[true]["scores"]
+    head = ["engine", "precision", "list", "runs", "seconds", "from - to", "pairs/s", "times", "processor s", "times", "load", "difference", "inversions", "peak MB", "version"]  # fmt: skip
     rows = []
     for t in titles:
         for way, cell in cells.items():
@@ -64,13 +68,14 @@ def table(cells):
             engine, kind = way.split(" ", 1)
             name = NAMES[engine] + (" (trial)" if engine == "here" and way not in OURS else "")
             middle, off, turned = median(own), None, None
-            if truth and way != "here fp32":
+            if truth and way != true:
                 a, b = np.array(truth[t]), np.array(cell["scores"][t])
                 off, turned = float(np.abs(a - b).max()), inversions(a, b)
             rows.append([
                 name, kind, t, len(own), number(middle, 3), f"{min(own):.3f} - {max(own):.3f}",
                 number(len(cell["scores"][t]) / middle, 1), number(middle / best[t]) if best[t] else "-",
-                number(median([s for r in cell["runs"] for s in r["cpu"].get(t, ())]), 2), number(median([r["load"] for r in cell["runs"]]), 1),
+                number(work[way, t], 2), number(work[way, t] / least[t]) if least[t] else "-",
+                number(median([r["load"] for r in cell["runs"]]), 1),
                 "-" if off is None else f"{off:.1e}", number(turned, 1), number(median([r["peak_mb"] for r in cell["runs"]]), 0),
                 cell["runs"][-1]["version"],
             ])  # fmt: skip
