@@ -49,7 +49,7 @@ AT_MOST = 540  # seconds of one process
 def ways_of(model, only=None):
     """Return the ways of a model on this chip, on request of some engines alone."""
     fast = has_fast_bf16("cpu")
-    ways = [way for way in WAYS.get(model, WAYS["nano"]) if fast or way[1] != "bf16"]
+    ways = [way for way in WAYS.get(model, ALL) if fast or way[1] != "bf16"]
     return [way for way in ways if not only or way[0] in only or " ".join(way) in only]
 
 
@@ -81,7 +81,7 @@ def run(job, python):
 def take_turns(results, model, args, until):
     """Run the ways of a model, those with the fewest runs first, until the time is over; write after each."""
     cells = results["models"].setdefault(model, {})
-    lists = {t: one_list(args.real, *kind) for t, kind in LISTS.items()}
+    lists = {t: one_list(args.real, *LISTS[t]) for t in args.lists or LISTS}
     tried = set()
     while time.perf_counter() < until:
         waiting = [w for w in ways_of(model, args.only) if w not in tried or "why" not in cells.get(" ".join(w), {})]
@@ -96,11 +96,11 @@ def take_turns(results, model, args, until):
         if cost > until - time.perf_counter():
             return
         tried.add(way)
-        work = BUILD / "engines" / model
+        work = BUILD / "engines" / Path(model).name
         work.mkdir(parents=True, exist_ok=True)
         job = {
             "engine": way[0], "kind": way[1], "folder": str(model_folder(model)), "work": str(work), "lists": lists,
-            "threads": args.threads, "repeats": REPEATS.get(model, 1),
+            "threads": args.threads, "repeats": args.repeats or REPEATS.get(model, 1),
         }  # fmt: skip
         begun = time.perf_counter()
         found, why = run(job, args.pythons.get(way[0], sys.executable))
@@ -128,8 +128,10 @@ def main(argv=None):
     parser.add_argument("--real", default=os.environ.get("COURSE_REAL_DATA"), metavar="FOLDER")
     parser.add_argument("--models", default=",".join(WAYS))
     parser.add_argument("--only", type=lambda text: text.split(","), help="engines, or engines with a kind, by comma")
+    parser.add_argument("--lists", type=lambda text: text.split(","), help=f"of {', '.join(LISTS)}; default: both")
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--runs", type=int, default=3, help="processes of each way at most")
+    parser.add_argument("--repeats", type=int, help="of each list in a process; default: 5 for nano, 1 for others")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PATH")
     parser.add_argument("--loss", action="store_true", help="measure what int8 loses in nDCG@10, and nothing else")
