@@ -135,6 +135,7 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PATH")
     parser.add_argument("--loss", action="store_true", help="measure what int8 loses in nDCG@10, and nothing else")
+    parser.add_argument("--queries", type=int, default=150, help="of each set, with --loss")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page anew")
     parser.add_argument("--out", default=str(HERE / "engines.json"))
     args = parser.parse_args(argv)
@@ -145,7 +146,7 @@ def main(argv=None):
     try:
         if args.loss:
             torch.set_num_threads(args.threads)
-            results["loss"] = losses()
+            results["loss"] = losses(args.queries)
         elif not args.page:
             here = machine(args.threads)
             if results.setdefault("machine", here) != here:
