@@ -135,3 +135,18 @@ def test_inversions_are_counted_in_a_hundred_pairs():
     assert page.inversions(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0])) == 0
     assert page.inversions(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0])) == 100
     assert page.inversions(np.array([1.0, 2.0, 3.0]), np.array([2.0, 1.0, 3.0])) == pytest.approx(100 / 3)
+
+
+def test_int8_is_judged_by_speed_and_loss():
+    def cell(seconds):
+        return {"runs": [{"cpu": {"a": [seconds]}}]}
+
+    results = {
+        "models": {"m": {"here bf16": cell(3.0), "here int8 torch": cell(1.0), "here int8 torchao": cell(2.5)}},
+        "loss": {"s": {"fp32": [0.9, 0.8], "int8 torch": [0.9, 0.799], "int8 torchao": [0.9, 0.8]}},
+    }
+    one, two = page.verdicts(results)
+    assert "int8 torch is 3.00 times as fast as bf16; loss of nano: 0.0005 of nDCG@10. Fits." in one
+    assert "1.20 times" in two and two.endswith("Does not fit.")
+    results["loss"] = {}
+    assert all(line.endswith("Does not fit.") and "not measured" in line for line in page.verdicts(results))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.common import median, number
-from benchmarks.engines.loss import loss_table
+from benchmarks.engines.loss import KINDS, loss_table
 from course_utils.text import markdown_table
 
 NAMES = {
@@ -28,6 +28,8 @@ def page(results):
         text += ["", "Not measured:", "", *reasons] if reasons else []
     if results.get("loss"):
         text += ["", "## int8: what it loses", "", LOSS, "", loss_table(results["loss"])]
+    if gains := list(verdicts(results)):
+        text += ["", "## int8: a mode of its own?", "", RULE, "", *(f"- {line}" for line in gains)]
     return "\n".join(text) + "\n"
 
 
@@ -45,6 +47,38 @@ LOSS = (
     "nano on the test lists of the course, the same queries for every kind; the difference to fp32 is the mean over queries with "
     "its 95 % interval. Weights in int8 a channel, activations as they come: a scale a batch (torch) or a token (torchao)."
 )
+
+
+RULE = (
+    "The package takes an int8 mode only if it is 1.5 times as fast as bf16 and loses less than 0.003 of nDCG@10. "
+    "Speed in processor seconds, which others' work on the machine moves least."
+)
+
+
+def verdicts(results):
+    """Yield a sentence for each kind of int8, model and list: gain over the faster precision, loss, and what follows."""
+    for model, cells in results["models"].items():
+        for kind in KINDS:
+            runs = cells.get(f"here {kind}", {}).get("runs", ())
+            for t in runs[0]["cpu"] if runs else ():
+                base = {
+                    w: median([s for r in cells.get(w, {"runs": ()})["runs"] for s in r["cpu"].get(t, ())])
+                    for w in OURS
+                }
+                known = {w: value for w, value in base.items() if value}
+                if not known:
+                    continue
+                way = min(known, key=known.get)
+                gain = known[way] / median([s for r in runs for s in r["cpu"][t]])
+                pairs = [
+                    (a, b)
+                    for own in results.get("loss", {}).values()
+                    for a, b in zip(own["fp32"], own.get(kind, ()), strict=False)
+                ]
+                lost = sum(a - b for a, b in pairs) / len(pairs) if pairs else None
+                said = "not measured" if lost is None else f"{lost:.4f} of nDCG@10"
+                fit = way == "here bf16" and gain >= 1.5 and lost is not None and lost < 0.003
+                yield f"{model}, {t}: {kind} is {gain:.2f} times as fast as {way.split()[1]}; loss of nano: {said}. {'Fits' if fit else 'Does not fit'}."
 
 
 def table(cells):
