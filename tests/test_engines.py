@@ -146,7 +146,10 @@ def test_int8_is_judged_by_speed_and_loss():
         "loss": {"s": {"fp32": [0.9, 0.8], "int8 torch": [0.9, 0.799], "int8 torchao": [0.9, 0.8]}},
     }
     one, two = page.verdicts(results)
-    assert "int8 torch is 3.00 times as fast as bf16; loss of nano: 0.0005 of nDCG@10. Fits." in one
-    assert "1.20 times" in two and two.endswith("Does not fit.")
+    assert "int8 torch is 3.00 times as fast as bf16; loss of nano: 0.0005 of nDCG@10. It fits." in one
+    assert "1.20 times" in two and two.endswith("It does not fit.")
     results["loss"] = {}
-    assert all(line.endswith("Does not fit.") and "not measured" in line for line in page.verdicts(results))
+    one, two = page.verdicts(results)
+    assert one.endswith("not measured. Undecided.") and two.endswith("not measured. It does not fit.")
+    results["models"]["m"]["here fp32"] = results["models"]["m"].pop("here bf16")
+    assert all(line.endswith("bf16 is not compared here.") for line in page.verdicts(results))

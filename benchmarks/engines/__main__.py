@@ -117,7 +117,10 @@ def take_turns(results, model, args, until):
 
 
 def keep(path, results):
-    """Write the figures and the page."""
+    """Write the figures and the page, on which a way that has not run yet is named."""
+    for model, cells in results["models"].items():
+        for way in ways_of(model):
+            cells.setdefault(" ".join(way), {"runs": []})
     write_json(path, results)
     write_page(Path(path).with_suffix(".md"), page(results))
 

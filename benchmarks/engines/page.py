@@ -1,5 +1,7 @@
 """The page of ``benchmarks.engines``: medians, spreads and differences of scores, as Markdown."""
 
+from pathlib import Path
+
 import numpy as np
 
 from benchmarks.common import median, number
@@ -23,8 +25,8 @@ def page(results):
         "", ABOUT,
     ]  # fmt: skip
     for model, cells in results["models"].items():
-        text += ["", f"## {model}", "", table(cells)]
-        reasons = [f"- {way}: {cell['why']}" for way, cell in cells.items() if "why" in cell and not cell["runs"]]
+        text += ["", f"## {Path(model).name}", "", table(cells)]
+        reasons = [f"- {way}: {cell.get('why', 'not run yet')}" for way, cell in cells.items() if not cell["runs"]]
         text += ["", "Not measured:", "", *reasons] if reasons else []
     if results.get("loss"):
         text += ["", "## int8: what it loses", "", LOSS, "", loss_table(results["loss"])]
@@ -77,8 +79,13 @@ def verdicts(results):
                 ]
                 lost = sum(a - b for a, b in pairs) / len(pairs) if pairs else None
                 said = "not measured" if lost is None else f"{lost:.4f} of nDCG@10"
-                fit = way == "here bf16" and gain >= 1.5 and lost is not None and lost < 0.003
-                yield f"{model}, {t}: {kind} is {gain:.2f} times as fast as {way.split()[1]}; loss of nano: {said}. {'Fits' if fit else 'Does not fit'}."
+                if way != "here bf16":
+                    end = "bf16 is not compared here."
+                elif gain < 1.5 or (lost is not None and lost >= 0.003):
+                    end = "It does not fit."
+                else:
+                    end = "Undecided." if lost is None else "It fits."
+                yield f"{Path(model).name}, {t}: {kind} is {gain:.2f} times as fast as {way.split()[1]}; loss of nano: {said}. {end}"
 
 
 def table(cells):
