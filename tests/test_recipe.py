@@ -171,7 +171,12 @@ def test_another_average_penalty_or_precision_starts_anew_and_the_same_recipe_re
         ("checkpoints/checkpoint-*/trainer_state.json", "is left out"),
         ("checkpoints/" + SETTINGS, "training starts anew"),
         ("checkpoints/" + START, "resuming from"),
+        ("checkpoints/checkpoint-*/last_step.safetensors", "is left out"),
+        ("checkpoints/checkpoint-*/scheduler.pt", "is left out"),
+        ("checkpoints/checkpoint-*/rng_state.pth", "is left out"),
         ("trunk/*/done-*.json", "resuming from"),
+        ("trunk/*/states.bin", "resuming from"),
+        ("trunk/*/constant.npy", "resuming from"),
     ],
 )
 def test_a_half_written_file_in_the_work_folder_costs_time_and_nothing_else(finished, tmp_path, capsys, name, words):

@@ -147,7 +147,7 @@ def build_trunk(model, encoded, layers, folder, batch_tokens=16384, quiet=False,
     if rank == 0:
         _prepare(model, encoded, layers, place, dtype, quiet)
     machine.wait()
-    trunk = _Trunk(encoded, place / "states.bin", dtype, _to_tensor(np.load(place / "constant.npy")))
+    trunk = _Trunk(encoded, place / "states.bin", dtype, _constant(place))
     # What is not on disk yet is shared out: neighbouring queries to one process, so that each writes one stretch.
     missing = sorted(set(range(len(encoded))) - _done(place))
     machine.wait()  # nobody writes before all have read what is missing
@@ -180,7 +180,7 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
     rows, hidden = int(row_offsets(encoded)[-1]), model.config.hidden_size
     need, size = trunk_megabytes(encoded, hidden, dtype), rows * hidden * dtype.itemsize
     states, constant = place / "states.bin", place / "constant.npy"
-    complete = states.exists() and states.stat().st_size == size and constant.exists()
+    complete = states.exists() and states.stat().st_size == size and _constant(place) is not None
     if not complete:
         above = next(p for p in place.absolute().parents if p.is_dir())
         free = shutil.disk_usage(above).free / 2**20
@@ -204,8 +204,7 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     with whole(constant, "wb") as file:
-        values, lengths = pad_rows([encoded.constant])
-        start = _Segment(values, lengths).to(next(model.parameters()).device)
+        start = _Segment(*pad_rows([encoded.constant])).to(next(model.parameters()).device)
         np.save(file, _to_array(_shared_forward(model, [start], [], stop=layers)[0][0].to(dtype)))
     # Then an empty file of the full size, renamed when its room is reserved.
     with (place / "states.part").open("wb") as file:
@@ -220,6 +219,12 @@ def _prepare(model, encoded, layers, place, dtype, quiet):
                 "No room for {need:.0f} MB in {place}: {value}.", need=need, place=place, value=error.strerror or error
             ) from None
     (place / "states.part").replace(states)
+
+
+def _constant(place):
+    """Return the states of the constant, or None when their file is missing or cut short."""
+    with suppress(OSError, ValueError):
+        return _to_tensor(np.load(place / "constant.npy"))
 
 
 def _done(place):
