@@ -164,6 +164,7 @@ def test_a_file_of_unknown_origin_is_not_overwritten(tiny, tmp_path):
         ('{"query": "q"}', 'line 2: field "document" is missing'),
         ("{", "line 2: "),
         ('{"query": "q", "document": 3}', "not text"),
+        (json.dumps({"query": "fever " * 900, "document": "d"}), r"leave no room .* \(--max-length\)"),
     ],
 )
 def test_a_bad_row_is_named_before_anything_is_scored(tiny, tmp_path, line, words):

@@ -280,7 +280,7 @@ def _check_query(query, tokenizer, instruction, max_length):
     if _queries_too_long([query], tokenizer, instruction, max_length):
         raise InputError(
             'max_length {max_length} is too small: prompt and query leave no room for a document (query "{query}"). '
-            "Raise max_length or shorten the query.",
+            "Raise max_length (--max-length) or shorten the query.",
             max_length=max_length, query=query[:60]
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ from course_utils.data.long_documents import _score_lists
 from course_utils.data.read import check_row, iter_rows
 from course_utils.errors import InputError
 from course_utils.files import write_json
+from course_utils.model import prompt
 from course_utils.model.checkpoint import _weights_hash
 
 _SECONDS = 10  # of work between two appends
@@ -44,7 +45,7 @@ def score_file(reranker, source, path, progress=True, long_documents="cut"):
         InputError: a bad pair, or results that belong to another model or to other pairs. Nothing is overwritten.
     """
     path = Path(path)
-    total = sum(1 for _ in _read_pairs(source)) if isinstance(source, (str, Path)) else _length(source)
+    total = _count(source, reranker) if isinstance(source, (str, Path)) else _length(source)
     rank, _ = machine.join(reranker.device)
     made_with = _about(reranker, long_documents)
     if rank == 0:
@@ -92,6 +93,15 @@ def _read_pairs(source):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
             raise InputError("Pair {i} is {pair!r}; give (query, document), two texts.", i=i, pair=str(pair)[:60])
         yield tuple(pair)
+
+
+def _count(source, reranker):
+    """Return the number of pairs in a file; raise InputError for one that cannot be scored, before any is."""
+    count = 0
+    for query, own in groupby(_read_pairs(source), key=lambda pair: pair[0]):
+        prompt._check_query(query, reranker.tokenizer, reranker.instruction, reranker.max_length)
+        count += sum(1 for _ in own)
+    return count
 
 
 def _pair_hash(query, document):
