@@ -215,6 +215,10 @@ def test_an_accepted_candidate_is_in_use_and_rolled_back(tokenizer, tmp_path, mo
     assert done.accepted and current_version(tmp_path / "v") == done.version
     name, weight = "model.layers.1.mlp.down_proj.weight", other.model.model.layers[-1].mlp.down_proj.weight
     assert torch.equal(base.model.get_parameter(name), weight)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.docx").write_text("years of work")
+    assert main(["rollback", str(tmp_path / "v"), "--out", str(tmp_path / "own")]) == 2
+    assert current_version(tmp_path / "v") == done.version, "an output that is refused must not roll back"
     assert rollback(tmp_path / "v", base).startswith("v0000")
     assert not torch.equal(base.model.get_parameter(name), weight)
     load_version(tmp_path / "v", base, done.version)

@@ -5,7 +5,7 @@ import warnings
 
 from course_utils.cli import options, record
 from course_utils.cli.terminal import note
-from course_utils.files import check_outputs
+from course_utils.files import check_ours, check_outputs
 from course_utils.language import _
 
 KINDS = {
@@ -71,6 +71,7 @@ def export(args):
     from course_utils import ship
 
     check_outputs((), [args.model], folders=[args.out])
+    check_ours(args.out)
     folder = getattr(ship, KINDS[args.to])(options.load(args), args.out)
     print(_("Written: {folder}; its README.md says how to use it.").format(folder=folder))
 

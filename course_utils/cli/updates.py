@@ -2,7 +2,7 @@
 
 from course_utils.cli import options, reading, record
 from course_utils.errors import InputError
-from course_utils.files import check_outputs
+from course_utils.files import check_ours, check_outputs
 from course_utils.language import _
 
 
@@ -66,6 +66,7 @@ def make(args):
     from course_utils.model import Reranker
 
     check_outputs((), [args.model, args.adapted], folders=[args.out])
+    check_ours(args.out)
     base = options.load(args, quiet=True)
     kind = next(base.model.parameters())
     adapted = Reranker.load(args.adapted, device=kind.device.type, dtype=kind.dtype, quiet=True)
@@ -83,6 +84,7 @@ def apply(args):
     from course_utils.domains import attach, load_delta
 
     check_outputs((), [args.model, args.delta], folders=[args.out])
+    check_ours(args.out)
     delta = load_delta(args.delta)
     attach(options.load(args, quiet=True), delta).save(args.out)
     print(_("Written: {out}, which is {base} with {name}.").format(out=args.out, base=delta.base, name=delta.name))
@@ -121,7 +123,9 @@ def undo(args):
     """Go back, say what is in use, and write it as a model where asked."""
     from course_utils.updates import current_version, load_version, rollback, version_table
 
-    check_outputs((), [args.versions, args.model], folders=[args.out] if args.out else [])
+    if args.out:
+        check_outputs((), [args.versions, args.model], folders=[args.out])
+        check_ours(args.out)
     now = current_version(args.versions) if args.list else rollback(args.versions)
     print(_("{now} is in use.\n\n{version_table}").format(now=now, version_table=version_table(args.versions)))
     if args.out:
