@@ -36,7 +36,7 @@ def check_threads(reranker, count, rounds):
 
 
 def test_threads_rank_as_one_thread_does(tiny):
-    check_threads(tiny, 16, 3)
+    check_threads(tiny, 60, 8)  # with a switch on the shared tokenizer 3 of 3 such runs differed, of 16 x 3 one
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_threads_rank_as_one_thread_does_with_the_bundled_model(nano):
 
 
 def test_other_users_of_the_tokenizer_change_nothing(tiny):
-    """Another thread cuts, pads and switches control tokens on the same tokenizer, as a data loader would."""
+    """Another thread cuts, pads and switches control tokens on the same tokenizer, as a data loader would: 2,000 encodings."""
     own = lists(40)
     expected = [prompt._encode_groups(tiny.tokenizer, [item]).full_ids(0, 0) for item in own]
     going = True
@@ -57,10 +57,10 @@ def test_other_users_of_the_tokenizer_change_nothing(tiny):
 
     with ThreadPoolExecutor(2) as pool:
         busy = pool.submit(disturb)
-        found = [prompt._encode_groups(tiny.tokenizer, [item]).full_ids(0, 0) for item in own * 5]
+        found = [prompt._encode_groups(tiny.tokenizer, [item]).full_ids(0, 0) for item in own * 50]
         going = False
         busy.result()
-    assert found == expected * 5
+    assert found == expected * 50
 
 
 def test_the_count_of_cut_documents_belongs_to_the_call(tiny):

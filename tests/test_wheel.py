@@ -9,18 +9,19 @@ import zipfile
 
 import pytest
 from conftest import ROOT
+from test_house import tracked
 
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "course_utils", "data")
-SKIPPED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
-    """A folder with what is in the wheel; built from a copy, so that the checkout stays as it is."""
+    """A folder with what is in the wheel; built from a copy of what git knows, as from the repository's address."""
     copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
-    for name in PARTS:
-        source = ROOT / name
-        shutil.copytree(source, copy / name, ignore=SKIPPED) if source.is_dir() else shutil.copy(source, copy / name)
+    for source in tracked(*PARTS):
+        place = copy / source.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, place)
     build = [
         sys.executable,
         "-m",
@@ -66,7 +67,10 @@ def test_the_list_of_packages_is_the_tree():
 
 @pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_data(unpacked):
-    here = {p.relative_to(ROOT / "data") for p in (ROOT / "data").rglob("*") if p.is_file()}
+    here = {p.relative_to(ROOT / "data") for p in tracked("data")}
+    assert here == {p.relative_to(ROOT / "data") for p in (ROOT / "data").rglob("*") if p.is_file()}, (
+        "git must know them"
+    )
     there = unpacked / "course_utils" / "bundled"
     assert {p.relative_to(there) for p in there.rglob("*") if p.is_file()} == here
 
