@@ -13,11 +13,13 @@ from failures import (
     change_json,
     change_weights,
     environment,
+    full,
     raising,
     rows,
     slow,
     system,
     terminal,
+    unread,
     write,
 )
 
@@ -62,14 +64,16 @@ DATA = [
     ),
     data(
         "a query that fills the whole prompt", [*rows(0, 6), {**PAIR, "query": "fever " * 900}, {**OTHER, "query": "fever " * 900}],
-        "1 too long", code=0, new=("r.json",),
+        "1 too long for max_length 256, see --max-length", code=0, new=("r.json",),
     ),
     data(
         "documents longer than the model reads", [*rows(0, 6), {**PAIR, "document": "fever " * 900}, OTHER],
         "documents are cut", code=0, new=("r.json",),
     ),
+    Case("Data", "documents longer than the model reads, told before", "data check data.json --model model",
+         r"at max_length 256 1 documents .* would be cut", 0, write("data.json", [*rows(0, 6), {**PAIR, "document": "fever " * 900}, OTHER])),
     Case("Data", "one of two checked files is empty", "data check empty.json data.json --model model", "empty.json",
-         prepare=write("empty.json", "[]")),
+         prepare=write("empty.json", "[]"), shows="data.json: 24 pairs"),
 ]  # fmt: skip
 
 LEAKS = [
@@ -84,13 +88,18 @@ LEAKS = [
          0, prepare=write("test.json", [
              {"query": f"tell me {i}", "document": text, "relevance": label}
              for i in range(6) for text, label in ((rows(i, 1)[1]["document"], 1), (f"nothing {i}", 0))])),
-    Case("Leaks", "too few queries to train on", ADAPT, "too few", prepare=write("train.json", rows(0, 3))),
+    Case("Leaks", "too few queries to train on", ADAPT, "train.json has 3 queries .* too few", during=unread,
+         prepare=write("train.json", rows(0, 3))),
+    Case("Leaks", "training queries that all have one answer", ADAPT, "8 queries in 1 independent blocks are too few", during=unread,
+         prepare=write("train.json", [{**r, "document": "the only answer"} if r["relevance"] else r for r in rows(0, 8)])),
+    Case("Leaks", "test queries without a wrong document", ADAPT, "test.json: No query has both", during=unread,
+         prepare=write("test.json", [r for r in rows(8, 6) if r["relevance"]])),
 ]  # fmt: skip
 
 
 def option(fault, command, says):
-    """Return a Case with a wrong option."""
-    return Case("Options", fault, command, says)
+    """Return a Case with a wrong option, which is refused before any weight is read."""
+    return Case("Options", fault, command, says, during=unread)
 
 
 OPTIONS = [
@@ -165,28 +174,45 @@ OUTPUTS = [
          prepare=make("out/model/thesis.docx")),
     Case("Outputs", "a work folder that holds notes", ADAPT, "notes.txt, which was not written",
          prepare=make("out/work/notes.txt")),
+    Case("Outputs", "an export over a thesis", "export --model model --to one-label --out docs", "thesis.docx, which was not written",
+         prepare=make("docs/thesis.docx")),
+    Case("Outputs", "a model with its delta over a thesis", "delta apply --model model --delta model --out docs",
+         "thesis.docx, which was not written", prepare=make("docs/thesis.docx")),
+    Case("Outputs", "values for each query at a folder", f"{EVALUATE} --per-query model", "is a folder"),
     Case("Outputs", "a result to /dev/null", f"{RANK} --json /dev/null", "fever", 0),
     Case("Outputs", "a result to standard output", f"{RANK} --json -", '"ranking"', 0),
 ]  # fmt: skip
+OUTPUTS = [case._replace(during=unread) if case.code else case for case in OUTPUTS]  # refused before any weight is read
 
 
 def save_fails(error):
     return raising("course_utils.model.reranker.Reranker.save", error)
 
 
+# What a command prints before it writes.
+MEASURED, RANKED = r"^ndcg@10 0\.\d{3}  mrr@10 [^{]*", r"(?m)^  1 .*\n  2 .*\n  3 .*$[^{]*"
+AFTER = r"(?m)^after:  nDCG@10 0\.\d{3}, difference .* better, \d+ worse$[^{]*MB\n[^{]*\.\n"
 DISKS = [
-    Case("Disks", "full, for a result", f"{RANK} --json /dev/full", "full|No space"),
+    Case("Disks", "full, for a result", f"{RANK} --json /dev/full", "full|No space", shows=RANKED),
+    Case("Disks", "full, for a ranking in a file", f"{RANK} --json r.json", r"r\.json cannot be written: No space left",
+         during=full("r.json"), shows=RANKED + r'\{"query": "fever", "ranking": '),
+    Case("Disks", "full, for what was measured", EVALUATE, r"r\.json cannot be written: No space left", during=full("r.json"),
+         shows=MEASURED + r'\{"ndcg@10": 0\.\d+, '),
+    Case("Disks", "full, for what was measured on each query", f"{EVALUATE} --per-query q.jsonl", r"q\.jsonl cannot be written",
+         during=full("q.jsonl"), shows=MEASURED),
+    Case("Disks", "full, for the result of a training", ADAPT, r"r\.json cannot be written: No space left", during=full("r.json"),
+         new=(r"out/model/.*",), shows=AFTER + r'\nmodel in out.model\n\{"before": \{"ndcg@10": '),
     Case("Disks", "full, for standard output", RANK, "Standard output cannot be written: the disk is full",
          during=terminal(error=system(errno.ENOSPC))),
     Case("Disks", "full, while weights are saved", ADAPT, "disk is full", during=save_fails(system(errno.ENOSPC)),
-         new=(r"out/work/.*",)),
-    Case("Disks", "full, said by safetensors", ADAPT, "disk is full", new=(r"out/work/.*",),
+         new=(r"out/work/.*",), shows=AFTER),
+    Case("Disks", "full, said by safetensors", ADAPT, "disk is full", new=(r"out/work/.*",), shows=AFTER,
          during=save_fails(RuntimeError("I/O error: No space left on device (os error 28)"))),
-    Case("Disks", "full, said by torch", ADAPT, "disk is full", new=(r"out/work/.*",),
+    Case("Disks", "full, said by torch", ADAPT, "disk is full", new=(r"out/work/.*",), shows=AFTER,
          during=save_fails(RuntimeError("PytorchStreamWriter failed writing file data/3"))),
     Case("Disks", "read-only", ADAPT, "read-only", during=save_fails(system(errno.EROFS, "out/model")),
-         new=(r"out/work/.*",)),
-    Case("Disks", "quota used up", ADAPT, "quota", during=save_fails(system(errno.EDQUOT)), new=(r"out/work/.*",)),
+         new=(r"out/work/.*",), shows=AFTER),
+    Case("Disks", "quota used up", ADAPT, "quota", during=save_fails(system(errno.EDQUOT)), new=(r"out/work/.*",), shows=AFTER),
     Case("Disks", "broken", EVALUATE, "answers with an error",
          during=raising("course_utils.data.read_groups", system(errno.EIO, "data.json"))),
     Case("Disks", "a file that may not be read", EVALUATE, "may not read",
@@ -251,8 +277,10 @@ TEXT = [
     documents("documents that are not UTF-8", b"\xff\xfea\0", "not UTF-8", 2),
     documents("no document", " \n\n", "holds no document", 2),
     Case("Text", "a query of 10,000 words", ["rank", "--model", "model", "--query", "fever " * 10_000, "--documents",
-         "docs.txt"], "max.length"),
-    Case("Text", "documents in a folder", RANK.replace("docs.txt", "model"), "is a folder"),
+         "docs.txt"], r"Raise max_length \(--max-length\) or shorten the query"),
+    Case("Text", "documents in a folder of a model", RANK.replace("docs.txt", "model"), "is a folder of a model"),
+    Case("Text", "documents in a folder", RANK.replace("docs.txt", "docs"), "a thesis", 0, make("docs/one.txt")),
+    Case("Text", "a folder without a text", RANK.replace("docs.txt", "docs"), "docs holds no text", prepare=make("docs/one.docx")),
     Case("Text", "documents nowhere", RANK.replace("docs.txt", "no.txt"), "There is no file"),
 ]  # fmt: skip
 

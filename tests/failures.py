@@ -5,6 +5,7 @@ be the same afterwards, and nothing may be new but what the case names.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -41,6 +42,7 @@ class Case(NamedTuple):
         prepare: function of the folder that makes the fault.
         during: function that returns a context manager; the command runs in it.
         new: files that may be there afterwards, as patterns.
+        shows: a pattern that standard output must hold, also where the command fails: what was computed is not lost.
     """
 
     kind: str
@@ -51,6 +53,7 @@ class Case(NamedTuple):
     prepare: Callable | None = None
     during: Callable | None = None
     new: tuple = ()
+    shows: str = ""
 
 
 def write(name, content):
@@ -139,6 +142,8 @@ def problems(case, found):
         wrong.append(f"exit code {found.code} and not {case.code}")
     if not re.search(case.says, text):
         wrong.append(f"{case.says!r} is not said")
+    if not re.search(case.shows, found.out):
+        wrong.append(f"{case.shows!r} is not shown")
     if "Traceback" in found.out + found.err:
         wrong.append("a traceback is shown")
     lines = found.err.splitlines()  # notes and bars stand before it
@@ -157,6 +162,23 @@ def problems(case, found):
 def raising(target, error):
     """Return a ``during`` in which calling ``target`` raises ``error``."""
     return lambda: mock.patch(target, side_effect=error)
+
+
+def unread():
+    """Return a context manager in which reading the weights of a model fails: a fault must be found before that."""
+    return mock.patch("course_utils.model.reranker._load_parts", side_effect=AssertionError("weights were read"))
+
+
+def full(name):
+    """Return a ``during`` in which the disk is full for what is written to the file ``name``."""
+    opened = Path.open
+
+    def patched(own, *arguments, **options):
+        if own.name.startswith(f".{name}.") and own.name.endswith(".part"):
+            return Terminal(error=system(errno.ENOSPC))
+        return opened(own, *arguments, **options)
+
+    return lambda: mock.patch("pathlib.Path.open", patched)
 
 
 def slow(seconds=0.05, gives_up_at=None):

@@ -1,7 +1,10 @@
 """Every fault that is known ends as the table of failure_cases says; on a full disk, killed, and twice at once for real too."""
 
+import argparse
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,9 +14,10 @@ import time
 import pytest
 from conftest import ROOT, tiny_model
 from failure_cases import CASES
-from failures import ADAPT, make_world, problems, run, state
+from failures import ADAPT, EVALUATE, RANK, make_world, problems, run, state
 
 from course_utils.cli import main
+from course_utils.cli.parser import build_parser
 from course_utils.files import sha256
 from course_utils.model.reranker import Reranker
 
@@ -62,14 +66,46 @@ def test_a_disk_that_is_really_full(world, env):
     if mounted.returncode:
         pytest.skip("no tmpfs can be mounted here")
     try:
-        arguments = ADAPT.replace("--out out", "--out disk/out").replace("r.json", "disk/r.json").split()
-        done = subprocess.run(command(*arguments), cwd=world, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert "Traceback" not in done.stderr
-        assert not (disk / "r.json").exists()
-        assert not (disk / "out" / "model").exists()
+        for line, shown in (
+            (ADAPT.replace("--out out", "--out disk/out"), "before: nDCG@10 0."),
+            (ADAPT, '"delta_ndcg@10": '),
+            (EVALUATE, '"ndcg@10": '),
+            (f"{RANK} --json r.json", '"ranking": '),
+        ):
+            arguments = line.replace("r.json", "disk/r.json").split()
+            with (disk / "fill").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while "disk/out" not in line:
+                    file.write(bytes(4096))
+            done = subprocess.run(command(*arguments), cwd=world, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 2, done.stderr
+            assert "Traceback" not in done.stderr and "error: " in done.stderr.splitlines()[-1]
+            assert shown in done.stdout, line
+            assert not (disk / "r.json").exists()
+            assert not (disk / "out" / "model").exists()
+            shutil.rmtree(disk / "out", ignore_errors=True)
     finally:
         subprocess.run(["umount", disk], check=False)
+
+
+@pytest.mark.slow
+def test_a_second_training_into_one_folder_is_refused_while_the_first_is_at_work(world, env, monkeypatch, capsys):
+    monkeypatch.chdir(world)
+    arguments = ADAPT.replace("--epochs 1", "--epochs 40").split()
+    with subprocess.Popen(command(*arguments), cwd=world, env=env, stdout=subprocess.DEVNULL) as first:
+        until = time.monotonic() + 240
+        while time.monotonic() < until and first.poll() is None and not list(world.glob("out/.*.lock")):
+            time.sleep(0.05)
+        code = main([*ADAPT.replace("r.json", "r2.json").split(), "--seed", "1"])
+        assert first.poll() is None, "the first must still be at work"
+        said = capsys.readouterr().err.splitlines()
+        assert code == 2 and said == [
+            "error: Another run is writing to out; wait until it is done or choose another folder."
+        ]
+        assert not (world / "r2.json").exists()
+        assert first.wait(timeout=400) == 0
+    after = json.loads((world / "r.json").read_text())["after"]["ndcg@10"]
+    assert main(["evaluate", "--model", "out/model", "--data", "test.json", "--json", "e.json"]) == 0
+    assert json.loads((world / "e.json").read_text())["ndcg@10"] == after, "the model is that of the run that wrote it"
 
 
 @pytest.mark.slow
@@ -130,6 +166,23 @@ def test_the_record_says_how_a_result_came_about(world, monkeypatch, capsys):
     captured = capsys.readouterr()
     again = json.loads(captured.out)
     assert again["ndcg@10"] == found["after"]["ndcg@10"] and "ndcg@10" in captured.err
+
+
+def test_the_help_of_a_command_lists_every_command_below_it():
+    def check(parser):
+        below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        for action in below:
+            told = {choice.dest: choice.help for choice in action._choices_actions}
+            assert set(told) == set(action.choices) and all(told.values()), parser.prog
+            assert all(re.search(rf"(?m)^    {name}( |$)", parser.format_help()) for name in told), parser.prog
+            for own in action.choices.values():
+                check(own)
+        return below
+
+    assert check(build_parser())
+    assert {"check", "convert", "prepare", "split", "build", "table"} == set(
+        build_parser()._subparsers._group_actions[0].choices["data"]._subparsers._group_actions[0].choices
+    )
 
 
 def test_every_command_explains_itself_with_an_example(capsys):

@@ -1,5 +1,6 @@
 """Models from the hub: good downloads, and every fault of tests/fake_hub.py, against a local stand-in for the hub."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from collections import Counter
 
 import pytest
 from conftest import ROOT, tiny_model
+from failures import make_world, unread
 from fake_hub import COMMIT, FAULTS, NAME, closed_port, point_to, serve, state
 from huggingface_hub import constants, get_session, snapshot_download, utils
 
+from course_utils.cli import main
 from course_utils.errors import InputError
 from course_utils.model import hub
 from course_utils.model.checkpoint import _check_folder
@@ -81,6 +84,18 @@ def test_commit_is_printed_when_no_revision_was_given_and_not_when_one_was(fake,
     assert capsys.readouterr().out == ""
     model_folder(NAME, revision="main")
     assert f'revision "main", commit {COMMIT}' in capsys.readouterr().out
+
+
+def test_a_training_takes_the_model_once_and_refuses_layers_that_it_has_not_before_it_is_loaded(fake, tmp_path, capsys):
+    make_world(tmp_path, fake.folder)
+    words = f"adapt --model {NAME} --train train.json --test test.json --out out --json r.json --no-replay --estimate"
+    with contextlib.chdir(tmp_path):
+        with unread():
+            assert main([*words.split(), "--layers", "99"]) == 2
+        assert "the model has 4 layers" in capsys.readouterr().err
+        asked = len(fake.log)
+        assert main(words.split()) == 0
+    assert len(fake.log) == asked and capsys.readouterr().out.count("no revision given") == 1
 
 
 def test_own_model_is_asked_for_at_its_pinned_commit(fake):

@@ -8,13 +8,13 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from course_utils.cli import options, reading, record, told
+from course_utils.cli import parts as parts_of
 from course_utils.cli.evaluate import METRICS
 from course_utils.errors import InputError
 from course_utils.files import check_ours, check_outputs, lock
 from course_utils.language import _
 
 DEFAULT_EPOCHS = 3
-LEAST_TRAIN = 4  # as training asks for
 LOSSES = ("auto", "pointwise", "listwise", "both", "graded", "teacher")
 WORK = {"trunk", "checkpoints"}  # what a run keeps under OUT/work until it is done
 
@@ -63,10 +63,10 @@ def run(args):
 
 def _adapt(args):
     kept = record.Record(args)
-    files, read = _read(args)
-    reranker = options.load(args)
+    files, read = parts_of.read(args)
+    reranker = options.load(args, revision=_possible(args, files, read))
     _instruct(args, reranker, read["train"], kept)
-    parts = _usable(args, reranker, files, read, kept)
+    parts = parts_of.usable(args, files, read, reranker, kept)
     _recipe(args).resolved(reranker.model, len(parts["train"]))
     replay = [] if args.no_replay else _replay(parts)
     if not _goes_on(args, reranker, parts, replay):
@@ -76,10 +76,11 @@ def _adapt(args):
     said = _("before: nDCG@10 {ndcg_10:.3f} on {n_test} test queries")
     print(said.format(ndcg_10=before["test"].summary["ndcg@10"], n_test=len(parts["test"])), flush=True)
     done = _train(args, reranker, parts, replay)
-    after = _measure(args, reranker, parts)
-    reranker.save(Path(args.out) / "model")
+    result = _result(args, parts, done, before, _measure(args, reranker, parts), kept)
+    place = reranker.save(Path(args.out) / "model")  # after the figures are shown: a full disk takes none of them
     _remove_work(Path(args.out) / "work")
-    return _result(args, parts, done, before, after, kept)
+    print(_("model in {path}").format(path=place))
+    return result
 
 
 def _check(args):
@@ -94,9 +95,8 @@ def _check(args):
     if foreign:
         raise InputError(
             "{out} holds {foreign}, which was not written by this program, and would be removed; choose another --out.",
-            out=out / "work",
-            foreign=min(foreign),
-        )
+            out=out / "work", foreign=min(foreign)
+        )  # fmt: skip
     where = Path(args.json).resolve()
     if args.json != "-" and any(where.is_relative_to((out / name).resolve()) for name in ("model", "work")):
         raise InputError("--json {json} lies in a folder that this run writes anew; choose another place.", json=args.json)  # fmt: skip
@@ -112,16 +112,22 @@ def _recipe(args):
     )  # fmt: skip
 
 
-def _read(args):
-    """Return ({part: file}, {part: groups}); no part may give another's answers away."""
-    from course_utils.data import check_no_leak
+def _possible(args, files, read):
+    """Refuse what the files and the model's settings alone show to be impossible; return the model's commit or folder.
 
-    files = {part: getattr(args, part) for part in ("train", "dev", "test", "general") if getattr(args, part)}
-    read = {part: reading.read(args, path) for part, path in files.items()}
-    for one, other in (("train", "test"), ("train", "dev"), ("dev", "test"), ("train", "general")):
-        if one in read and other in read:
-            check_no_leak(read[one], read[other], (files[one], files[other]))
-    return files, read
+    No weight is read for that: who mistypes --layers or gives too few queries learns it at once.
+    """
+    from course_utils.model import model_folder
+    from course_utils.model.checkpoint import _read_json
+    from course_utils.training import training_data
+
+    parts = parts_of.usable(args, files, read)
+    training_data(parts["train"], parts.get("dev"), seed=args.seed)
+    folder = model_folder(args.model)
+    count = _read_json(folder / "config.json").get("num_hidden_layers")
+    if count:
+        _recipe(args).check_layers(count)
+    return folder.name
 
 
 def _instruct(args, reranker, train, kept):
@@ -131,47 +137,6 @@ def _instruct(args, reranker, train, kept):
         reranker.instruction = told.pop()
         said = _('the instruction of the rows is the model\'s now: "{instruction}"')
         kept.warn(said.format(instruction=reranker.instruction))
-
-
-def _usable(args, reranker, files, read, kept):
-    """Return {part: the groups that can be ranked}; what is left out is put down and said."""
-    from course_utils.data import subset, usable
-
-    parts = {}
-    for part, groups in read.items():
-        parts[part], counts = usable(groups, reranker)
-        kept.data(part, files[part], counts)
-    if "dev" not in parts and len(parts["train"]) < LEAST_TRAIN:
-        raise InputError(
-            "{train} has {n_train} queries that can be ranked, too few to hold some out for dev; give {least_train} "
-            "at least, or a --dev file.",
-            train=files["train"],
-            n_train=len(parts["train"]),
-            least_train=LEAST_TRAIN,
-        )
-    train = _without_answers(parts, files, kept)
-    return {**parts, "train": subset(train, args.max_queries, args.seed)}
-
-
-def _without_answers(parts, files, kept):
-    """Return the training groups without wrong documents that are right answers of dev or test; say how many there were."""
-    from course_utils.data import without_answers
-
-    train = parts["train"]
-    for part in ("dev", "test"):
-        if part in parts:
-            before, train = train, without_answers(train, parts[part])
-            gone = sum(len(g.documents) for g in before) - sum(len(g.documents) for g in train)
-            if gone:
-                kept.warn(
-                    _(
-                        "{gone} wrong documents of {train} are right answers of {files} (or stand in lists that hold nothing "
-                        "else): they were taken out, since a model that learns to say no to them looks worse than it is."
-                    ).format(gone=gone, train=files["train"], files=files[part])
-                )
-    if not train:
-        raise InputError("{train} holds no wrong document but right answers of dev or test: add other negatives.", train=files["train"])  # fmt: skip
-    return train
 
 
 def _replay(parts):
@@ -234,11 +199,8 @@ def _result(args, parts, done, before, after, kept):
         "low": difference.low,
         "high": difference.high,
     }
-    print(
-        _("after:  nDCG@10 {ndcg_10:.3f}, difference {difference}").format(
-            ndcg_10=result["after"]["ndcg@10"], difference=difference
-        )
-    )
+    said = _("after:  nDCG@10 {ndcg_10:.3f}, difference {difference}")
+    print(said.format(ndcg_10=result["after"]["ndcg@10"], difference=difference))
     if "general" in parts:
         for name, found in (("general_before", before["general"]), ("general_after", after["general"])):
             result[name] = {m: found.summary[m] for m in METRICS}
@@ -261,15 +223,11 @@ def _result(args, parts, done, before, after, kept):
         "model": options.shown(args.model),
         "seed": args.seed,
     }
-    print(
-        _("{seconds:.0f} s, peak {peak_memory_mb:.0f} MB; model in {path}").format(
-            seconds=result["seconds"], peak_memory_mb=result["peak_memory_mb"], path=Path(args.out) / "model"
-        )
-    )
+    print(_("{seconds:.0f} s, peak {peak_memory_mb:.0f} MB").format(**result))
     kept.content["recipe"] = done.recipe
     general = compare(before["general"], after["general"], seed=args.seed) if "general" in parts else None
     result["in_words"] = told.paragraph(done, len(parts["train"]), len(parts["test"]), difference, general)
-    print("\n" + _filled(result["in_words"]))
+    print("\n" + _filled(result["in_words"]) + "\n", flush=True)
     return {**result, "run": kept.finish()}
 
 

@@ -117,8 +117,8 @@ def _check_device(name):
         )
 
 
-def load(args, quiet=False, name=None):
-    """Return the Reranker that the options of ``add_model`` ask for; ``name``: one of several models."""
+def load(args, quiet=False, name=None, revision=None):
+    """Return the Reranker that the options of ``add_model`` ask for; ``name``: one of several, ``revision``: its commit."""
     import torch
 
     from course_utils.model import Reranker
@@ -129,6 +129,7 @@ def load(args, quiet=False, name=None):
         max_length=args.max_length,
         device=args.device,
         dtype=getattr(torch, args.dtype) if args.dtype else None,
+        revision=revision,
         quiet=quiet,
     )
     if args.batch_tokens:

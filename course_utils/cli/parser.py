@@ -1,7 +1,9 @@
 """One parser: every command and sub-command with its own help and an example."""
 
 import argparse
+import json
 import os
+from contextlib import suppress
 
 from course_utils import __version__
 from course_utils.cli import adapt, course, data, doctor, evaluate, options, rank, shipped, terminal, updates
@@ -76,6 +78,18 @@ def _run(args):
         result = args.run(args)
     if isinstance(result, dict):
         if where:
-            write_json(where, result)
+            _write(where, result)
         return int(result.get("accepted") is False)  # what a gate refuses is no bad input, and a script must see it
     return result
+
+
+def _write(where, result):
+    """Write a result; where that fails print it, since it may have taken hours."""
+    try:
+        write_json(where, result)
+    except (InputError, OSError):
+        with suppress(ValueError):
+            text = json.dumps(result, ensure_ascii=False, allow_nan=False)
+            terminal.note(_("{where} could not be written; here is what it would hold:").format(where=where))
+            print(text, flush=True)
+        raise

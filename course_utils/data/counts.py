@@ -53,7 +53,10 @@ class Counts:
             for count, reason in (
                 (self.without_right, _("without a right document")),
                 (self.only_right, _("with right documents only")),
-                (self.too_long, _("too long for max_length {max_length}, see --max-length").format(max_length=self.max_length)),
+                (
+                    self.too_long,
+                    _("too long for max_length {max_length}, see --max-length").format(max_length=self.max_length),
+                ),
             )
             if count
         ]

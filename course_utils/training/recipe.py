@@ -122,14 +122,7 @@ class Recipe:
         Raises:
             InputError: the model has fewer layers, or the batch cannot be shared by the processes or cut into parts.
         """
-        if self.layers not in ("all", None):
-            count = len(decoder_layers(model)[1])
-            if self.layers > count:
-                raise InputError(
-                    "layers is {layers}, but the model has {count} layers: choose a whole number from 1 to {count}.",
-                    layers=self.layers,
-                    count=count,
-                )
+        self.check_layers(len(decoder_layers(model)[1]))
         batch = self.batch_queries or _default_batch(model, queries)
         device = next(model.parameters()).device
         _check_batch(batch, queries, machine.join(device)[1], self.gradient_accumulation_steps)
@@ -142,6 +135,11 @@ class Recipe:
             ema_decay=(0.0 if is_large(model) else EMA_DECAY) if decay is None else decay,
             mixed_precision=_default_precision(model, device.type) if precision is None else precision,
         )
+
+    def check_layers(self, count):
+        """Raise InputError when more layers are to train than the ``count`` that the model has."""
+        if self.layers not in ("all", None) and self.layers > count:
+            raise InputError("layers is {layers}, but the model has {count} layers: choose a whole number from 1 to {count}.", layers=self.layers, count=count)  # fmt: skip
 
     def replace(self, **changes):
         """Return a recipe with some choices changed; raise InputError for a choice that a recipe does not have."""
