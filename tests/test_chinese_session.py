@@ -4,6 +4,7 @@ import argparse
 import ast
 import inspect
 import json
+import os
 import re
 import sys
 import types
@@ -283,3 +284,14 @@ def test_kinds_of_knowledge_are_named_in_chinese():
     found = set(read_cases("medical", "en").slices().values())
     assert {"缩写", "适用人群", "潦草：错字"} <= found
     assert not [name for name in found if re.search("[A-Za-z]", name)]
+
+
+@pytest.mark.slow
+def test_the_page_of_an_executed_lesson_says_its_language(tmp_path):
+    import nbformat
+
+    cells = [nbformat.v4.new_code_cell("import os; print(os.environ['COURSE_LANGUAGE'])")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_a.ipynb")
+    _seconds, error = course.run_lesson(tmp_path / "00_a.ipynb", tmp_path / "out", dict(os.environ))
+    page = (tmp_path / "out" / "00_a.html").read_text(encoding="utf-8")
+    assert error == "" and '<html lang="zh">' in page

@@ -112,7 +112,7 @@ def run_lesson(path, folder, environment):
         error = f"{problem.ename}: {problem.evalue}".splitlines()[0][:200]
     with whole(folder / path.name) as file:
         nbformat.write(notebook, file)
-    page = HTMLExporter(language_code="zh-CN" if _language() == "zh" else "en").from_notebook_node(notebook)[0]
+    page = HTMLExporter(language_code=_language()).from_notebook_node(notebook)[0]
     with whole(folder / path.with_suffix(".html").name) as file:
         file.write(page)
     return time.time() - started, error
