@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -12,7 +12,7 @@ from course_utils.language import _
 from course_utils.machine import pick_device
 
 HUB_MODEL = "Qwen/Qwen3-Reranker-0.6B"
-RECORDED = ROOT / "notebooks" / "recorded.json"  # written by scripts/record.py
+RECORDED = ROOT / "notebooks" / "recorded.json"  # written by benchmarks.record
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Profile:
         epochs: passes over the training queries.
         max_length: tokens of one prompt at most.
         seeds: how often an experiment is repeated.
+        seed: of training; ``benchmarks.record`` sets COURSE_SEED to run a lesson with others.
     """
 
     name: str
@@ -36,10 +37,11 @@ class Profile:
     epochs: int
     max_length: int
     seeds: int
+    seed: int = 0
 
     @staticmethod
     def recorded(lesson):
-        """Return the figures that were measured for a lesson at a larger size, as ``scripts/record.py`` keeps them.
+        """Return the figures that were measured for a lesson at a larger size, as ``benchmarks.record`` keeps them.
 
         Args:
             lesson: its number, for example "03".
@@ -52,7 +54,7 @@ class Profile:
         except (OSError, ValueError, KeyError, TypeError):
             raise InputError(
                 "{file} holds no figures of lesson {lesson}: take the file from the course again, or make them with "
-                "python scripts/record.py --lesson {lesson}.",
+                "python -m benchmarks.record --lesson {lesson}.",
                 file=RECORDED,
                 lesson=lesson,
             ) from None
@@ -71,7 +73,7 @@ def get_profile(name=None, quiet=False):
     Without a GPU the choice is laptop (the bundled model); with a GPU of 6 GiB or more it is full.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: for an unknown name, or a COURSE_SEED that is no whole number.
     """
     name = name or os.environ.get("COURSE_PROFILE")
     why = _("asked for")
@@ -83,8 +85,12 @@ def get_profile(name=None, quiet=False):
             'COURSE_PROFILE is "{name}"; choose one of {profiles}.', name=name, profiles=", ".join(PROFILES)
         )
     profile = PROFILES[name]
+    if seed := os.environ.get("COURSE_SEED"):
+        if not seed.isdecimal():
+            raise InputError('COURSE_SEED is "{seed}"; it is a whole number from 0.', seed=seed)
+        profile = replace(profile, seed=int(seed), seeds=1)
     if not quiet:
-        sizes = ", ".join(f"{k} {v}" for k, v in asdict(profile).items() if k not in ("name", "model"))
+        sizes = ", ".join(f"{k} {v}" for k, v in asdict(profile).items() if k not in ("name", "model", "seed"))
         print(
             _("profile {name} ({why}): model {model}, device {pick_device}\n{sizes}").format(
                 name=profile.name, why=why, model=profile.model, pick_device=pick_device(), sizes=sizes
