@@ -113,7 +113,7 @@ def test(arguments):
     step("ruff", [PYTHON, "-m", "ruff", "check", "."])
     step("ruff format", [PYTHON, "-m", "ruff", "format", "--check", "."])
     # Quick ones first; a file's tests stay in one process, so that what they share is made once.
-    pytest = [PYTHON, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
+    pytest = [PYTHON, "-m", "pytest", "-q", "-p", "no:nbmake", "-n", "2", "--dist", "loadfile"]
     for name, which in (("unit tests", "not slow and not browser"), ("slow tests", "slow and not browser")):
         fine = (0, 5) if arguments else (0,)  # 5: none of the tests that somebody asked for
         step(name, [*pytest, "-m", which, *arguments], fine, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")

@@ -1,7 +1,11 @@
-"""Fixtures shared by the tests: a tiny random reranker and small lists of groups. Everything runs offline."""
+"""Fixtures shared by the tests: a tiny random reranker and small lists of groups. Everything runs offline.
+
+What is heavy is imported where it is used: of the processes of a run, one only hands the tests out.
+"""
 
 import gc
 import os
+import random
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -11,18 +15,18 @@ os.environ["COURSE_LANGUAGE"] = "en"  # whatever the machine speaks; tests of th
 from pathlib import Path
 
 import pytest
-import torch
 
-from course_utils.data.groups import Group
-from course_utils.model.hub import BUNDLED
-from course_utils.model.reranker import Reranker
-
-gc.disable()  # until the tests begin: passes over what is being imported take a quarter of the start
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection():
+    """Import the tests without the garbage collector, whose passes take a quarter of that; their fixture turns it on."""
+    gc.disable()
 
 
 def tiny_model(tokenizer, layers=4, seed=0, **shape):
     """Return a random Qwen3ForCausalLM small enough for a test, with grouped key-value heads like the 0.6B."""
+    import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(seed)
@@ -52,18 +56,24 @@ def tokenizer():
     """The bundled model's tokenizer."""
     from transformers import AutoTokenizer
 
+    from course_utils.model.hub import BUNDLED
+
     return AutoTokenizer.from_pretrained(BUNDLED["nano"], local_files_only=True)
 
 
 @pytest.fixture
 def tiny(tokenizer):
     """A tiny random Reranker, new for each test."""
+    from course_utils.model.reranker import Reranker
+
     return Reranker(tiny_model(tokenizer), tokenizer, max_length=256, name="tiny")
 
 
 @pytest.fixture(scope="session")
 def nano():
     """The bundled reranker; tests must not change it."""
+    from course_utils.model.reranker import Reranker
+
     return Reranker.load("nano", device="cpu", quiet=True)
 
 
@@ -97,7 +107,7 @@ WORDS = [
 
 def make_groups(count=12, candidates=4, seed=0):
     """Return groups in which the right document repeats the query's word."""
-    import random
+    from course_utils.data.groups import Group
 
     random_ = random.Random(seed)
     groups = []

@@ -319,9 +319,9 @@ def test_switching_takes_milliseconds_and_comes_back(trained):
     detach(reranker)
     seconds = []
     for name in ("words", "factors", "general", "factors", "words", "general"):
-        started = time.perf_counter()
+        started = time.process_time()
         domains.use(name)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
         np.testing.assert_array_equal(scores(reranker), expected[name])
     assert min(seconds[:2]) < 0.02 and min(seconds[3:5]) < 0.02  # the better of two: other work may share the core
     with domains.use("words"):
