@@ -31,7 +31,7 @@ wild = st.dictionaries(st.sampled_from(["query", "document", "relevance", "topic
 good = st.integers(0, 20).flatmap(lambda start: st.integers(1, 8).map(lambda count: rows(start, count)))
 records = st.one_of(good, st.lists(pair, max_size=12), st.lists(pair | wild | value, max_size=6), value)
 
-INPUTS = ("--train", "--test", "--dev", "--general", "--data=", "--documents")
+INPUTS = ("--train", "--test", "--dev", "--general", "--data=", "--documents", "--pairs")
 
 
 def as_csv(table, separator=","):
@@ -68,8 +68,10 @@ OPTIONS = {
 ADAPT = {
     "--layers": st.sampled_from(["1", "2", "all", "0", "3", "x"]), "--epochs": st.sampled_from(["1", "0", "-1"]), "--negatives": number,
     "--learning-rate": st.sampled_from(["1e-3", "0", "nan", "-1", "1e30", "inf"]), "--max-queries": number, "--seed": number,
-    "--dev": source, "--general": source,
+    "--dev": source, "--general": source, "--loss": st.sampled_from(["auto", "graded", "teacher", "other"]),
 }  # fmt: skip
+EVALUATE = {"--per-query": place, "--worst": number, "--seed": number, "--max-relevance": number}
+LONG = {"--long-documents": st.sampled_from(["cut", "passages", ""])}
 
 
 def given_options(table):
@@ -80,8 +82,8 @@ def given_options(table):
 
 def line(name, **fixed):
     """Return a strategy of whole command lines of one command."""
-    table = OPTIONS | (ADAPT if name == "adapt" else {"--top-k": number} if name == "rank" else {})
-    table = {k: v for k, v in table.items() if f"--{k}" not in fixed}
+    table = OPTIONS | LONG | {"adapt": ADAPT, "evaluate": EVALUATE, "rank": {"--top-k": number}}.get(name, {})
+    table = {k: v for k, v in table.items() if k[2:] not in fixed and (name, k) != ("score", "--json")}
     parts = [v.map(lambda x, k=k: f"--{k}={x}") for k, v in fixed.items()]
     return st.tuples(st.tuples(*parts).map(list), given_options(table)).map(lambda p: [name, *p[0], *p[1]])
 
@@ -89,6 +91,7 @@ def line(name, **fixed):
 command = st.one_of(
     line("rank", model=model_name, query=word, documents=source.filter(lambda s: s != "-") | st.just("docs.txt")),
     line("evaluate", model=model_name, data=source, json=place),
+    line("score", model=model_name, pairs=source, out=place),
     line("adapt", model=st.just("model"), train=source, test=source, out=st.sampled_from(["out", "one", "model", "."]),
          json=place).map(lambda words: [*words, "--no-replay"]),
     st.tuples(st.lists(source, min_size=1, max_size=2), st.none() | source, number).map(
@@ -128,7 +131,8 @@ def attempt(template, folder, words, one, two):
     shown = f"{words}\n{found.out}\n{found.err}"
     assert found.code in (0, 2, 130), shown
     assert "Traceback" not in shown and "The program itself failed" not in shown, shown
-    named = {os.path.realpath(folder / w[7:]) for w in words if w.startswith("--json=")} if found.code == 0 else set()
+    outputs = ("--json=", "--per-query=", "--out=") if words[:1] == ["score"] else ("--json=", "--per-query=")
+    named = {os.path.realpath(folder / w.partition("=")[2]) for w in words if w.startswith(outputs) and found.code == 0}
     read = [w.partition("=")[2] for w in words if w.startswith(INPUTS)]
     changed = [
         n for n in found.changed if os.path.realpath(folder / n) not in named or n in read or n.startswith("model/")
@@ -140,7 +144,9 @@ def attempt(template, folder, words, one, two):
         assert found.err.splitlines()[-1].startswith("error: "), shown
         assert not (folder / "new").exists() or not list((folder / "new").iterdir()), shown
     for path in folder.rglob("r.json"):
-        json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_text(encoding="utf-8")
+        for part in content.splitlines() if words[0] == "score" or "--per-query" in shown else [content]:
+            json.loads(part)
 
 
 @pytest.mark.slow
