@@ -279,7 +279,7 @@ TEXT = [
     Case("Text", "a query of 10,000 words", ["rank", "--model", "model", "--query", "fever " * 10_000, "--documents",
          "docs.txt"], r"Raise max_length \(--max-length\) or shorten the query"),
     Case("Text", "documents in a folder of a model", RANK.replace("docs.txt", "model"), "is a folder of a model"),
-    Case("Text", "documents in a folder", RANK.replace("docs.txt", "docs"), "a thesis", 0, make("docs/one.txt")),
+    Case("Text", "documents in a folder", RANK.replace("docs.txt", "docs"), "docs: 1 documents, each as it is", 0, make("docs/one.txt"), shows="a thesis"),
     Case("Text", "a folder without a text", RANK.replace("docs.txt", "docs"), "docs holds no text", prepare=make("docs/one.docx")),
     Case("Text", "documents nowhere", RANK.replace("docs.txt", "no.txt"), "There is no file"),
 ]  # fmt: skip

@@ -113,7 +113,7 @@ def _plain_names(names):
 def documents(args, path):
     """Return the documents of a table or a folder for ``rank``, each once; None where one document a line is meant."""
     from course_utils import data
-    from course_utils.data.passages import _TABLES
+    from course_utils.data.passages import _TABLES, _WHOLE
 
     path, columns = Path(path), columns_of(args.columns)
     if (path / "config.json").is_file():
@@ -123,7 +123,7 @@ def documents(args, path):
             raise InputError("--columns is for tables, and {path} holds one document a line; leave it out.", path=path)
         return None
     try:
-        passages, said = data.read_passages(path, 10**9, 0, columns.get("document"))
+        passages, said = data.read_passages(path, _WHOLE, 0, columns.get("document"))
         texts, said = [p.text for p in passages], f"{path}: {'; '.join(said)}."
     except InputError:
         if path.is_dir() or columns:

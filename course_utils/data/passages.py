@@ -15,6 +15,7 @@ from course_utils.errors import InputError
 from course_utils.language import _, _later
 from course_utils.text import CJK
 
+_WHOLE = 10**9  # words of a piece with which documents stay as they are
 _TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 _TABLES = tuple(s for s in SUFFIXES if s != ".txt")
 # A sentence ends at a full stop with a space behind it, at a Chinese one, or at a line's end.
@@ -94,11 +95,9 @@ def read_passages(source, size=200, overlap=1, column=None):
     twice = [name for name, n in Counter(p.id for p in passages).items() if n > 1]
     if twice:
         raise InputError('{path}: the passage "{twice_0}" stands twice; ids must differ.', path=path, twice_0=twice[0])
-    said.append(
-        _("{n_documents:,} documents in {n_passages:,} passages of at most {size} words").format(
-            n_documents=len(documents), n_passages=len(passages), size=size
-        )
-    )
+    counted = _("{n_documents:,} documents in {n_passages:,} passages of at most {size} words")
+    counted = counted if size < _WHOLE else _("{n_documents:,} documents, each as it is")
+    said.append(counted.format(n_documents=len(documents), n_passages=len(passages), size=size))
     said += [_("{n} {what} left out").format(n=n, what=_(what)) for what, n in other.items() if n]
     return passages, said
 
