@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 from course_utils.errors import InputError
+from course_utils.model.prompt import _queries_too_long
 from course_utils.ship import scoring
 from course_utils.ship.scoring import _read_pairs, score_file
 
@@ -173,6 +174,14 @@ def test_a_bad_row_is_named_before_anything_is_scored(tiny, tmp_path, line, word
     with pytest.raises(InputError, match=words):
         score_file(tiny, source, tmp_path / "scores.jsonl", progress=False)
     assert not (tmp_path / "scores.jsonl").exists()
+
+
+def test_a_long_query_is_scored_where_its_document_fits(tiny, tmp_path):
+    query = "fever"
+    while not _queries_too_long([query], tiny.tokenizer, tiny.instruction, tiny.max_length):
+        query += " fever"
+    source = write_pairs(tmp_path / "pairs.jsonl", [(query, "d"), ("q", "d " * 900)])
+    assert score_file(tiny, source, tmp_path / "scores.jsonl", progress=False) == 2
 
 
 @pytest.mark.parametrize("pair", ["text", ("q",), ("q", 3)])

@@ -97,10 +97,13 @@ def _read_pairs(source):
 
 def _count(source, reranker):
     """Return the number of pairs in a file; raise InputError for one that cannot be scored, before any is."""
-    count = 0
+    count, how = 0, (reranker.tokenizer, reranker.instruction, reranker.max_length)
     for query, own in groupby(_read_pairs(source), key=lambda pair: pair[0]):
-        prompt._check_query(query, reranker.tokenizer, reranker.instruction, reranker.max_length)
-        count += sum(1 for _ in own)
+        long = prompt._queries_too_long([query], *how)
+        for _, document in own:
+            count += 1
+            if long:
+                reranker.encode([(query, [document])])  # refuses one that would be cut
     return count
 
 
