@@ -35,6 +35,11 @@ def _(text):
     return _catalogue(_language()).gettext(text) if text else text
 
 
+def _joined(sentences):
+    """Return sentences one after the other, in English with a blank between them."""
+    return (" " if _language() == "en" else "").join(sentences)
+
+
 def _later(text):
     """Return ``text`` as it is: a mark for one that stands where the language is not known yet and goes through ``_`` later."""
     return text

@@ -9,7 +9,7 @@ from pathlib import Path
 from course_utils.cli import options, own_data, reading
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole, write_json
-from course_utils.language import _
+from course_utils.language import _, _joined
 
 MAX_PAIRS = 5000
 BLIND = 2000  # queries that the rule without queries is tried on
@@ -67,7 +67,7 @@ def run_check(args):
         bad += [] if report.ok else [file]
     bad = [_("{bad}: to be mended before use, as said above.").format(bad=" and ".join(bad))] if bad else []
     if bad or refused:
-        raise InputError(" ".join(refused + bad))
+        raise InputError(_joined(refused + bad))
 
 
 def _blind(file, test, max_relevance):

@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from course_utils.language import _
+from course_utils.language import _, _joined
 
 FALL = 0.01  # nDCG@10 on general data that is worth a word
 MANY = 2000  # test queries beyond which nobody labels
@@ -19,7 +19,7 @@ def paragraph(done, train, test, difference, general=None):
         general: Difference on the general set, or None.
     """
     parts = [_learned(done, train, test, difference), _settled(done, test, difference), _cost(general)]
-    return " ".join([part for part in parts if part] + _next(done, train, difference, general))
+    return _joined([part for part in parts if part] + _next(done, train, difference, general))
 
 
 def _learned(done, train, test, d):

@@ -89,7 +89,7 @@ class _Prepared:
                     part=part, n_groups=len(groups), right=right, other=other, other_2=other / right
                 )
             )
-        found = ", ".join(
+        found = _(", ").join(
             _("{share:.0%} among the first {k}").format(share=share, k=k) for k, share in self.recall.items()
         )
         lines.append(

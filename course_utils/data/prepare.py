@@ -56,7 +56,7 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=
         check_outputs([], inputs, folders=[out])
     groups, notes = _questions(questions, columns)
     pieces, said = read_passages(passages, plan.size, plan.overlap)
-    notes += [f"{passages}: {'; '.join(said)}."]
+    notes += [_("{where}: {text}").format(where=passages, text=_("{parts}.").format(parts=_("; ").join(said)))]
     groups, around, said = _match(groups, pieces)
     notes += said
     split_groups, said = _split(groups, pieces, plan)

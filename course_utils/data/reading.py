@@ -14,7 +14,7 @@ from course_utils.data.shapes import _items
 from course_utils.data.tables import _open_table
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole
-from course_utils.language import _, _later
+from course_utils.language import _, _joined, _later
 
 
 @dataclass
@@ -61,7 +61,7 @@ class _Reading:
             parts.append(_("Not used: {names}.").format(names=_(", ").join(map(str, self.ignored[:8]))))
         if right == total:
             parts.append(_("No document is wrong: add negatives before training, for example with prepare or mine."))
-        return " ".join(parts)
+        return _joined(parts)
 
 
 def read_data(

@@ -201,7 +201,7 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
         how = (
             _("separated by {separators}").format(separators=_(SEPARATORS.get(mark, mark))) if mark else _("one column")
         )
-        return _named(path, header, table), [f"{encoding.replace('_', '-')}, {how}"]
+        return _named(path, header, table), [_(", ").join([encoding.replace("_", "-"), how])]
     return _checked(iter_rows(path, ()), path), []
 
 
@@ -247,7 +247,7 @@ def _dataset(path, part):
     parts = {str(p.relative_to(path)): p for p in files}
     matching = [name for name in parts if part and Path(name).stem.split("-")[0] == part]
     chosen = matching or [_choose_part(path, parts, part)]
-    records, notes = [], [", ".join(chosen)]
+    records, notes = [], [_(", ").join(chosen)]
     for name in chosen:
         own, more = _open_table(parts[name])
         records += [(f"{name} {where}", row) for where, row in own]

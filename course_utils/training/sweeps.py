@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from course_utils.data.groups import check_no_leak, rankable, subset
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
-from course_utils.language import _
+from course_utils.language import _, _joined
 from course_utils.text import markdown_table
 from course_utils.training.adaptation import adapt
 from course_utils.training.recipe import Recipe, _default_batch
@@ -227,7 +227,7 @@ def _why(last, before, available, rows, sizes):
             seconds=best["seconds"] * available / size,
         )
     )
-    return " ".join(text)
+    return _joined(text)
 
 
 def _value(row):
