@@ -168,7 +168,9 @@ def _check(reranker, new, sets, earlier, strategy, recipe):
     _check_strategy(strategy, earlier)
     for stage in (*earlier, new):
         for name, (groups, _counts) in sets.items():
-            check_no_leak(list(stage.train) + list(stage.dev or []), groups, (f"stage {stage.name}", name))
+            check_no_leak(
+                list(stage.train) + list(stage.dev or []), groups, (_("stage {name}").format(name=stage.name), name)
+            )
     recipe.resolved(reranker.model, len(new.train))
 
 

@@ -205,7 +205,7 @@ def version_table(folder):
         r = _read_json(path / _RECORD)
         state = _("**in use**") if path.name == now else _("aside") if path.parent.name == _ASIDE else _("kept")
         gain = r.get("figures", {}).get("target")
-        shown = f"{gain['before']:.3f} to {gain['after']:.3f}" if gain else ""
+        shown = _("{before:.3f} to {after:.3f}").format(**gain) if gain else ""
         rows.append([path.name, state, r.get("stage", ""), shown, r.get("reason", "")])
     return markdown_table([_("version"), _("state"), _("learned"), _("target"), _("reason")], rows)
 
