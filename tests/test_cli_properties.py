@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 
 import hypothesis
 import pytest
@@ -112,7 +113,7 @@ def template(tokenizer, tmp_path_factory):
 
 
 def attempt(template, folder, words, one, two):
-    """Make one call in a fresh copy and check what must always hold."""
+    """Make one call in a fresh copy, check what must always hold, and return how it ended: an exit code or what went well."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(template, folder, symlinks=True)
     names = {}
@@ -127,7 +128,7 @@ def attempt(template, folder, words, one, two):
         found = run(Case("", "", words, "", new=(".*",)), folder)
     except SystemExit as end:  # --help
         assert end.code in (0, None)
-        return
+        return "help"
     shown = f"{words}\n{found.out}\n{found.err}"
     assert found.code in (0, 2, 130), shown
     assert "Traceback" not in shown and "The program itself failed" not in shown, shown
@@ -147,6 +148,7 @@ def attempt(template, folder, words, one, two):
         content = path.read_text(encoding="utf-8")
         for part in content.splitlines() if words[0] == "score" or "--per-query" in shown else [content]:
             json.loads(part)
+    return f"{words[0]} {found.code}" if found.code == 0 else found.code
 
 
 @pytest.mark.slow
@@ -155,13 +157,14 @@ def test_random_calls_end_well(template, tmp_path):
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @hypothesis.given(command, content, content)
     def calls(words, one, two):
-        nonlocal count
-        count += 1
-        attempt(template, tmp_path / "world", words, one, two)
+        ends[attempt(template, tmp_path / "world", words, one, two)] += 1
 
-    started, seed, count = time.monotonic(), FIRST, 0
+    started, seed, ends = time.monotonic(), FIRST, Counter()
     while seed == FIRST or time.monotonic() - started < 60 * MINUTES:
         hypothesis.seed(seed)(calls)()
         seed += 1
         if MINUTES:
-            print(f"seeds {FIRST} to {seed - 1}: {count} calls in {time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"seeds {FIRST} to {seed - 1}: {ends.total()} calls in {time.monotonic() - started:.0f} s, {dict(ends)}",
+                flush=True,
+            )
