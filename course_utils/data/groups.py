@@ -153,7 +153,8 @@ def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
         parts[gaps.index(max(gaps))] += block
     if any(f > 0 and not p for f, p in zip(fractions, parts, strict=True)):
         raise InputError(
-            "{n_groups} queries in {n_blocks} independent blocks are too few for {n_fractions} parts.",
+            "{n_groups} queries in {n_blocks} independent blocks are too few for {n_fractions} parts: queries with a "
+            "relevant document in common stay together. Add others, or give each part as a file of its own.",
             n_groups=len(groups),
             n_blocks=len(blocks),
             n_fractions=len(fractions),
