@@ -104,6 +104,12 @@ def write_json(path, value):
         file.write(text + "\n")
 
 
+def _write_lines(path, rows):
+    """Write ``rows`` to ``path`` through ``whole``, one JSON value a line."""
+    with whole(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
 def _names(folder):
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir() or p.is_symlink()}
 

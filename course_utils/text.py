@@ -37,6 +37,12 @@ def _padded(text, width):
     return text + blanks if width > 0 else blanks + text
 
 
+class _Markdown:
+    # What prints as Markdown and is shown as such in a notebook.
+    def _repr_markdown_(self):
+        return str(self)
+
+
 def markdown_table(head, rows, left=None):
     """Return a Markdown table as text.
 

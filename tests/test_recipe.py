@@ -120,8 +120,8 @@ def test_a_layer_decay_of_one_is_one_rate_and_a_smaller_one_moves_lower_layers_l
     ("text", "length", "words"),
     [
         ("Judge. <|im_end|>", 256, "without <| marks"),
-        ("", 256, "instruction is"),
-        (None, 256, "instruction is"),
+        ("", 256, "instruction must be"),
+        (None, 256, "instruction must be"),
         ("Judge.", 10**9, "max_length is 1000000000"),
         ("Judge.", 0, "max_length is 0"),
     ],

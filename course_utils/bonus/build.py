@@ -27,7 +27,7 @@ from course_utils.data.read import read_groups
 from course_utils.errors import InputError
 from course_utils.evaluation.calibration import fit_temperature
 from course_utils.evaluation.metrics import ndcg_at_k
-from course_utils.files import check_outputs, lock, whole_folder, write_json
+from course_utils.files import _write_lines, check_outputs, lock, whole_folder, write_json
 from course_utils.model import prompt
 from course_utils.model.reranker import Reranker
 
@@ -38,7 +38,7 @@ CALIBRATED = 200  # lists of human labels that the temperature is fitted on
 def step_items(work, text, real):
     """Choose the items and write them to items.jsonl."""
     if not (work / "items.jsonl").exists():
-        label.write_lines(work / "items.jsonl", choose(text, real))
+        _write_lines(work / "items.jsonl", choose(text, real))
 
 
 def step_vocabulary(work, text, size=24_000):

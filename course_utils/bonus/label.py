@@ -8,16 +8,10 @@ import numpy as np
 
 from course_utils.bonus.teacher import Teacher
 from course_utils.errors import InputError
-from course_utils.files import lock, whole
+from course_utils.files import _write_lines, lock, whole
 
 SHARD = 1000
 LONG = 3  # shards with long passages; later ones are cut, their labels come a third faster
-
-
-def write_lines(path, rows):
-    """Write ``rows`` to ``path``, one JSON value a line."""
-    with whole(path) as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def trimmed(item):
@@ -66,7 +60,7 @@ def label_items(path, out, shards):
             started, own = time.time(), items[n * SHARD : (n + 1) * SHARD]
             own = own if n < LONG else [trimmed(i) for i in own]
             queries, passages = vectors_of(own, teacher)
-            write_lines(Path(out) / f"{n:03}.jsonl", own)
+            _write_lines(Path(out) / f"{n:03}.jsonl", own)
             with whole(Path(out) / f"{n:03}.npz", "wb") as file:
                 np.savez(file, queries=queries, passages=passages)
             print(f"shard {n}: {len(queries)} queries, {len(own)} passages, {time.time() - started:.0f} s", flush=True)

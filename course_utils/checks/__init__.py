@@ -42,12 +42,13 @@ def _said(text, fields):
     return _(text).format(**fields) if fields else _(text)
 
 
-def _judged(judge, cases, verdicts, choose, again, other=""):
+def _judged(judge, cases, choose, again, other=""):
     """Ask a learner's function for its verdict on each case, and say what a wrong one overlooks.
 
     ``cases`` maps a name to (right verdict, why), where why is one sentence or a sentence for each wrong verdict, with
     ``other`` for the rest; ``choose`` and ``again`` are said of an unknown and of a wrong verdict.
     """
+    verdicts = sorted({right for right, __ in cases.values()})
     for name, (right, why) in cases.items():
         answer = judge(name)
         need(answer in verdicts, choose, name=name, answer=answer, words=", ".join(verdicts))

@@ -179,7 +179,6 @@ _PROGRAMS = {
 @_careful
 def check_judge(judge):
     """Exercise 5: ``judge(program)`` returns "fine", "random", "dice" or "turned" for the programs A to E."""
-    verdicts = ("fine", "random", "dice", "turned")
     choose = _later('For {name} return "fine", "random", "dice" or "turned"; you return {answer!r}.')
-    _judged(judge, _PROGRAMS, verdicts, choose, _later("Look at {name} again: {why}."))
+    _judged(judge, _PROGRAMS, choose, _later("Look at {name} again: {why}."))
     ok("Right: five programs, one of them fit for use.")

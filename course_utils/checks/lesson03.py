@@ -222,7 +222,6 @@ _WAYS = {
 @_careful
 def check_judge(judge):
     """Exercise 5: ``judge(way)`` returns "better", "worse", "not settled" or "forgets" for the ways A to E."""
-    verdicts = ("better", "worse", "not settled", "forgets")
     choose = _later('For {name} return "better", "worse", "not settled" or "forgets"; you return {answer!r}.')
-    _judged(judge, _WAYS, verdicts, choose, _later("Look at {name} again: {why}."))
+    _judged(judge, _WAYS, choose, _later("Look at {name} again: {why}."))
     ok("Right: five ways, one of them worth its price.")

@@ -210,8 +210,7 @@ _REPORTS = {
 @_careful
 def check_judge(judge):
     """Exercise 5: ``judge(report)`` returns the verdict on each of the five reports of the table."""
-    verdicts = sorted({right for right, __ in _REPORTS.values()})
     choose = _later("Your verdict on {name} is {answer!r}; choose one of {words}.")
     other = _later("The mean and both intervals have the same sign; look at it again.")
-    _judged(judge, _REPORTS, verdicts, choose, _later("{name} is not {answer!r}. {why}"), other)
+    _judged(judge, _REPORTS, choose, _later("{name} is not {answer!r}. {why}"), other)
     ok("Right: five reports, one of them a gain of knowledge.")

@@ -1,13 +1,14 @@
 """Labelled data and documents for a command: the plain form by its strict rules, any other shape as data convert reads it."""
 
-import json
 from itertools import islice
 from pathlib import Path
 
 from course_utils.cli.terminal import note
 from course_utils.errors import InputError
+from course_utils.files import _write_lines
 from course_utils.language import _
 
+write_lines = _write_lines  # of what a command writes beside its result
 _LOOK = 50  # records that tell whether a file is in the plain form
 # What the strict reader would pass over in silence.
 _MORE = {"score", "scores", "teacherscore", "instruction", "task", "指令"}
@@ -132,11 +133,3 @@ def documents(args, path):
         texts, said = [d for g in found.groups for d in g.documents], str(found)
     note(said)
     return list(dict.fromkeys(texts))
-
-
-def write_lines(path, rows):
-    """Write dicts as JSON lines, whole or not at all."""
-    from course_utils.files import whole
-
-    with whole(path) as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course_utils.data.grid import DATA, SPLITS, _stable_random
+from course_utils.data.grid import DATA, SPLITS, _dealt, _stable_random
 from course_utils.data.groups import Group
 from course_utils.data.negatives import Bm25
 from course_utils.errors import InputError
@@ -177,13 +177,7 @@ def _make_splits(cases, fractions=(0.6, 0.13, 0.27), seed=0):
             group[topic] = joined
     blocks = [sorted(b) for b in {frozenset(b) for b in group.values()}]
     random.Random(seed).shuffle(blocks := sorted(blocks))
-    parts, counts = {s: [] for s in SPLITS}, [0, 0, 0]
-    for block in sorted(blocks, key=len, reverse=True):
-        gaps = [f * (sum(counts) + len(block)) - c for f, c in zip(fractions, counts, strict=True)]
-        i = gaps.index(max(gaps))
-        counts[i] += len(block)
-        parts[SPLITS[i]] += block
-    return {s: sorted(topics) for s, topics in parts.items()}
+    return _dealt(sorted(blocks, key=len, reverse=True), fractions)
 
 
 def read_cases(domain, language, folder=None, splits=True):

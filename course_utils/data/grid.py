@@ -199,12 +199,16 @@ def make_splits(grid, fractions=(0.62, 0.13, 0.25), seed=0):
     for kind in sorted(kinds):
         random_.shuffle(kinds[kind])
         order += kinds[kind]
-    parts, counts = {s: [] for s in SPLITS}, [0.0, 0.0, 0.0]
-    for topic in order:
-        gaps = [f * (sum(counts) + 1) - c for f, c in zip(fractions, counts, strict=True)]
-        i = gaps.index(max(gaps))
-        counts[i] += 1
-        parts[SPLITS[i]].append(topic)
+    return _dealt([[topic] for topic in order], fractions)
+
+
+def _dealt(blocks, fractions):
+    """Return {"train": [topic, ...], "dev": ..., "test": ...}: each block of topics goes where most is lacking."""
+    parts = {s: [] for s in SPLITS}
+    for block in blocks:
+        dealt = sum(map(len, parts.values())) + len(block)
+        gaps = [f * dealt - len(part) for f, part in zip(fractions, parts.values(), strict=True)]
+        parts[SPLITS[gaps.index(max(gaps))]] += block
     return {s: sorted(topics) for s, topics in parts.items()}
 
 

@@ -14,6 +14,7 @@ from course_utils.data.passages import pieces
 from course_utils.errors import InputError
 from course_utils.model import Counted, sigmoid
 from course_utils.model.prompt import _as_lists, _Asked
+from course_utils.model.reranker import _check_asked
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,7 @@ def rank_long(reranker, query, documents, top_k=None, size=120, overlap=1):
         InputError: no document, or an empty query.
     """
     documents = list(documents)
-    if not str(query).strip():
-        raise InputError("The query is empty; write what you are looking for.")
-    if not documents:
-        raise InputError("There is no document to rank; give at least one.")
+    _check_asked(query, documents)
     (scores,), (places,) = score_long(reranker, [(query, documents)], size, overlap)
     order = np.argsort(-scores, kind="stable")[:top_k].tolist()
     return [_RankedPiece(documents[i], float(scores[i]), float(sigmoid(scores[i])), i, *places[i]) for i in order]

@@ -3,7 +3,6 @@
 The order matters: split first, give every part its own passages, mine negatives inside each part.
 """
 
-import json
 import random
 from collections import defaultdict
 from dataclasses import replace
@@ -18,9 +17,9 @@ from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import Bm25, mine
 from course_utils.data.passages import read_passages
 from course_utils.data.plan import _CHANGE, _DEPTHS, PARTS, Plan, _Prepared
-from course_utils.data.reading import _write_groups, read_data
+from course_utils.data.reading import _as_rows, read_data
 from course_utils.errors import InputError
-from course_utils.files import check_outputs, whole_folder
+from course_utils.files import _write_lines, check_outputs, whole_folder
 from course_utils.language import _
 from course_utils.text import normalise
 
@@ -229,13 +228,9 @@ def _write(out, done):
     """Write all files into a folder that is whole or not there."""
     with whole_folder(out) as folder:
         for part, groups in done.parts.items():
-            _write_groups(folder / f"{part}.jsonl", groups)
+            _write_lines(folder / f"{part}.jsonl", _as_rows(groups))
         rows = [{"id": p.id, "document": p.document, "text": p.text} for p in done.passages]
-        _write_rows(folder / "passages.jsonl", rows)
+        _write_lines(folder / "passages.jsonl", rows)
         rows = [dict(zip(("query", "passage", "right"), s, strict=True)) for s in done.suspects]
-        _write_rows(folder / "suspects.jsonl", rows)
+        _write_lines(folder / "suspects.jsonl", rows)
         (folder / "report.txt").write_text(f"{done}\n", encoding="utf-8")
-
-
-def _write_rows(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -77,6 +77,13 @@ def check_row(row, max_relevance=1):
     return problems or (row["query"].strip(), row["document"].strip(), int(label))
 
 
+def _twice(query, where, same):
+    """Return (kind, text) of the problem of a pair that stands at ``where``, too; ``same``: with the same label."""
+    text = _("same query and document as {where}").format(where=where) + ("" if same else _(", other relevance"))
+    text = _('{text} (query "{query}")').format(text=text, query=query[:40])
+    return _later("duplicate pair") if same else _later("contradictory pair"), text
+
+
 def read_pairs(source, max_relevance=1, drop_repeated=False):
     """Read labelled pairs and check every one.
 
@@ -106,11 +113,7 @@ def read_pairs(source, max_relevance=1, drop_repeated=False):
             if drop_repeated:
                 continue
             first, label = seen[query, document]
-            kind = _later("duplicate pair") if label == relevance else _later("contradictory pair")
-            text = _("same query and document as {first}").format(first=first) + (
-                "" if label == relevance else _(", other relevance")
-            )
-            problems.append((where, kind, _('{text} (query "{query}")').format(text=text, query=query[:40])))
+            problems.append((where, *_twice(query, first, label == relevance)))
             continue
         seen[query, document] = (where, relevance)
         pairs.append(checked)

@@ -1,6 +1,5 @@
 """One reader for files as people have them, and the plain form that everything else reads."""
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,11 +8,11 @@ from pathlib import Path
 from course_utils.data.columns import _check_given
 from course_utils.data.groups import Group
 from course_utils.data.qrels import _is_collection, _read_collection
-from course_utils.data.read import DataError
+from course_utils.data.read import DataError, _twice
 from course_utils.data.shapes import _items
 from course_utils.data.tables import _open_table
 from course_utils.errors import InputError
-from course_utils.files import check_outputs, whole
+from course_utils.files import _write_lines, check_outputs
 from course_utils.language import _, _joined, _later
 
 
@@ -124,13 +123,7 @@ def _groups(found, name, drop_repeated):
             elif known == label and (drop_repeated or not pairs):
                 found.dropped[_later("pairs that stand twice")] += 1
             elif pairs and not drop_repeated:
-                kind = _later("duplicate pair") if known == label else _later("contradictory pair")
-                text = _("same query and document as {where}").format(where=where) + (
-                    "" if known == label else _(", other relevance")
-                )
-                problems.append(
-                    (item.where, kind, _('{text} (query "{query}")').format(text=text, query=item.query[:40]))
-                )
+                problems.append((item.where, *_twice(item.query, where, known == label)))
             else:  # in a list: what is right once is right
                 found.dropped[_later("documents both right and wrong for a query, kept as right")] += 1
                 own[document] = where, max(known, label), None
@@ -157,12 +150,6 @@ def _as_rows(groups):
             yield row
 
 
-def _write_groups(path, groups):
-    """Write groups as plain JSON lines, one pair a line; the file is whole or not there."""
-    with whole(path) as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _as_rows(groups))
-
-
 def convert(source, out, columns=None, **options):
     """Read ``source`` as ``read_data`` does and write it to ``out`` as plain JSON lines; return the Reading.
 
@@ -179,5 +166,5 @@ def convert(source, out, columns=None, **options):
         raise InputError("{out}: the plain form is JSON lines; name the file .jsonl.", out=out)
     check_outputs([out], [source] if isinstance(source, (str, Path)) else [])
     found = read_data(source, columns, **options)
-    _write_groups(out, found.groups)
+    _write_lines(out, _as_rows(found.groups))
     return found

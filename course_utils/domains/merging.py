@@ -10,7 +10,7 @@ from course_utils.domains.delta import Delta, _base_hash, _base_value, _check_fi
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate
 from course_utils.language import _
-from course_utils.text import markdown_table
+from course_utils.text import _Markdown, markdown_table
 
 _SCALES = tuple(i / 10 for i in range(11))
 
@@ -29,7 +29,7 @@ def _named(name):
 
 
 @dataclass
-class Matrix:
+class Matrix(_Markdown):
     """Numbers with names, printed as a Markdown table.
 
     Attributes:
@@ -54,9 +54,6 @@ class Matrix:
 
         rows = [[_named(name), *map(cell, own)] for name, own in zip(self.rows, self.values, strict=True)]
         return markdown_table([_(self.corner), *map(_named, self.columns)], rows, left=1)
-
-    def _repr_markdown_(self):
-        return str(self)
 
 
 def combine(reranker, deltas, weights=None):
@@ -158,7 +155,7 @@ def cross_matrix(reranker, deltas, test_sets, instructions=None, metric="ndcg@10
 
 
 @dataclass
-class _WeightSweep:
+class _WeightSweep(_Markdown):
     """Weights tried on dev, the choice, and what it is worth on test.
 
     Attributes:
@@ -175,9 +172,6 @@ class _WeightSweep:
 
     def __str__(self):
         return f"{self.dev}\n\n{_('chosen on dev: {best:g}').format(best=self.best)}\n\n{self.test}"
-
-    def _repr_markdown_(self):
-        return str(self)
 
 
 def sweep_weights(reranker, deltas, dev, test, scales=_SCALES, instructions=None, metric="ndcg@10"):

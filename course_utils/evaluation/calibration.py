@@ -12,7 +12,7 @@ import numpy as np
 from course_utils.errors import InputError
 from course_utils.language import _
 from course_utils.model.reranker import sigmoid
-from course_utils.text import markdown_table
+from course_utils.text import _Markdown, markdown_table
 
 LIMITS = (0.01, 100.0)
 
@@ -86,7 +86,7 @@ class _Bin(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Reliability:
+class _Reliability(_Markdown):
     """Bins of pairs by probability, and the expected calibration error (ECE) over them.
 
     Attributes:
@@ -105,9 +105,6 @@ class _Reliability:
         return _("{table}\n\nexpected calibration error {error:.3f} at temperature {temperature:.2f}").format(
             table=table, error=self.error, temperature=self.temperature
         )
-
-    def _repr_markdown_(self):
-        return str(self)
 
 
 def reliability(scores, relevance, temperature=1.0, bins=10):

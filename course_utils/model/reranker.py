@@ -53,6 +53,14 @@ def sigmoid(x):
     return np.exp(-np.logaddexp(0, -np.asarray(x, dtype=np.float64)))
 
 
+def _check_asked(query, documents):
+    """Raise InputError where there is nothing to rank."""
+    if not str(query).strip():
+        raise InputError("The query is empty; write what you are looking for.")
+    if not documents:
+        raise InputError("There is no document to rank; give at least one.")
+
+
 class Reranker:
     """A causal language model that judges whether a document answers a query.
 
@@ -227,10 +235,7 @@ class Reranker:
             InputError: when there is no document, the query is empty or too long, or something is no text.
         """
         [(query, documents)] = prompt._as_lists([(query, documents)])
-        if not query.strip():
-            raise InputError("The query is empty; write what you are looking for.")
-        if not documents:
-            raise InputError("There is no document to rank; give at least one.")
+        _check_asked(query, documents)
         found = self.score_groups([(query, documents)])
         self._warn(found.truncated, len(documents))
         scores = found[0]

@@ -14,6 +14,7 @@ import uuid
 
 import numpy as np
 
+from course_utils.data.long_documents import _check_way
 from course_utils.errors import InputError
 from course_utils.language import _
 from course_utils.model import sigmoid
@@ -39,10 +40,7 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
         metrics = _Metrics()
     except ImportError as error:
         raise InputError('The server needs {name}: pip install "reranker-course[serve]".', name=error.name) from None
-    if long_documents not in ("cut", "passages"):
-        raise InputError(
-            'long_documents is "{long_documents}"; choose "cut" or "passages".', long_documents=long_documents
-        )
+    _check_way(long_documents)
     limits = limits or Limits()
     reranker.rank("probe", ["probe"])  # a model that gives no numbers is refused here and not at the first request
     batcher = _Batcher(reranker, limits, long_documents, metrics)

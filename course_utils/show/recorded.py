@@ -11,11 +11,11 @@ from course_utils.errors import InputError
 from course_utils.evaluation import paired_bootstrap
 from course_utils.language import _
 from course_utils.profile import RECORDED, Profile
-from course_utils.text import markdown_table
+from course_utils.text import _Markdown, markdown_table
 
 
 @dataclass(frozen=True)
-class _Beside:
+class _Beside(_Markdown):
     """Changes of nDCG@10, yours and recorded, shown as a table.
 
     Attributes:
@@ -37,9 +37,6 @@ class _Beside:
                 own += [_shown(kept["mean"], kept["low"], kept["high"]), " ".join(f"{x:+.3f}" for x in kept["seeds"])]
             rows.append([name, *own, *[""] * (3 - len(own))])
         return f"{markdown_table(head, rows, left=1)}\n\n{self.made}"
-
-    def _repr_markdown_(self):
-        return str(self)
 
 
 def beside(lesson, changes):

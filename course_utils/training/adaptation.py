@@ -21,6 +21,7 @@ from course_utils.errors import InputError
 from course_utils.files import lock
 from course_utils.language import _
 from course_utils.model.forward import _supports_sharing
+from course_utils.model.prompt import _check_prompt
 from course_utils.training import checkpoints
 from course_utils.training.batch import Source
 from course_utils.training.freezing import _first_trainable_layer, train_only
@@ -120,7 +121,7 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         TrainingError: the loss is not finite; the message names the cause.
     """
     started, model = time.perf_counter(), reranker.model
-    _check_prompt(reranker)
+    _check_prompt(reranker.instruction, reranker.max_length)
     train = list(train)
     recipe = recipe.replace(loss=_find_loss(rankable(train), recipe.loss))
     train, dev, counts = _counted(reranker, train, dev, replay, recipe)
@@ -155,15 +156,6 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         trainer.progress.history, epoch, time.perf_counter() - started, table.trainable, table.total,
         trainer.batch_losses, sorted(dtypes), recipe.asdict(), _with_cuts(counts, sources), warnings,
     )  # fmt: skip
-
-
-def _check_prompt(reranker):
-    """Raise InputError for an instruction or a length with which a saved model could not be loaded again."""
-    text, length = reranker.instruction, reranker.max_length
-    if not isinstance(text, str) or not text.strip() or len(text) > 2000 or "<|" in text:
-        raise InputError('The instruction is "{text}"; it is one sentence of at most 2,000 characters, without <| marks.', text=str(text)[:60])  # fmt: skip
-    if isinstance(length, bool) or not isinstance(length, int) or not 32 <= length <= 2**17:
-        raise InputError("max_length is {length!r}; it is a whole number of tokens from 32 to {value:,}.", length=length, value=2**17)  # fmt: skip
 
 
 def _counted(reranker, train, dev, replay, recipe):

@@ -13,7 +13,7 @@ from course_utils.data.groups import check_no_leak, rankable, subset
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate, paired_bootstrap
 from course_utils.language import _, _joined
-from course_utils.text import markdown_table
+from course_utils.text import _Markdown, markdown_table
 from course_utils.training.adaptation import adapt
 from course_utils.training.recipe import Recipe, _default_batch
 from course_utils.training.trainer import TrainingError
@@ -25,7 +25,7 @@ _DEV_QUERIES = 200  # scored at most
 
 
 @dataclass
-class _Sweep:
+class _Sweep(_Markdown):
     """Results of a sweep.
 
     Attributes:
@@ -56,9 +56,6 @@ class _Sweep:
             lines.append([f"**{c}**" if chosen and c else c for c in cells])
         head = [*names, _("queries"), _("dev nDCG@10"), _("gain"), _("best epoch"), _("seconds")]
         return f"{markdown_table(head, lines)}\n\n{self.why}"
-
-    def _repr_markdown_(self):
-        return str(self)
 
     def series(self):
         """Return {settings in words: (queries, dev nDCG@10)}, a line for each setting, as ``plots.lines`` draws them."""

@@ -6,11 +6,11 @@ import numpy as np
 
 from course_utils.domains.merging import _named
 from course_utils.language import _
-from course_utils.text import markdown_table
+from course_utils.text import _Markdown, markdown_table
 
 
 @dataclass
-class Forgetting:
+class Forgetting(_Markdown):
     """The forgetting matrix: nDCG@10 of every test set before training and after each stage.
 
     Attributes:
@@ -57,9 +57,6 @@ class Forgetting:
             average_forgetting=average_forgetting(self), backward=backward, forward=forward, own_gain=own_gain(self)
         )
         return "\n".join([table, "", f"{self.strategy + ': ' if self.strategy else ''}{facts}"])
-
-    def _repr_markdown_(self):
-        return str(self)
 
 
 def losses(matrix):

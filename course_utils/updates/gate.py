@@ -13,7 +13,7 @@ from course_utils.evaluation.measure import evaluate, paired_bootstrap
 from course_utils.files import lock
 from course_utils.language import _
 from course_utils.model.checkpoint import _read_json
-from course_utils.text import markdown_table
+from course_utils.text import _Markdown, markdown_table
 from course_utils.training.freezing import borrowed, train_only
 from course_utils.training.recipe import Recipe
 from course_utils.training.weights import load_tensors, trained_tensors
@@ -68,7 +68,7 @@ class Gate:
 
 
 @dataclass
-class _Update:
+class _Update(_Markdown):
     """What ``update`` decided.
 
     Attributes:
@@ -88,9 +88,6 @@ class _Update:
     def __str__(self):
         head = f"{self.version} {_('accepted') if self.accepted else _('refused, kept aside')}: {self.reason}"
         return f"{head}\n\n{markdown_table([_('set'), _('nDCG@10, after - before')], self.figures.items())}"
-
-    def _repr_markdown_(self):
-        return str(self)
 
 
 def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=Recipe(), *, quiet=False):
