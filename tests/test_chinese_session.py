@@ -295,3 +295,17 @@ def test_the_page_of_an_executed_lesson_says_its_language(tmp_path):
     _seconds, error = course.run_lesson(tmp_path / "00_a.ipynb", tmp_path / "out", dict(os.environ))
     page = (tmp_path / "out" / "00_a.html").read_text(encoding="utf-8")
     assert error == "" and '<html lang="zh">' in page
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_prepare_does_not_ask_for_the_negatives_that_it_makes(language, monkeypatch):
+    from course_utils.data import prepare
+    from course_utils.files import data_folder
+
+    monkeypatch.setenv("COURSE_LANGUAGE", language)
+    files = data_folder() / "handbook" / "zh"
+    columns = {"query": "员工的问法", "document": "答案出处"}
+    notes = prepare(files / "questions.csv", files / "handbook.csv", columns=columns).notes
+    assert not any("add negatives before training" in n or "训练之前请加入负例" in n for n in notes)
+    if language == "zh":
+        assert notes[0].endswith("没有用到：提问部门。")

@@ -17,7 +17,7 @@ from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import Bm25, mine
 from course_utils.data.passages import read_passages
 from course_utils.data.plan import _CHANGE, _DEPTHS, PARTS, Plan, _Prepared
-from course_utils.data.reading import _as_rows, read_data
+from course_utils.data.reading import _NO_WRONG, _as_rows, read_data
 from course_utils.errors import InputError
 from course_utils.files import _write_lines, check_outputs, whole_folder
 from course_utils.language import _
@@ -70,7 +70,7 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=
     index = first_stage([*(p.text for p in pieces), *(d for g in groups for d in g.positives)])
     done = _Prepared(
         parts, pieces, _recall(groups, index), _suspects(groups, index, around, reranker), dropped,
-        max(0, ceil((1.96 * _CHANGE / 0.03) ** 2) - test), notes, "BM25" if first_stage is Bm25 else "The first stage",
+        max(0, ceil((1.96 * _CHANGE / 0.03) ** 2) - test), notes, "BM25" if first_stage is Bm25 else _("The first stage"),
     )  # fmt: skip
     if out is not None:
         _write(out, done)
@@ -82,7 +82,7 @@ def _questions(questions, columns):
         groups, notes = list(questions), []
     else:
         found = read_data(questions, columns, drop_repeated=True)
-        text = str(found).partition(" No document is wrong")[0]  # they are about to be mined
+        text = str(found).removesuffix(_(_NO_WRONG)).rstrip()  # they are about to be mined
         groups, notes = found.groups, [text]
     kept = [g for g in groups if g.positives]
     if not kept:

@@ -15,6 +15,8 @@ from course_utils.errors import InputError
 from course_utils.files import _write_lines, check_outputs
 from course_utils.language import _, _joined, _later
 
+_NO_WRONG = _later("No document is wrong: add negatives before training, for example with prepare or mine.")
+
 
 @dataclass
 class _Reading:
@@ -59,7 +61,7 @@ class _Reading:
         if self.ignored:
             parts.append(_("Not used: {names}.").format(names=_(", ").join(map(str, self.ignored[:8]))))
         if right == total:
-            parts.append(_("No document is wrong: add negatives before training, for example with prepare or mine."))
+            parts.append(_(_NO_WRONG))
         return _joined(parts)
 
 
