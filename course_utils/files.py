@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -225,8 +226,13 @@ def check_outputs(outputs, inputs=(), folders=()):
         above = next(p for p in (full if path.exists() else full.parent, *full.parents) if p.exists())
         if not path.exists() and not above.is_dir():
             raise InputError("{path} cannot be written: {above} is a file and not a folder.", path=path, above=above)
-        if not os.access(above, os.W_OK) or (full.is_file() and not os.access(full.parent, os.W_OK)):
+        if not os.access(above, os.W_OK):
             raise InputError("{path} cannot be written: {above} is not writable; choose another place.", path=path, above=above)  # fmt: skip
+        if (place := full.parent if full.is_file() else above).is_dir():
+            try:
+                tempfile.TemporaryFile(dir=place).close()  # os.access lets root write anywhere
+            except OSError as error:
+                raise _refusal(path, error) from None
 
 
 def _same(path, other):

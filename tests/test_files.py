@@ -187,6 +187,15 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
         check_outputs([tmp_path / "x.json"])
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder in which nobody can make a file")  # noqa: PTH112
+def test_a_place_where_not_even_root_can_write_is_refused():
+    for name in ("/proc/nowhere/r.json", "/proc/r.json"):
+        with pytest.raises(InputError, match="cannot be written"):
+            check_outputs([name])
+    with pytest.raises(InputError, match="cannot be written"):
+        check_outputs([], folders=["/proc/nowhere/model"])
+
+
 def test_a_second_run_is_kept_out_and_a_killed_one_is_not_in_the_way(tmp_path):
     code = f"""
 import sys
