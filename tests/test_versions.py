@@ -141,8 +141,8 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_version_in_use(folder, small, 
 
     before = sorted(folder.rglob("*"))
     monkeypatch.setattr("course_utils.updates.versions.save_file", full)
-    with pytest.raises(InputError, match=r"No space left on device.*version in use is as before"):
-        publish(folder, small, {"accepted": True, "reason": "", "previous": None})
+    with pytest.raises(InputError, match=r"No space left on device.*version in use is as before.*: The gain is real"):
+        publish(folder, small, {"accepted": True, "reason": "The gain is real.", "previous": None})
     assert sorted(folder.rglob("*")) == before and current_version(folder).startswith("v0001-")
 
 

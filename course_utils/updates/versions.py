@@ -112,8 +112,9 @@ def _publish(folder, reranker, record):
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, (OSError, SafetensorError, ValueError)):
             raise InputError(
-                "{folder} cannot be written to: {error}. The version in use is as before.", folder=folder, error=error
-            ) from None
+                "{folder} cannot be written to: {error}. The version in use is as before. What was decided: {reason}",
+                folder=folder, error=error, reason=record.get("reason", "")
+            ) from None  # fmt: skip
         raise
     for path in {place.parent, folder}:
         force_to_disk(path)
