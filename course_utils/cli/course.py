@@ -77,7 +77,10 @@ def run_course(profile=None, out="build", lessons_only=False):
         for path, (seconds, error) in zip(
             lessons, pool.map(lambda p: run_lesson(p, out / "lessons" / where, environment), lessons), strict=True
         ):
-            print(f"  {path.name:32s} {seconds:6.0f} s{'  FAILED: ' + error if error else ''}", flush=True)
+            took = _("{seconds} s").format(seconds=f"{seconds:6.0f}")
+            print(
+                f"  {path.name:32s} {took}", "  " + _("FAILED: {text}").format(text=error) if error else "", flush=True
+            )
             ran.append((path, seconds, error))
         failed = [path.name for path, _seconds, error in ran if error]
         if lessons_only:
