@@ -221,6 +221,8 @@ def build(arguments):
             raise InputError("{name} is not a folder.", name=name)
     if a.minutes <= 0 or a.shards < 1 or a.threads < 1:
         raise InputError("--minutes, --shards and --threads must be above 0.")
+    if not 0 <= a.seed < 2**32:
+        raise InputError("--seed is {seed}; give a whole number from 0 to {most}.", seed=a.seed, most=2**32 - 1)
     check_outputs([], [p for p in (a.text, a.real) if p], [a.out])
     torch.set_num_threads(a.threads)
     work = Path(a.out)

@@ -8,7 +8,7 @@ import numpy as np
 from course_utils.cli import options, reading, record
 from course_utils.cli.terminal import aligned
 from course_utils.errors import InputError
-from course_utils.files import check_outputs
+from course_utils.files import _write_lines, check_outputs
 from course_utils.language import _
 
 METRICS = ("ndcg@10", "mrr@10", "map", "accuracy", "f1")
@@ -53,7 +53,7 @@ def run(args):
         print(f'\nnDCG@10 {w["ndcg@10"]:.3f}  "{w["query"]}"', _('  at {rank}, right: {right}').format(rank=w['rank'], right=w['right']),
               _("  at 1: {first}").format(first=w["first"]), sep="\n")  # fmt: skip
     if args.per_query:
-        reading.write_lines(args.per_query, _queries(groups, found))
+        _write_lines(args.per_query, _queries(groups, found))
     result = {**rows[0]["metrics"], "queries": counts.kept, "pairs": counts.documents, "models": rows}
     return {**result, **({"worst": worst} if args.worst else {}), "run": kept.finish()}
 

@@ -10,8 +10,11 @@ from course_utils.language import _
 
 DTYPES = ("float32", "bfloat16", "float16")
 # The least value of each option that is a whole number; the recipe of a training checks its own.
-LEAST = {"worst": 1, "max_length": 32, "batch_tokens": 1, "top_k": 1, "max_queries": 4, "max_relevance": 1}
-MOST = {"max_length": 2**17}  # as in the settings file of a saved model
+LEAST = {"worst": 1, "max_length": 32, "batch_tokens": 1, "top_k": 1, "max_queries": 4, "max_relevance": 1, "seed": 0}
+MOST = {
+    "max_length": 2**17,
+    "seed": 2**32 - 1,
+}  # of length, as in the settings file of a saved model; of seeds, as in Recipe
 TEXTS = ("query", "instruction", "model", "documents", "train", "test", "dev", "general", "data", "json", "out")
 
 
@@ -94,7 +97,7 @@ def check(args):
                 if name in MOST
                 else _("of at least {least}").format(least=least)
             )
-            what = _("must be above 0") if value < 1 else _("is {value}").format(value=value)
+            what = _("must be above 0") if value < 1 <= least else _("is {value}").format(value=value)
             raise InputError(
                 "{flag} {what}; give a whole number {allowed}.", flag=_flag(name), what=what, allowed=allowed
             )

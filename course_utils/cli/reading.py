@@ -5,10 +5,8 @@ from pathlib import Path
 
 from course_utils.cli.terminal import note
 from course_utils.errors import InputError
-from course_utils.files import _write_lines
 from course_utils.language import _
 
-write_lines = _write_lines  # of what a command writes beside its result
 _LOOK = 50  # records that tell whether a file is in the plain form
 # What the strict reader would pass over in silence.
 _MORE = {"score", "scores", "teacherscore", "instruction", "task", "指令"}
