@@ -15,8 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PACKAGES = VENV / ("Lib" if os.name == "nt" else f"lib/python3.{sys.version_info.minor}") / "site-packages"
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-STAMP = VENV / "installed"
+LESSONS, TESTS = (
+    "lab,interop,onnx,files,serve",
+    "test",
+)  # extras; the second holds the first. The site's come with the site.
 
 
 def words():
@@ -52,25 +56,44 @@ def wanted():
     return digest.hexdigest()
 
 
-def setup():
+def stamp(extras):
+    """Return the file that says for which ``wanted`` these extras were installed."""
+    return VENV / f"installed-{extras.partition(',')[0]}"
+
+
+def setup(extras=LESSONS):
     """Make .venv and install into it, unless that was done for the same files and the same Python."""
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         fail(_("Python {version} is not supported; use 3.11, 3.12 or 3.13.").format(version=sys.version.split()[0]))
-    if STAMP.exists() and PYTHON.exists() and STAMP.read_text() == wanted():
+    done = [s for s in (stamp(extras), stamp(TESTS)) if s.exists() and s.read_text() == wanted()]
+    if done and PYTHON.exists():
         return
     started = time.time()
-    text = _("setting up {folder} (once; a few minutes, about 2 GB on disk with a CPU build of torch)")
-    say(text.format(folder=VENV.name))
+    text = _(
+        "setting up {folder} (once): torch, about 200 MB to fetch for a CPU; then transformers, JupyterLab and what the "
+        "{lessons} import, about 350 MB; 2 GB on disk"
+    )
+    say(text.format(folder=VENV.name, lessons=_("tests") if extras == TESTS else _("lessons")))
     if not PYTHON.exists():
         shutil.rmtree(VENV, ignore_errors=True)
         venv.create(VENV, with_pip=True)
     # torch first and by its exact version, so that a local or CPU build of it is used where one is offered.
     torch = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
-    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
-    for step in ([*pip, torch], [*pip, "-c", "constraints.txt", "-e", ".[test]"]):
-        if subprocess.run(step, cwd=ROOT, check=False).returncode:
+    # pip compiles on one core, file by file: compileall does it on all of them.
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", "-q"]
+    for name, command in (
+        (torch, [*pip, torch]),
+        (_("the rest"), [*pip, "-c", "constraints.txt", "-e", f".[{extras}]"]),
+    ):
+        begun = time.time()
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
             fail(_("installing packages; the lines above say which one. Check the network and run the command again."))
-    STAMP.write_text(wanted())
+        say(_("{name}: {seconds:.0f} s").format(name=name, seconds=time.time() - begun))
+    compiled = [str(PYTHON), "-m", "compileall", "-q", "-j", "0", str(PACKAGES)]
+    subprocess.run(
+        compiled, stdout=subprocess.DEVNULL, check=False
+    )  # templates among them that are no Python are no loss
+    stamp(extras).write_text(wanted())
     say(_("set up in {seconds:.0f} s").format(seconds=time.time() - started))
 
 
@@ -182,7 +205,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
         fail(_("say what to run: python scripts/run.py {tasks}").format(tasks=" | ".join(TASKS)))
     try:
-        setup()
+        setup(TESTS if sys.argv[1] in ("test", "test-browser", "bench") else LESSONS)
         TASKS[sys.argv[1]](sys.argv[2:])
     except KeyboardInterrupt:
         fail(_("stopped by you"))

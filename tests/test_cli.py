@@ -166,7 +166,7 @@ def test_adapt_can_read_the_lists_that_the_course_measures(tmp_path, monkeypatch
 
     monkeypatch.setattr(course_command.subprocess, "run", stopped)
     with pytest.raises(InputError, match="stopped here"):
-        course_command.measure_trade(domain, language, tmp_path, 24, {})
+        course_command.measure_trade(domain, language, tmp_path, {"train": 24, "test": 30}, {})
     args = build_parser().parse_args(commands[0][3:])
     for path in (args.train, args.dev, args.test, args.general):
         assert reading.read(args, path)

@@ -16,6 +16,7 @@ from course_utils.files import ROOT, check_outputs, whole, write_json
 from course_utils.language import _, _language
 
 LESSONS = ROOT / "notebooks"
+SMOKE = {"train": 200, "dev": 60, "test": 150, "general": 80}  # queries that the smallest profile measures with
 
 
 def add(commands):
@@ -74,9 +75,10 @@ def run_course(profile=None, out="build", lessons_only=False):
     )
     ran = []
     with ThreadPoolExecutor(workers) as pool:
-        for path, (seconds, error) in zip(
-            lessons, pool.map(lambda p: run_lesson(p, out / "lessons" / where, environment), lessons), strict=True
-        ):
+        running = pool.map(lambda p: run_lesson(p, out / "lessons" / where, environment), lessons)
+        # Begins while the last lesson runs: no core waits.
+        measuring = [] if lessons_only else measure(out, profile, pool, environment)
+        for path, (seconds, error) in zip(lessons, running, strict=True):
             took = _("{seconds} s").format(seconds=f"{seconds:6.0f}")
             print(
                 f"  {path.name:32s} {took}", "  " + _("FAILED: {text}").format(text=error) if error else "", flush=True
@@ -86,7 +88,10 @@ def run_course(profile=None, out="build", lessons_only=False):
         if lessons_only:
             return failed
         print(_("measuring before and after, on the bundled model and the course's test topics"), flush=True)
-        rows = measure(out, profile, pool, environment)
+        rows = []
+        for row in measuring:
+            rows.append(row)
+            print("  " + "  ".join(cells(*row)), flush=True)
     write_page(out, profile, ran, rows)
     write_json(out / "run.json", run_record(profile, ran, rows))
     print("\n" + table(rows))
@@ -122,29 +127,25 @@ def run_lesson(path, folder, environment):
 
 
 def measure(out, profile, pool, environment):
-    """Adapt the bundled model to each trade and language through the command line; return the written results."""
+    """Adapt the bundled model to each trade and language through the command line; return an iterator of the results."""
     from course_utils.data.grid import LANGUAGES
-
-    trades = [(domain, language) for domain in ("medical", "legal", "financial") for language in LANGUAGES]
     from course_utils.profile import PROFILES
 
-    queries = PROFILES[profile].queries if profile != "smoke" else 200
-    rows = []
-    for row in pool.map(lambda t: measure_trade(*t, Path(out) / "measured", queries, environment), trades):
-        rows.append(row)
-        print("  " + "  ".join(cells(*row)), flush=True)
-    return rows
+    trades = [(domain, language) for domain in ("medical", "legal", "financial") for language in LANGUAGES]
+    sizes = SMOKE if profile == "smoke" else {"train": PROFILES[profile].queries}
+    return pool.map(lambda t: measure_trade(*t, Path(out) / "measured", sizes, environment), trades)
 
 
-def measure_trade(domain, language, folder, queries, environment):
-    """Run ``adapt`` on one trade in a process of its own; return (name, what it wrote)."""
-    from course_utils.data import bm25_scores, load_domain
+def measure_trade(domain, language, folder, sizes, environment):
+    """Run ``adapt`` on one trade in a process of its own; return (name, what it wrote). ``sizes``: queries a part at most."""
+    from course_utils.data import bm25_scores, load_domain, subset
     from course_utils.data.report import _rows_of
     from course_utils.evaluation import betrayed, evaluate_scores
 
     name = f"{domain}-{language}"
     parts = {split: load_domain(domain, language, split) for split in ("train", "dev", "test")}
     parts["general"] = load_domain("general", language, "test")
+    parts |= {part: subset(groups, sizes.get(part)) for part, groups in parts.items() if part != "train"}
     command = [
         sys.executable, "-m", "course_utils", "adapt", "--model", "nano", "--max-relevance", "2", "--loss", "both",
     ]  # fmt: skip
@@ -153,7 +154,7 @@ def measure_trade(domain, language, folder, queries, environment):
         write_json(path, _rows_of(groups))
         command += [f"--{part}", path]
     command += [
-        "--max-queries", queries, "--out", folder / name, "--json", folder / f"{name}.json",
+        "--max-queries", sizes["train"], "--out", folder / name, "--json", folder / f"{name}.json",
     ]  # fmt: skip
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
