@@ -17,10 +17,9 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PACKAGES = VENV / ("Lib" if os.name == "nt" else f"lib/python3.{sys.version_info.minor}") / "site-packages"
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-LESSONS, TESTS = (
-    "lab,interop,onnx,files,serve",
-    "test",
-)  # extras; the second holds the first. The site's come with the site.
+# The extras that are installed for each kind of task; a kind holds what those before it hold.
+EXTRAS = {"lessons": "lab,interop,onnx,files,serve", "site": "lab,interop,onnx,files,serve,site", "test": "test"}
+KINDS = {"course": "site", "site": "site", "test": "test", "test-browser": "test", "bench": "test"}
 
 
 def words():
@@ -56,24 +55,24 @@ def wanted():
     return digest.hexdigest()
 
 
-def stamp(extras):
-    """Return the file that says for which ``wanted`` these extras were installed."""
-    return VENV / f"installed-{extras.partition(',')[0]}"
+def stamp(kind):
+    """Return the file that says for which ``wanted`` the packages of this kind were installed."""
+    return VENV / f"installed-{kind}"
 
 
-def setup(extras=LESSONS):
+def setup(kind="lessons"):
     """Make .venv and install into it, unless that was done for the same files and the same Python."""
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         fail(_("Python {version} is not supported; use 3.11, 3.12 or 3.13.").format(version=sys.version.split()[0]))
-    done = [s for s in (stamp(extras), stamp(TESTS)) if s.exists() and s.read_text() == wanted()]
-    if done and PYTHON.exists():
+    enough = [stamp(k) for k in [*EXTRAS][[*EXTRAS].index(kind) :]]
+    if PYTHON.exists() and any(s.exists() and s.read_text() == wanted() for s in enough):
         return
     started = time.time()
     text = _(
         "setting up {folder} (once): torch, about 200 MB to fetch for a CPU; then transformers, JupyterLab and what the "
         "{lessons} import, about 350 MB; 2 GB on disk"
     )
-    say(text.format(folder=VENV.name, lessons=_("tests") if extras == TESTS else _("lessons")))
+    say(text.format(folder=VENV.name, lessons=_("tests") if kind == "test" else _("lessons")))
     if not PYTHON.exists():
         shutil.rmtree(VENV, ignore_errors=True)
         venv.create(VENV, with_pip=True)
@@ -83,26 +82,29 @@ def setup(extras=LESSONS):
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", "-q"]
     for name, command in (
         (torch, [*pip, torch]),
-        (_("the rest"), [*pip, "-c", "constraints.txt", "-e", f".[{extras}]"]),
+        (_("the rest"), [*pip, "-c", "constraints.txt", "-e", f".[{EXTRAS[kind]}]"]),
     ):
         begun = time.time()
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
             fail(_("installing packages; the lines above say which one. Check the network and run the command again."))
         say(_("{name}: {seconds:.0f} s").format(name=name, seconds=time.time() - begun))
+    # Packages hold templates that are no Python: what does not compile is no loss.
     compiled = [str(PYTHON), "-m", "compileall", "-q", "-j", "0", str(PACKAGES)]
-    subprocess.run(
-        compiled, stdout=subprocess.DEVNULL, check=False
-    )  # templates among them that are no Python are no loss
-    stamp(extras).write_text(wanted())
+    subprocess.run(compiled, stdout=subprocess.DEVNULL, check=False)
+    stamp(kind).write_text(wanted())
     say(_("set up in {seconds:.0f} s").format(seconds=time.time() - started))
 
 
 def step(name, command, fine=(0,), **environment):
-    """Run one command with a heading and its time; end everything with one line when its exit code is not ``fine``."""
+    """Run one command with a heading and its time; end everything with one line when its exit code is not ``fine``.
+
+    A value of None in ``environment`` takes a name out of it.
+    """
     say(f"\n== {name}")
     started = time.time()
     env = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
     env["PATH"] = f"{BIN}{os.pathsep}{env.get('PATH', '')}"
+    env = {name: value for name, value in env.items() if value is not None}
     code = subprocess.run([str(c) for c in command], cwd=ROOT, env=env, check=False).returncode
     if code not in fine:
         fail(_("{name} (exit code {code}); the lines above say where.").format(name=name, code=code))
@@ -113,10 +115,7 @@ def course(arguments):
     step(_("course"), [PYTHON, "-m", "course_utils", "course", *arguments])
     if {"--help", "--lessons-only"} & {*arguments} or "--out" in " ".join(arguments):
         return
-    if has("sphinx", "myst_nb", "furo"):
-        site([])
-    else:
-        say(_("No site was built: its packages are not installed here. `make site` installs them and builds it."))
+    site([])
 
 
 def has(*modules):
@@ -126,9 +125,6 @@ def has(*modules):
 
 
 def site(arguments):
-    if not has("sphinx", "myst_nb", "furo"):
-        pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-q", "-c", "constraints.txt"]
-        step(_("what builds the site"), [*pip, "-e", ".[site]"])
     step(_("site"), [PYTHON, "docs/make.py", *arguments])
 
 
@@ -141,17 +137,30 @@ def test(arguments):
         fine = (0, 5) if arguments else (0,)  # 5: none of the tests that somebody asked for
         step(name, [*pytest, "-m", which, *arguments], fine, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
     # Chinese solutions have the code of the English ones; a workflow runs them once a week.
-    for language, folders in (("en", ("", "solutions")), ("zh", ("zh",))):
-        notebooks = [path for folder in folders for path in sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))]
-        step(
-            f"notebooks (nbmake, smoke profile, {language})",
-            [PYTHON, "-m", "pytest", "-q", "-n", "2", "--nbmake", "--nbmake-timeout=900", *notebooks],
-            COURSE_PROFILE="smoke",
-            COURSE_LANGUAGE=language,
-            OMP_NUM_THREADS="1",
-            HF_HUB_OFFLINE="1",
-            MPLBACKEND="agg",
-        )
+    notebooks = [
+        path for folder in ("", "solutions", "zh") for path in sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))
+    ]
+    step(
+        _("notebooks (nbmake, smoke profile)"),
+        [
+            PYTHON,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "2",
+            "--dist",
+            "worksteal",
+            "--nbmake",
+            "--nbmake-timeout=900",
+            *notebooks,
+        ],
+        COURSE_PROFILE="smoke",
+        COURSE_LANGUAGE=None,  # each notebook's own
+        OMP_NUM_THREADS="1",
+        HF_HUB_OFFLINE="1",
+        MPLBACKEND="agg",
+    )
 
 
 def lab(arguments):
@@ -205,7 +214,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
         fail(_("say what to run: python scripts/run.py {tasks}").format(tasks=" | ".join(TASKS)))
     try:
-        setup(TESTS if sys.argv[1] in ("test", "test-browser", "bench") else LESSONS)
+        setup(KINDS.get(sys.argv[1], "lessons"))
         TASKS[sys.argv[1]](sys.argv[2:])
     except KeyboardInterrupt:
         fail(_("stopped by you"))
