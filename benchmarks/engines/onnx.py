@@ -8,11 +8,11 @@ from course_utils.model.reranker import Reranker
 from course_utils.ship.onnx import export_onnx, load_onnx
 
 
-def exported(folder, work, int8):
-    """Return the folder of the ONNX files of a model, written once under ``work``."""
-    place = Path(work) / ("onnx-int8" if int8 else "onnx")
+def exported(folder, work):
+    """Return the folder of the ONNX files of a model, fp32 and int8, written once under ``work``."""
+    place = Path(work) / "onnx"
     if not place.is_dir():
-        export_onnx(Reranker.load(folder, device="cpu", dtype=torch.float32, max_length=2048, quiet=True), place, int8)
+        export_onnx(Reranker.load(folder, device="cpu", dtype=torch.float32, max_length=2048, quiet=True), place, True)
     return place
 
 
@@ -21,6 +21,6 @@ def start(folder, kind, work):
     import onnxruntime
 
     name = "model_int8.onnx" if kind == "int8" else "model.onnx"
-    score = load_onnx(exported(folder, work, kind == "int8"), name)
+    score = load_onnx(exported(folder, work), name)
     version = f"onnxruntime {onnxruntime.__version__}"
     return lambda query, documents: score([(query, d) for d in documents], batch_size=16), version

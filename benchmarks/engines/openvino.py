@@ -16,7 +16,7 @@ def converted(folder, work, int8):
 
     path = Path(work) / f"openvino{'-int8' if int8 else ''}" / "model.xml"
     if not path.is_file():
-        model = openvino.convert_model(exported(folder, work, False) / "model.onnx")
+        model = openvino.convert_model(exported(folder, work) / "model.onnx")
         if int8:
             import nncf
 

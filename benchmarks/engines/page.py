@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import median, number
-from benchmarks.engines.loss import KINDS, loss_table
+from benchmarks.engines.loss import KINDS, loss_of, loss_table
 from course_utils.text import markdown_table
 
 NAMES = {
@@ -20,12 +20,12 @@ def page(results):
     libraries = ", ".join(f"{name} {v}" for name, v in m.get("versions", {}).items())
     text = [
         "# Engines beside this package", "",
-        f"Measured by `python -m benchmarks.engines` on {m.get('chip')}, {m.get('cores')} cores, {m.get('threads')} threads, "
+        f"Measured by `python -m benchmarks.engines` on {m.get('chip')} ({m.get('instructions')}), {m.get('cores')} cores, threads used: {m.get('threads')}, "
         f"{m.get('system')}, Python {m.get('python')}, {libraries}. No GPU.",
         "", ABOUT,
     ]  # fmt: skip
     for model, cells in results["models"].items():
-        text += ["", f"## {Path(model).name}", "", table(cells)]
+        text += ["", f"## {Path(model).name}", "", *readings(cells), "", table(cells)]
         reasons = [f"- {way}: {cell.get('why', 'not run yet')}" for way, cell in cells.items() if not cell["runs"]]
         text += ["", "Not measured:", "", *reasons] if reasons else []
     if results.get("loss"):
@@ -52,40 +52,61 @@ LOSS = (
 
 
 RULE = (
-    "The package takes an int8 mode only if it is 1.5 times as fast as bf16 and loses less than 0.003 of nDCG@10. "
-    "Speed in processor seconds, which others' work on the machine moves least."
+    "The package takes an int8 mode only if it is 1.5 times as fast as bf16, or as fp32 where that is faster, and loses less than "
+    "0.003 of nDCG@10, for nano and for the large shape. Speed in processor seconds, which others' work on the machine moves least."
 )
 
 
 def verdicts(results):
     """Yield a sentence for each kind of int8, model and list: gain over the faster precision, loss, and what follows."""
+    losses = {(m, k): loss_of(found, k) for m, found in results.get("loss", {}).items() for k in KINDS}
     for model, cells in results["models"].items():
         for kind in KINDS:
-            runs = cells.get(f"here {kind}", {}).get("runs", ())
-            for t in runs[0]["cpu"] if runs else ():
-                base = {
-                    w: median([s for r in cells.get(w, {"runs": ()})["runs"] for s in r["cpu"].get(t, ())])
-                    for w in OURS
-                }
-                known = {w: value for w, value in base.items() if value}
+            lost = {m: value for (m, k), value in losses.items() if k == kind and value is not None}
+            said = "; ".join(f"loss of {m}: {value:.4f} of nDCG@10" for m, value in lost.items()) or "loss: not measured"
+            for t, own in work_of(cells, f"here {kind}").items():
+                known = {way: work_of(cells, way).get(t) for way in OURS}
+                known = {way: value for way, value in known.items() if value}
                 if not known:
                     continue
                 way = min(known, key=known.get)
-                gain = known[way] / median([s for r in runs for s in r["cpu"][t]])
-                pairs = [
-                    (a, b)
-                    for own in results.get("loss", {}).values()
-                    for a, b in zip(own["fp32"], own.get(kind, ()), strict=False)
-                ]
-                lost = sum(a - b for a, b in pairs) / len(pairs) if pairs else None
-                said = "not measured" if lost is None else f"{lost:.4f} of nDCG@10"
-                if way != "here bf16":
-                    end = "bf16 is not compared here."
-                elif gain < 1.5 or (lost is not None and lost >= 0.003):
+                gain = known[way] / own
+                if gain < 1.5 or any(value >= 0.003 for value in lost.values()):
                     end = "It does not fit."
                 else:
-                    end = "Undecided." if lost is None else "It fits."
-                yield f"{Path(model).name}, {t}: {kind} is {gain:.2f} times as fast as {way.split()[1]}; loss of nano: {said}. {end}"
+                    end = "It fits." if lost else "Undecided."
+                yield f"{Path(model).name}, {t}: {kind} is {gain:.2f} times as fast as {way.split()[1]}; {said}. {end}"
+
+
+def work_of(cells, way):
+    """Return {list: median of the processor seconds} of a way."""
+    runs = cells.get(way, {}).get("runs", ())
+    return {t: median([s for r in runs for s in r["cpu"].get(t, ())]) for t in dict.fromkeys(t for r in runs for t in r["cpu"])}
+
+
+def readings(cells):
+    """Yield a line for each list: who needs the fewest processor seconds in fp32, and who of all."""
+    work = {way: work_of(cells, way) for way in cells}
+    for t in dict.fromkeys(t for own in work.values() for t in own):
+        ours = work.get("here fp32", {}).get(t)
+        others = {way: own[t] for way, own in work.items() if t in own and not way.startswith("here ")}
+        equal = {way: value for way, value in others.items() if way.split(" ", 1)[1] in ("fp32", "f32")}
+        if not ours or not others:
+            continue
+        line = f"- {t}: this package in fp32 takes {ours:.2f} processor seconds."
+        if equal:
+            way = min(equal, key=equal.get)
+            line += f" Of the others in fp32 {named(way)} takes the fewest: {equal[way] / ours:.2f} times as many."
+        way = min(others, key=others.get)
+        if way not in equal:
+            line += f" Of the others in any precision {named(way)} takes the fewest: {others[way] / ours:.2f} times as many."
+        yield line
+
+
+def named(way):
+    """Return the name of a way for a sentence: engine and precision."""
+    engine, kind = way.split(" ", 1)
+    return f"{NAMES[engine]} ({kind})"
 
 
 def table(cells):
@@ -95,11 +116,12 @@ def table(cells):
         (way, t): [s for r in cell["runs"] for s in r["seconds"].get(t, ())] for way, cell in cells.items() for t in titles
     }  # fmt: skip
     best = {t: min((median(seconds[way, t]) for way in OURS if seconds.get((way, t))), default=None) for t in titles}
-    work = {key: median([s for r in cells[key[0]]["runs"] for s in r["cpu"].get(key[1], ())]) for key in seconds}
+    used = {key: [s for r in cells[key[0]]["runs"] for s in r["cpu"].get(key[1], ())] for key in seconds}
+    work = {key: median(own) for key, own in used.items()}
     least = {t: min((work[way, t] for way in OURS if work.get((way, t))), default=None) for t in titles}
     true = next((way for way in OURS if cells.get(way, {}).get("runs")), None)
     truth = true and cells[true]["scores"]
-    head = ["engine", "precision", "list", "runs", "seconds", "from - to", "pairs/s", "times", "processor s", "times", "load", "difference", "inversions", "peak MB", "version"]  # fmt: skip
+    head = ["engine", "precision", "list", "runs", "seconds", "from - to", "pairs/s", "times", "processor s", "from - to", "times", "load", "difference", "inversions", "peak MB", "version"]  # fmt: skip
     rows = []
     for t in titles:
         for way, cell in cells.items():
@@ -115,7 +137,7 @@ def table(cells):
             rows.append([
                 name, kind, t, len(own), number(middle, 3), f"{min(own):.3f} - {max(own):.3f}",
                 number(len(cell["scores"][t]) / middle, 1), number(middle / best[t]) if best[t] else "-",
-                number(work[way, t], 2), number(work[way, t] / least[t]) if least[t] else "-",
+                number(work[way, t], 2), f"{min(used[way, t]):.2f} - {max(used[way, t]):.2f}", number(work[way, t] / least[t]) if least[t] else "-",
                 number(median([r["load"] for r in cell["runs"]]), 1),
                 "-" if off is None else f"{off:.1e}", number(turned, 1), number(median([r["peak_mb"] for r in cell["runs"]]), 0),
                 cell["runs"][-1]["version"],
