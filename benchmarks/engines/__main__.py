@@ -144,7 +144,9 @@ def main(argv=None):
     parser.add_argument("--repeats", type=int, help="of each list in a process; default: 5 for nano, 1 for others")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PATH")
-    parser.add_argument("--loss", metavar="MODEL=QUERIES,...", help="measure what int8 loses in nDCG@10, and nothing else")
+    parser.add_argument(
+        "--loss", metavar="MODEL=QUERIES,...", help="measure what int8 loses in nDCG@10, and nothing else"
+    )
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page anew")
     parser.add_argument("--out", default=str(HERE / "engines.json"))
     args = parser.parse_args(argv)

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer
 
+from benchmarks.common import in_own_process
 from course_utils.model import prompt
 
 TYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
@@ -121,7 +122,7 @@ def start(folder, kind, work):
 
     path = Path(work) / f"llama-{kind}.gguf"
     if not path.is_file():
-        write_gguf(folder, path, kind)
+        in_own_process(write_gguf, torch.get_num_threads(), folder, path, kind)  # its memory is not that of scoring
     engine = Llama(path, torch.get_num_threads())
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     yes, no = prompt.yes_no_ids(tokenizer)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.common import in_own_process
 from course_utils.model.reranker import Reranker
 from course_utils.ship.onnx import export_onnx, load_onnx
 
@@ -12,8 +13,13 @@ def exported(folder, work):
     """Return the folder of the ONNX files of a model, fp32 and int8, written once under ``work``."""
     place = Path(work) / "onnx"
     if not place.is_dir():
-        export_onnx(Reranker.load(folder, device="cpu", dtype=torch.float32, max_length=2048, quiet=True), place, True)
+        in_own_process(export, torch.get_num_threads(), folder, place)  # its memory is not that of scoring
     return place
+
+
+def export(folder, place):
+    """Write the ONNX files of the model in ``folder`` to ``place``."""
+    export_onnx(Reranker.load(folder, device="cpu", dtype=torch.float32, max_length=2048, quiet=True), place, True)
 
 
 def start(folder, kind, work):

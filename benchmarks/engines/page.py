@@ -63,7 +63,9 @@ def verdicts(results):
     for model, cells in results["models"].items():
         for kind in KINDS:
             lost = {m: value for (m, k), value in losses.items() if k == kind and value is not None}
-            said = "; ".join(f"loss of {m}: {value:.4f} of nDCG@10" for m, value in lost.items()) or "loss: not measured"
+            said = (
+                "; ".join(f"loss of {m}: {value:.4f} of nDCG@10" for m, value in lost.items()) or "loss: not measured"
+            )
             for t, own in work_of(cells, f"here {kind}").items():
                 known = {way: work_of(cells, way).get(t) for way in OURS}
                 known = {way: value for way, value in known.items() if value}
@@ -81,7 +83,10 @@ def verdicts(results):
 def work_of(cells, way):
     """Return {list: median of the processor seconds} of a way."""
     runs = cells.get(way, {}).get("runs", ())
-    return {t: median([s for r in runs for s in r["cpu"].get(t, ())]) for t in dict.fromkeys(t for r in runs for t in r["cpu"])}
+    return {
+        t: median([s for r in runs for s in r["cpu"].get(t, ())])
+        for t in dict.fromkeys(t for r in runs for t in r["cpu"])
+    }
 
 
 def readings(cells):
