@@ -66,7 +66,8 @@ def write_gguf(folder, path, kind):
 class Llama:
     """A context of llama.cpp that scores lists of one query."""
 
-    def __init__(self, path, threads):
+    def __init__(self, path, threads, exact=False):
+        """Load ``path``. ``exact``: keys and values of the cache in fp32; its default is fp16."""
         import llama_cpp
 
         self.c = c = llama_cpp
@@ -76,6 +77,8 @@ class Llama:
         self.model = c.llama_model_load_from_file(str(path).encode(), c.llama_model_default_params())
         options = c.llama_context_default_params()
         options.n_ctx, options.n_batch, options.n_ubatch, options.n_seq_max = 4096, 2048, 2 * TOKENS, 64
+        if exact:
+            options.type_k = options.type_v = c.GGML_TYPE_F32
         options.kv_unified, options.n_threads, options.n_threads_batch = True, threads, threads
         self.context = c.llama_init_from_model(self.model, options)
         if not self.context:
@@ -123,7 +126,7 @@ def start(folder, kind, work):
     path = Path(work) / f"llama-{kind}.gguf"
     if not path.is_file():
         in_own_process(write_gguf, torch.get_num_threads(), folder, path, kind)  # its memory is not that of scoring
-    engine = Llama(path, torch.get_num_threads())
+    engine = Llama(path, torch.get_num_threads(), kind == "f32")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     yes, no = prompt.yes_no_ids(tokenizer)
 
