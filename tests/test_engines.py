@@ -150,13 +150,18 @@ def test_int8_is_judged_by_speed_and_loss():
         "models": {"m": {"here bf16": cell(3.0), "here int8 torch": cell(1.0), "here int8 torchao": cell(2.5)}},
         "loss": {"m": {"s": {"fp32": [0.9, 0.8], "int8 torch": [0.9, 0.799], "int8 torchao": [0.9, 0.8]}}},
     }
-    one, two = page.verdicts(results)
-    assert "int8 torch is 3.00 times as fast as bf16; loss of m: 0.0005 of nDCG@10. It fits." in one
-    assert "1.20 times" in two and two.endswith("It does not fit.")
+    torch, torch_end, torchao, torchao_end = page.verdicts(results)
+    assert torch == "m, a: int8 torch is 3.00 times as fast as bf16."
+    assert torch_end == "int8 torch: loss of m: 0.0005 of nDCG@10. It fits."
+    assert "1.20 times" in torchao and torchao_end.endswith("It does not fit.")
     results["loss"]["other"] = {"s": {"fp32": [0.9], "int8 torch": [0.8]}}  # one model that loses is enough
-    assert next(page.verdicts(results)).endswith("loss of other: 0.1000 of nDCG@10. It does not fit.")
+    assert list(page.verdicts(results))[1].endswith("loss of other: 0.1000 of nDCG@10. It does not fit.")
     results["loss"] = {}
-    one, two = page.verdicts(results)
-    assert one.endswith("loss: not measured. Undecided.") and two.endswith("not measured. It does not fit.")
+    assert list(page.verdicts(results))[1] == "int8 torch: loss: not measured. Undecided."
+    results["models"]["slow"] = {
+        "here bf16": cell(1.0),
+        "here int8 torch": cell(1.0),
+    }  # and so is one that is not faster
+    assert list(page.verdicts(results))[2].endswith("It does not fit.")
     results["models"]["m"]["here fp32"] = cell(2.0)  # where bf16 is slower, fp32 is what int8 must beat
     assert "2.00 times as fast as fp32" in next(page.verdicts(results))

@@ -58,26 +58,26 @@ RULE = (
 
 
 def verdicts(results):
-    """Yield a sentence for each kind of int8, model and list: gain over the faster precision, loss, and what follows."""
-    losses = {(m, k): loss_of(found, k) for m, found in results.get("loss", {}).items() for k in KINDS}
-    for model, cells in results["models"].items():
-        for kind in KINDS:
-            lost = {m: value for (m, k), value in losses.items() if k == kind and value is not None}
-            said = (
-                "; ".join(f"loss of {m}: {value:.4f} of nDCG@10" for m, value in lost.items()) or "loss: not measured"
-            )
+    """Yield for each kind of int8 a sentence a model and list, its gain over the faster precision; then its loss and what follows."""
+    for kind in KINDS:
+        gains = []
+        for model, cells in results["models"].items():
             for t, own in work_of(cells, f"here {kind}").items():
                 known = {way: work_of(cells, way).get(t) for way in OURS}
                 known = {way: value for way, value in known.items() if value}
-                if not known:
-                    continue
-                way = min(known, key=known.get)
-                gain = known[way] / own
-                if gain < 1.5 or any(value >= 0.003 for value in lost.values()):
-                    end = "It does not fit."
-                else:
-                    end = "It fits." if lost else "Undecided."
-                yield f"{Path(model).name}, {t}: {kind} is {gain:.2f} times as fast as {way.split()[1]}; {said}. {end}"
+                if known:
+                    way = min(known, key=known.get)
+                    gains.append(known[way] / own)
+                    yield f"{Path(model).name}, {t}: {kind} is {gains[-1]:.2f} times as fast as {way.split()[1]}."
+        if not gains:
+            continue
+        lost = {m: value for m, found in results.get("loss", {}).items() if (value := loss_of(found, kind)) is not None}
+        said = "; ".join(f"loss of {m}: {value:.4f} of nDCG@10" for m, value in lost.items()) or "loss: not measured"
+        if min(gains) < 1.5 or any(value >= 0.003 for value in lost.values()):
+            end = "It does not fit."
+        else:
+            end = "It fits." if lost else "Undecided."
+        yield f"{kind}: {said}. {end}"
 
 
 def work_of(cells, way):
