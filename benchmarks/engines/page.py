@@ -44,7 +44,10 @@ ABOUT = (
     "Processor seconds are those of the process, with their own ratio; load is the machine's when a run began: where it is above "
     "the number of threads others' work ran beside, and processor seconds say more than seconds. Difference: the largest one "
     "of a logit to this package in fp32, or in bf16 where fp32 was not measured. Inversions: pairs of "
-    "documents, of a hundred, that then stand the other way round. Memory: the peak of the process, its start included."
+    "documents, of a hundred, that then stand the other way round. Memory: the peak of the process, its start included. "
+    "qwen3-4-of-28-layers is the shape of Qwen3-Reranker-0.6B with random weights and 4 of its 28 layers "
+    "(`python -m benchmarks.make_qwen_shape build/models/qwen3-4-of-28-layers --layers 4`): a layer costs what it costs in the "
+    "whole model. How a process ranks with random weights means nothing, how far its scores are off does."
 )
 # What counting and a profile on the machine of the first page (AVX2, one thread) showed; figures above it are made anew.
 WHY = (
