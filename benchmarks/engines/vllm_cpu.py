@@ -18,8 +18,9 @@ def start(folder, kind, work):
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     yes, no = prompt.yes_no_ids(tokenizer)
+    # Only whole blocks are shared between prompts; the default of 128 tokens is longer than what they share.
     engine = vllm.LLM(
-        str(folder), dtype="bfloat16" if kind == "bf16" else "float32", max_model_len=2048, enable_prefix_caching=True,
+        str(folder), dtype="bfloat16" if kind == "bf16" else "float32", max_model_len=2048, enable_prefix_caching=True, block_size=32,
         logprobs_mode="processed_logprobs", disable_log_stats=True, enforce_eager=True,
     )  # fmt: skip
     sampling = vllm.SamplingParams(temperature=0, max_tokens=1, logprobs=2, allowed_token_ids=[yes, no])
