@@ -65,7 +65,7 @@ def answers(monkeypatch, model, scores=(1.0, 2.0)):
     """Let the command see two ways, of which one is missing, without a process."""
     calls = []
 
-    def run(job, python):
+    def run(job, python, at_most):
         calls.append((job["engine"], python))
         if job["engine"] == "onnx":
             return None, "not installed: onnxruntime"
@@ -98,10 +98,14 @@ def test_ways_take_turns_and_a_second_run_goes_on(monkeypatch, model, tmp_path, 
     text = (tmp_path / "e.md").read_text("utf-8")
     assert "onnx int8: not installed: onnxruntime" in text
     assert (
-        "| the model card's snippet | fp32 | 100 short | 1 | 1.000 | 1.000 - 1.000 | 2.0 | 2.00 | 1.00 | 2.00 | 0.5 |"
+        "| the model card's snippet | fp32 | 100 short | 1 | 1.000 | 1.000 - 1.000 | 2.0 | 2.00 | 1.00 | 1.00 - 1.00 | 2.00 | 0.5 |"
         in text
     )
     assert "| 1.0e+00 | 100.0 |" in text  # both documents have changed places
+    assert (
+        "- 100 short: this package in fp32 takes 0.50 processor seconds. Of the others in fp32 the model card's snippet (fp32) takes the fewest: 2.00 times as many."
+        in text
+    )
     assert engines.main([*command, "--runs", "2"]) == 0
     assert [c for c, _ in calls[3:]].count("here") == 1 and [c for c, _ in calls[3:]].count("snippet") == 1
     kept = json.loads((tmp_path / "e.json").read_text("utf-8"))["models"][str(model)]
@@ -124,11 +128,12 @@ def test_a_process_says_what_is_missing_and_what_failed(job, tmp_path):
     assert why is None and set(found["scores"]) == set(LISTS)
 
 
-def test_what_int8_loses_is_measured_on_the_same_queries():
+def test_what_int8_loses_is_measured_on_the_same_queries(model):
     groups = [Group(f"question {i}", (f"answer {i}", "something else", "another thing"), (1, 0, 0)) for i in range(3)]
-    found = loss.losses(2, ("int8 torch",), {"small": groups})
+    found = loss.losses(model, 2, {"small": groups}, ("int8 torch",))
     assert {kind: len(v) for kind, v in found["small"].items()} == {"fp32": 2, "int8 torch": 2}
-    assert "| small | 2 |" in loss.loss_table(found) and "| all | 2 |" in loss.loss_table(found)
+    table = loss.loss_table({"m": found})
+    assert "| m | small | 2 |" in table and "| m | all | 2 |" in table
 
 
 def test_inversions_are_counted_in_a_hundred_pairs():
@@ -143,13 +148,20 @@ def test_int8_is_judged_by_speed_and_loss():
 
     results = {
         "models": {"m": {"here bf16": cell(3.0), "here int8 torch": cell(1.0), "here int8 torchao": cell(2.5)}},
-        "loss": {"s": {"fp32": [0.9, 0.8], "int8 torch": [0.9, 0.799], "int8 torchao": [0.9, 0.8]}},
+        "loss": {"m": {"s": {"fp32": [0.9, 0.8], "int8 torch": [0.9, 0.799], "int8 torchao": [0.9, 0.8]}}},
     }
-    one, two = page.verdicts(results)
-    assert "int8 torch is 3.00 times as fast as bf16; loss of nano: 0.0005 of nDCG@10. It fits." in one
-    assert "1.20 times" in two and two.endswith("It does not fit.")
+    torch, torch_end, torchao, torchao_end = page.verdicts(results)
+    assert torch == "m, a: int8 torch is 3.00 times as fast as bf16."
+    assert torch_end == "int8 torch: loss of m: 0.0005 of nDCG@10. It fits."
+    assert "1.20 times" in torchao and torchao_end.endswith("It does not fit.")
+    results["loss"]["other"] = {"s": {"fp32": [0.9], "int8 torch": [0.8]}}  # one model that loses is enough
+    assert list(page.verdicts(results))[1].endswith("loss of other: 0.1000 of nDCG@10. It does not fit.")
     results["loss"] = {}
-    one, two = page.verdicts(results)
-    assert one.endswith("not measured. Undecided.") and two.endswith("not measured. It does not fit.")
-    results["models"]["m"]["here fp32"] = results["models"]["m"].pop("here bf16")
-    assert all(line.endswith("bf16 is not compared here.") for line in page.verdicts(results))
+    assert list(page.verdicts(results))[1] == "int8 torch: loss: not measured. Undecided."
+    results["models"]["slow"] = {
+        "here bf16": cell(1.0),
+        "here int8 torch": cell(1.0),
+    }  # and so is one that is not faster
+    assert list(page.verdicts(results))[2].endswith("It does not fit.")
+    results["models"]["m"]["here fp32"] = cell(2.0)  # where bf16 is slower, fp32 is what int8 must beat
+    assert "2.00 times as fast as fp32" in next(page.verdicts(results))

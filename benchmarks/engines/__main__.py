@@ -1,9 +1,9 @@
 """Score the same lists by this package and by the engines that a user might take instead; writes engines.json and engines.md.
 
     python -m benchmarks.engines --real FOLDER [--models nano,qwen3-0.6b-shape] [--minutes 8] [--python vllm_cpu=PATH ...]
-    python -m benchmarks.engines --loss
+    python -m benchmarks.engines --real FOLDER --loss nano=150,smollm2=20
 
-The second form measures what int8 loses.
+The second form measures what int8 loses in nDCG@10, with so many queries of each set.
 
 Each run is a process of its own; the ways take turns, those with the fewest runs first, until the minutes are over. Runs are
 kept in engines.json: the same command goes on where it stopped. An engine that is not installed is named with the reason;
@@ -24,7 +24,7 @@ import torch
 from benchmarks.common import BUILD, HERE, QWEN_SHAPE, machine, model_folder, quiet, write_page
 from benchmarks.engines.loss import losses
 from benchmarks.engines.page import page
-from benchmarks.lists import one_list
+from benchmarks.lists import one_list, real_sets
 from course_utils.errors import InputError
 from course_utils.files import ROOT, write_json
 from course_utils.machine import has_fast_bf16
@@ -37,24 +37,29 @@ ALL = [
     ("openvino", "bf16"), ("openvino", "int8"), ("onnx", "fp32"), ("onnx", "int8"), ("cross_encoder", "fp32"),
     ("cross_encoder", "bf16"), ("snippet", "fp32"), ("snippet", "bf16"),
 ]  # fmt: skip
-# Of a large model fp32 is measured here alone: it costs gigabytes, and nobody who waits for an answer takes it.
+# Where bf16 is fast a large model is measured in fp32 here alone: nobody who waits for an answer takes it. Elsewhere bf16
+# is left out: it is slower than fp32.
 WAYS = {
     "nano": [way for way in ALL if way[1] != "bf16"],
     QWEN_SHAPE: [way for way in ALL if way[1] not in ("fp32", "f32") or way[0] == "here"],
 }
 REPEATS = {"nano": 5, QWEN_SHAPE: 1}
-AT_MOST = 540  # seconds of one process
 
 
 def ways_of(model, only=None):
     """Return the ways of a model on this chip, on request of some engines alone."""
-    fast = has_fast_bf16("cpu")
-    ways = [way for way in WAYS.get(model, ALL) if fast or way[1] != "bf16"]
+    ways = WAYS.get(model, ALL) if has_fast_bf16("cpu") else [way for way in ALL if way[1] != "bf16"]
     return [way for way in ways if not only or way[0] in only or " ".join(way) in only]
 
 
-def run(job, python):
-    """Return (result, None) of one process, or (None, why there is none)."""
+def this_machine(threads):
+    """Return ``machine``, and what tells chips of one name apart: the instructions that torch uses, whether bf16 is fast."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {**machine(threads), "instructions": capability, "fast bf16": has_fast_bf16("cpu")}
+
+
+def run(job, python, at_most=540):
+    """Return (result, None) of one process of at most so many seconds, or (None, why there is none)."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -66,10 +71,10 @@ def run(job, python):
         try:
             done = subprocess.run(
                 [python, "-m", "benchmarks.engines.worker"], input=json.dumps(job), cwd=ROOT, env=environment,
-                capture_output=True, text=True, check=False, timeout=AT_MOST,
+                capture_output=True, text=True, check=False, timeout=at_most,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return None, f"not done after {AT_MOST} s"
+            return None, f"not done after {at_most} s"
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no word"]
         if done.returncode == 3:
             return None, f"not installed: {said[-1][:80]}"
@@ -103,7 +108,8 @@ def take_turns(results, model, args, until):
             "threads": args.threads, "repeats": args.repeats or REPEATS.get(model, 1),
         }  # fmt: skip
         begun = time.perf_counter()
-        found, why = run(job, args.pythons.get(way[0], sys.executable))
+        python = args.pythons.get(" ".join(way), args.pythons.get(way[0], sys.executable))
+        found, why = run(job, python, args.at_most)
         cell.pop("why", None)
         if why:
             cell["why"] = why
@@ -133,12 +139,14 @@ def main(argv=None):
     parser.add_argument("--only", type=lambda text: text.split(","), help="engines, or engines with a kind, by comma")
     parser.add_argument("--lists", type=lambda text: text.split(","), help=f"of {', '.join(LISTS)}; default: both")
     parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--at-most", type=float, default=540, metavar="SECONDS", help="of one process")
     parser.add_argument("--runs", type=int, default=3, help="processes of each way at most")
     parser.add_argument("--repeats", type=int, help="of each list in a process; default: 5 for nano, 1 for others")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PATH")
-    parser.add_argument("--loss", action="store_true", help="measure what int8 loses in nDCG@10, and nothing else")
-    parser.add_argument("--queries", type=int, default=150, help="of each set, with --loss")
+    parser.add_argument(
+        "--loss", metavar="MODEL=QUERIES,...", help="measure what int8 loses in nDCG@10, and nothing else"
+    )
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page anew")
     parser.add_argument("--out", default=str(HERE / "engines.json"))
     args = parser.parse_args(argv)
@@ -149,9 +157,13 @@ def main(argv=None):
     try:
         if args.loss:
             torch.set_num_threads(args.threads)
-            results["loss"] = losses(args.queries)
+            sets = {name: own.test for name, own in real_sets(args.real).items()}
+            for model, queries in (pair.split("=") for pair in args.loss.split(",")):
+                found = losses(model_folder(model), int(queries), sets)
+                results.setdefault("loss", {})[model] = found
+                keep(path, results)
         elif not args.page:
-            here = machine(args.threads)
+            here = this_machine(args.threads)
             if results.setdefault("machine", here) != here:
                 raise InputError("{path} was measured on another machine; move it away.", path=path)
             for i, model in enumerate(models := args.models.split(",")):

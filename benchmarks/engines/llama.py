@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer
 
+from benchmarks.common import in_own_process
 from course_utils.model import prompt
 
 TYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
@@ -65,7 +66,8 @@ def write_gguf(folder, path, kind):
 class Llama:
     """A context of llama.cpp that scores lists of one query."""
 
-    def __init__(self, path, threads):
+    def __init__(self, path, threads, exact=False):
+        """Load ``path``. ``exact``: keys and values of the cache in fp32; its default is fp16."""
         import llama_cpp
 
         self.c = c = llama_cpp
@@ -75,6 +77,8 @@ class Llama:
         self.model = c.llama_model_load_from_file(str(path).encode(), c.llama_model_default_params())
         options = c.llama_context_default_params()
         options.n_ctx, options.n_batch, options.n_ubatch, options.n_seq_max = 4096, 2048, 2 * TOKENS, 64
+        if exact:
+            options.type_k = options.type_v = c.GGML_TYPE_F32
         options.kv_unified, options.n_threads, options.n_threads_batch = True, threads, threads
         self.context = c.llama_init_from_model(self.model, options)
         if not self.context:
@@ -121,8 +125,8 @@ def start(folder, kind, work):
 
     path = Path(work) / f"llama-{kind}.gguf"
     if not path.is_file():
-        write_gguf(folder, path, kind)
-    engine = Llama(path, torch.get_num_threads())
+        in_own_process(write_gguf, torch.get_num_threads(), folder, path, kind)  # its memory is not that of scoring
+    engine = Llama(path, torch.get_num_threads(), kind == "f32")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     yes, no = prompt.yes_no_ids(tokenizer)
 

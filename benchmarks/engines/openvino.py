@@ -6,24 +6,30 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from benchmarks.common import in_own_process
 from benchmarks.engines.onnx import exported
 from course_utils.model import prompt
 
 
 def converted(folder, work, int8):
     """Return the OpenVINO file of a model, written once under ``work``."""
-    import openvino
-
     path = Path(work) / f"openvino{'-int8' if int8 else ''}" / "model.xml"
     if not path.is_file():
-        model = openvino.convert_model(exported(folder, work, False) / "model.onnx")
-        if int8:
-            import nncf
-
-            model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        openvino.save_model(model, path, compress_to_fp16=False)
+        in_own_process(convert, torch.get_num_threads(), exported(folder, work) / "model.onnx", path, int8)
     return path
+
+
+def convert(source, path, int8):
+    """Write the ONNX file ``source`` as an OpenVINO file to ``path``, on request with weights in int8."""
+    import openvino
+
+    model = openvino.convert_model(source)
+    if int8:
+        import nncf
+
+        model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def start(folder, kind, work):
