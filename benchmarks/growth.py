@@ -33,7 +33,7 @@ from course_utils.files import write_json
 PARTS = ("adapting", "scoring", "processes")
 LIST, WORDS, SHORT, DEV = 10, 30, 8, 4  # documents a query, words of a document to learn, to score, lists of dev
 A_QUERY = 100  # documents a query where pairs are scored
-WORK = {"score": 4000, "adapt": 1200}  # pairs that one and two processes take
+WORK = {"score": 3000, "adapt": 500}  # pairs that one and two processes take
 
 
 def texts(count, words, seed):
@@ -105,7 +105,7 @@ def scoring(count, threads):
 
     The peak after the first pairs of a long file is what a file of that many pairs would need.
     """
-    marks, rows = [m for m in (10_000, 30_000, 100_000, 300_000, 1_000_000) if m <= count], []
+    marks, rows = [m for m in (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000) if m <= count], []
     marks = marks or [count]
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as place:
@@ -147,37 +147,43 @@ def cpu_of(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def work(what, place):
-    """Do one piece of work as one of several processes; write seconds and processor seconds of this one."""
+def work(place):
+    """Do each kind of WORK as one of several processes; write seconds and processor seconds of this one."""
     from course_utils.ship.scoring import score_file
 
     quiet()
     torch.set_num_threads(1)
-    reranker, place, pairs = load(), Path(place), WORK[what]
+    reranker, place, found = load(), Path(place), {}
     rank, count = hardware.join("cpu")
-    own = lists(pairs // LIST, 1) if what == "adapt" else lists(pairs // A_QUERY, 1, SHORT, A_QUERY)
-    hardware.wait()
-    started, used = time.perf_counter(), time.process_time()
-    if what == "adapt":
-        learn(reranker, pairs, place / "work")
-    else:
-        score_file(reranker, [(g.query, d) for g in own for d in g.documents], place / "scores.jsonl", progress=False)
-    cpu = time.process_time() - used
-    hardware.wait()
-    write_json(place / f"{rank}-of-{count}.json", {"seconds": time.perf_counter() - started, "cpu_seconds": cpu})
+    own = lists(WORK["score"] // A_QUERY, 1, SHORT, A_QUERY)
+    lists(WORK["adapt"] // LIST, 1)  # texts are made before the clock starts
+    pairs = [(g.query, d) for g in own for d in g.documents]
+    jobs = {
+        "score": lambda: score_file(reranker, pairs, place / "scores.jsonl", progress=False),
+        "adapt": lambda: learn(reranker, WORK["adapt"], place / "work"),
+    }
+    for what, job in jobs.items():
+        hardware.wait()
+        started, used = time.perf_counter(), time.process_time()
+        job()
+        cpu = time.process_time() - used
+        hardware.wait()
+        found[what] = {"seconds": time.perf_counter() - started, "cpu_seconds": cpu}
+    write_json(place / f"{rank}-of-{count}.json", found)
 
 
-def launched(what, count):
+def launched(count):
     """Run ``work`` in one process or under ``accelerate launch`` in several; return what each of them wrote."""
     command = [sys.executable]
     if count > 1:  # without --multi_gpu, accelerate 1.15 starts one process on a machine that has no GPU
-        command += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(count),
-                    "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--module"]  # fmt: skip
-    else:
-        command += ["-m"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command += [
+            "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(count),
+            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+        ]  # fmt: skip
+    command += ["-m" if count == 1 else "--module", "benchmarks.growth"]
     with tempfile.TemporaryDirectory(dir=BUILD) as place:
-        subprocess.run([*command, "benchmarks.growth", "--work", what, place], env=environment, check=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run([*command, "--work", place], env=environment, check=True)
         return [json.loads(p.read_text(encoding="utf-8")) for p in sorted(Path(place).glob("*-of-*.json"))]
 
 
@@ -186,12 +192,13 @@ def processes(rounds):
     BUILD.mkdir(exist_ok=True)
     out = []
     for turn in range(rounds):
-        for what in WORK:
-            for count in (1, 2) if turn % 2 == 0 else (2, 1):
-                load_before = os.getloadavg()[0]
-                own = launched(what, count)
-                out.append({"work": what, "pairs": WORK[what], "processes": len(own), "turn": turn, "load": load_before,
-                            "seconds": max(r["seconds"] for r in own), "cpu_seconds": [r["cpu_seconds"] for r in own]})  # fmt: skip
+        for count in (1, 2) if turn % 2 == 0 else (2, 1):
+            load_before = os.getloadavg()[0]
+            own = launched(count)
+            for what, pairs in WORK.items():
+                row = {"work": what, "pairs": pairs, "processes": len(own), "turn": turn, "load": load_before}
+                row["seconds"] = max(r[what]["seconds"] for r in own)
+                out.append({**row, "cpu_seconds": [r[what]["cpu_seconds"] for r in own]})
                 print(out[-1], flush=True)
     return out
 
@@ -215,10 +222,10 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", default=str(HERE / "growth.json"))
-    parser.add_argument("--work", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--work", metavar="FOLDER", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.work:
-        work(*args.work)
+        work(args.work)
         return 0
     quiet()
     path = Path(args.out)

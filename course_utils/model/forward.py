@@ -101,10 +101,15 @@ def _additive(allowed, dtype):
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, float("-inf"))
 
 
+def _signed(cos, sin):
+    """Return cosines and sines [rows, length, size] as ``_rotate`` takes them: the first half of the sines negative."""
+    half = sin.shape[-1] // 2
+    return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+
+
 def _rotate(x, cos, sin):
-    """Turn x [rows, heads, length, size] by the angles of its positions; cos and sin: [rows, length, size]."""
-    half = x.shape[-1] // 2
-    return x * cos[:, None] + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin[:, None]
+    """Turn x [rows, heads, length, size] by the angles of its positions; cos and sin: see ``_signed``."""
+    return torch.addcmul(x * cos[:, None], x.roll(x.shape[-1] // 2, dims=-1), sin[:, None])
 
 
 def _heads(x, projection, norm, head_dim):
@@ -202,7 +207,7 @@ def _shared_forward(model, segments, leaves, first=0, stop=None, recompute=False
     states = [decoder.embed_tokens(s.values) if s.values.dim() == 2 else s.values for s in segments]
     # Masks and rotary angles are the same for every layer, so they are made once.
     layout = _layout(segments, set(leaves), states[0].dtype)
-    angles = [decoder.rotary_emb(x, p) for x, p in zip(states, layout.positions, strict=True)]
+    angles = [_signed(*decoder.rotary_emb(x, p)) for x, p in zip(states, layout.positions, strict=True)]
     for i in range(first, stop):
         args = (layers[i], segments, states, angles, layout, set(leaves), to_end and i == stop - 1)
         if recompute and torch.is_grad_enabled():
