@@ -40,8 +40,8 @@ def _adapting(found):
     if lines:
         time, memory, disk = (lines[k] for k in ("cpu_seconds", "peak_mb", "disk_mb"))
         said = [
-            f"The straight line through the processor seconds: {1000 * time['slope']:.2f} ms a pair and {time['start']:.1f} s for the "
-            f"start, R² {time['r2']:.5f}. Memory: {1000 * memory['slope']:.1f} MB for 1,000 further pairs. Disk: "
+            f"The straight line through the processor seconds: {1000 * time['slope']:.2f} ms a pair, {time['start']:.1f} s where "
+            f"it meets no pairs, R² {time['r2']:.5f}. Memory: {1000 * memory['slope']:.1f} MB for 1,000 further pairs. Disk: "
             f"{1000 * disk['slope']:.1f} MB for 1,000 further pairs, R² {disk['r2']:.5f}.",
             f"Counted from these lines, and not measured, 64,000 pairs would take {time['slope'] * 64 / 60 * 1000 + time['start'] / 60:.1f} "
             f"processor minutes and {disk['slope'] * 64000 + disk['start']:,.0f} MB of disk."
@@ -110,7 +110,8 @@ def _processes(found):
     return [
         "## One process and two",
         "The same work in one process and in two under `accelerate launch`, one thread each, in turns; medians, and the least and the "
-        "largest in brackets. Loading is not counted. Two processes share the pairs: each reads all texts, scores half of the "
+        "largest in brackets. Loading is not counted. On a machine without GPUs it is `accelerate launch --multi_gpu --num_machines 1 --num_processes 2`: "
+        "without `--multi_gpu` accelerate 1.15 starts one process. Two processes share the pairs: each reads all texts, scores half of the "
         "batches, or learns from half of the queries of a step.",
         markdown_table(head, cells),
         "\"Times by processor\" is the processor seconds of the one over those of the slower of the two: what two free cores would give "

@@ -184,9 +184,9 @@ def page(found):
         for f in found.values():
             own = f["parts"].get(t, {"forward": 0.0, "backward": 0.0})
             both, total = sum(own.values()), f["under_profiler"][1]
-            row += [number(own["forward"]), number(own["backward"]), f"{100 * both / total:.1f} %"]
+            row += [number(both), f"{100 * both / total:.1f} %"]
         cells.append(row)
-    head = ["part", *(f"{name}: {what}" for name in found for what in ("forward s", "backward s", "share"))]
+    head = ["part", *(f"{name}: {what}" for name in found for what in ("s", "share"))]
     out = [
         "# Where the seconds of adapting go",
         f"Measured by `python -m benchmarks.parts` on {first['machine']}. The model is a cut of the 0.6B shape: its layers in their "
