@@ -67,7 +67,8 @@ def _scoring(found):
         first, last = rows[0], rows[-1]
         rate = 1000 * (last["cpu_seconds"] - first["cpu_seconds"]) / (last["pairs"] - first["pairs"])
         said = [
-            f"From {first['pairs']:,} to {last['pairs']:,} pairs the peak rises by {last['peak_mb'] - first['peak_mb']:.0f} MB; a pair "
+            f"From {rows[-2]['pairs']:,} to {last['pairs']:,} pairs the peak rises by {last['peak_mb'] - rows[-2]['peak_mb']:.0f} MB. Before "
+            "that it rises because the command takes more pairs at a time, up to about ten seconds of work. A pair "
             f"takes {rate:.2f} ms of processor. More than {own['pairs']:,} pairs were not measured. At this rate 1,000,000 pairs "
             f"take {rate * 1000 / 60:.0f} processor minutes and {own['disk_mb'] / own['pairs'] * 1e6:.0f} MB of results.",
         ]  # fmt: skip
