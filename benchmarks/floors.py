@@ -68,7 +68,7 @@ def floor(config, train, dev, below, layers, epochs):
 
 
 def floor_of(folder, groups, dev, layers, epochs):
-    """Return (operations, config) of an adaptation of the model in ``folder``."""
+    """Return the operations of an adaptation of the model in ``folder``."""
     config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     encoded = [_encode_groups(tokenizer, own, max_length=1024) for own in (groups, dev)]
     below = config.num_hidden_layers - layers

@@ -1,6 +1,8 @@
 """The score is logit(yes) - logit(no) of the official prompt, however it is computed."""
 
+import random
 import warnings
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from conftest import tiny_model
 
 from course_utils.errors import InputError
 from course_utils.model import prompt
-from course_utils.model.batches import _token_batches
+from course_utils.model.batches import _bucket_ends, _token_batches
 from course_utils.model.reranker import Reranker, sigmoid
 
 QUERIES = [
@@ -80,6 +82,21 @@ def test_a_decoder_that_cannot_share_is_scored_the_plain_way(tokenizer):
     ).eval()
     expected = reference_scores(model, tokenizer, QUERIES, "right", 16)
     np.testing.assert_allclose(np.concatenate(Reranker(model, tokenizer).score_groups(QUERIES)), expected, atol=2e-4)
+
+
+def test_buckets_are_cut_so_that_least_is_computed():
+    def cost(lengths, ends):
+        return sum((b - a) * lengths[b - 1] + 32 for a, b in pairwise([0, *ends]))
+
+    chance = random.Random(0)
+    for count in range(1, 9):
+        lengths = sorted(chance.choices(range(5, 90), k=count))
+        ways = ([*own, count] for n in range(count) for own in combinations(range(1, count), n))
+        assert cost(lengths, _bucket_ends(lengths, 512)) == min(cost(lengths, ends) for ends in ways)
+    many = sorted(chance.choices(range(5, 90), k=400)) + [90] * 50 + [3000]
+    ends = _bucket_ends(many, 512)
+    assert ends[-1] == len(many) and all((b - a) * many[b - 1] <= 1024 or b - a == 1 for a, b in pairwise([0, *ends]))
+    assert _bucket_ends([], 512) == [] and _bucket_ends([0, 0], 512) == [2]
 
 
 def test_the_way_pairs_are_batched_changes_no_score(tiny):

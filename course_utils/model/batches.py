@@ -47,3 +47,23 @@ def _gather_scores(scores, device):
         return scores
     flat = machine.total(torch.from_numpy(np.concatenate(scores)).to(device)).cpu().numpy()
     return np.split(flat, np.cumsum([len(own) for own in scores])[:-1])
+
+
+def _bucket_ends(lengths, bucket_tokens):
+    """Return where buckets of documents of these rising ``lengths`` end, so that least is computed, padding included.
+
+    A bucket costs as much as 32 tokens on a CPU, many more on a GPU, and holds at most two times ``bucket_tokens``.
+    """
+    extra = 32 if bucket_tokens <= 512 else bucket_tokens // 2
+    ends, least, before = [0], [0], {}  # places where a bucket may end, what is computed up to there, the place before
+    for stop, length in enumerate(lengths, 1):
+        most = max(1, 2 * bucket_tokens // max(1, length))
+        if stop < len(lengths) and lengths[stop] == length and stop - ends[-1] < most:
+            continue  # documents of one length stay together until they fill a bucket
+        cost, start = min((least[i] + (stop - e) * length + extra, e) for i, e in enumerate(ends) if stop - e <= most)
+        before[stop] = start
+        ends, least = [*ends, stop], [*least, cost]
+    out, stop = [], len(lengths)
+    while stop:
+        out, stop = [stop, *out], before[stop]
+    return out
