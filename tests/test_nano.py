@@ -239,8 +239,8 @@ def test_the_forward_pass_of_training_gives_the_scores_of_scoring(nano):
     groups = [(q, list(d)) for q, *d in groups]
     segments, order = frame.segments(groups)
     with torch.no_grad():
-        last = student.forward(nano.model, segments)[2]
-        scores = student.scores_of(nano.model, last, order, groups, prompt.yes_no_ids(nano.tokenizer))
+        flat = student.forward(nano.model, segments, prompt.yes_no_ids(nano.tokenizer))[2]
+        scores = student.scores_of(flat, order, groups)
     assert np.allclose(scores[0], nano.score_groups(pairs)[0], atol=1e-4)
 
 

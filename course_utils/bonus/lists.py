@@ -85,7 +85,7 @@ class Pool:
         self.own = np.array([n for n, i in enumerate(items) for _ in i["queries"]])
         self.asked = np.concatenate(asked).astype(np.float32)
         self.told = np.concatenate(told).astype(np.float32)
-        self.centre = self.told.mean(0)
+        self.meant = self.told - self.told.mean(0)
         language, field = (np.array([i[k] for i in items]) for k in ("language", "field"))
         self.near = {k: np.flatnonzero(language == k) for k in ("en", "zh")}
         self.language, self.field = language, field
@@ -94,8 +94,9 @@ class Pool:
             self.queries += [np.array([w]) for w in words[0]]
             self.asked = np.concatenate([self.asked, words[1].astype(np.float32)])
         self.lexical = bm25_rivals(self.queries, self.passages, len(tokenizer))
-        near = torch.tensor(self.asked) @ torch.tensor(self.told).T
-        self.semantic = near.topk(40, dim=1).indices.numpy()
+        told = torch.tensor(self.told).T
+        near = [(part @ told).topk(40, dim=1).indices for part in torch.tensor(self.asked).split(1000)]
+        self.semantic = torch.cat(near).numpy()
         self.own = np.concatenate([self.own, self.semantic[self.sentences :, 0]])
         self.lengths = np.array([len(p) for p in self.passages])
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from course_utils.bonus.muon import Muon
+from course_utils.bonus.peers import Peers
 from course_utils.bonus.student import parameters_by_kind
 from course_utils.files import write_json
 
@@ -78,7 +79,7 @@ def next_batch(stage, pool, windows, labelled, random):
     if drawn < stage.windows + stage.labelled:
         return sample_labelled(labelled, stage.lists, 5, random), None, None, None
     groups, index, cosines = pool.batch(stage.lists, stage.high)
-    return groups, index, cosines, pool.told - pool.centre
+    return groups, index, cosines, pool.meant
 
 
 def sample_labelled(groups, count, documents, random):
@@ -100,15 +101,17 @@ class Run:
         model, heads: the student and its throw-away heads.
         minutes: training time in all.
         rates: peak learning rates of (matrices, other parameters, embedding).
+        peers: the processes that train together; rank 0 writes.
     """
 
-    def __init__(self, work, model, heads, minutes, rates=(4e-3, 2e-3, 6e-4)):
+    def __init__(self, work, model, heads, minutes, rates=(4e-3, 2e-3, 6e-4), peers=None):
+        self.peers = peers or Peers()
         self.work, self.model, self.heads, self.total = Path(work), model, heads, minutes * 60
         matrices, other, table = parameters_by_kind(model, heads)
         small = [{"params": other, "peak": rates[1]}, {"params": table, "peak": rates[2]}]
         self.optimizers = [
-            Muon([{"params": matrices, "peak": rates[0]}]),
-            torch.optim.Adam(small, lr=1e-3, betas=(0.9, 0.98)),
+            Muon([{"params": matrices, "peak": rates[0]}], peers=self.peers),
+            torch.optim.Adam(small, lr=1e-3, betas=(0.9, 0.98), fused=True),
         ]
         self.step, self.seconds, self.log, self.average, self.averaged = 0, 0.0, [], {}, 0
         if (self.work / "state.json").exists():
@@ -149,7 +152,7 @@ class Run:
     def save(self):
         """Write tensors, then state.json, which names them by its step: a kill leaves the last whole checkpoint."""
         name = f"state-{self.step}.safetensors"
-        if (self.work / name).exists():  # resumed and not gone on: nothing new
+        if self.peers.rank or (self.work / name).exists():  # resumed and not gone on: nothing new
             return
         save_file({k: v.contiguous() for k, v in self.tensors().items()}, self.work / name)
         state = {"step": self.step, "seconds": self.seconds, "averaged": self.averaged, "log": self.log}
@@ -159,7 +162,9 @@ class Run:
                 old.unlink()
 
     def say(self, line):
-        """Print a line and keep it in log.txt."""
+        """Print a line and keep it in log.txt; of several processes only the first speaks."""
+        if self.peers.rank:
+            return
         print(line, flush=True)
         with (self.work / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
@@ -167,6 +172,16 @@ class Run:
     def rate(self, done):
         """Return the share of the peak learning rate: up over 60 steps, then straight down to 3 %."""
         return min(1.0, (self.step + 1) / 60) * max(0.03, 1 - max(0.0, done - 0.25) / 0.75)
+
+    def average(self, parameters, seconds):
+        """Put the mean of all processes' gradients in the place of each; return the longest of their ``seconds``."""
+        if self.peers.count == 1:
+            return seconds
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        given = self.peers.exchange([*own, torch.tensor([seconds])])
+        for p, mean in zip(parameters, given[:, :-1].mean(0).split([*map(torch.numel, own)]), strict=True):
+            p.grad = mean.view_as(p)
+        return float(given[:, -1].max())
 
     def train(self, batches, loss, watch=None, watch_every=600):
         """Train until the time is used up.
@@ -176,16 +191,18 @@ class Run:
             loss: function (batch, stage) that returns (loss, parts).
             watch: function called about every ``watch_every`` seconds with the run, for a held-out figure.
         """
-        saved = watched = time.time()
+        saved = watched = started = time.time()
         recent, parameters = [], [p for o in self.optimizers for g in o.param_groups for p in g["params"]]
         self.model.train()
         while self.seconds < self.total:
-            started, done = time.time(), self.seconds / self.total
+            done = self.seconds / self.total
             stage = stage_at(done)
             value, parts = loss(batches(stage), stage)
             if not torch.isfinite(value):
                 raise RuntimeError(f"the loss is {float(value)} at step {self.step} in stage {stage.name}")
             value.backward()
+            self.seconds += self.average(parameters, min(time.time() - started, 30.0))  # asleep is not trained
+            started = time.time()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             for o in self.optimizers:
                 for g in o.param_groups:
@@ -204,14 +221,15 @@ class Run:
                 rounded = {k: round(float(v), 4) for k, v in mean.items()}
                 self.log.append([round(self.seconds / 60, 1), stage.name, rounded])
                 recent = []
-            self.seconds += min(time.time() - started, 30.0)  # a process put to sleep has not trained
-            if time.time() - saved > SAVE_SECONDS:
+            before = time.time()
+            if before - saved > SAVE_SECONDS:
                 self.save()
                 saved = time.time()
-            if watch and time.time() - watched > watch_every:
+            if watch and before - watched > watch_every and not self.peers.rank:
                 watch(self)
                 watched = time.time()
                 self.model.train()
+            started += time.time() - before
         self.save()
 
     def add_to_average(self):

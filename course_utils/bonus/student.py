@@ -1,17 +1,40 @@
 """The student: an untrained ``Qwen3ForCausalLM`` around the teacher's word vectors, its frame, its throw-away heads."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import nn
 
 from course_utils.bonus.vocabulary import MEANING
 from course_utils.model import prompt
-from course_utils.model.forward import _decoder_of, _Segment, _shared_forward, _yes_minus_no, pad_rows
+from course_utils.model.forward import _decoder_of, _layout, _run_layer, _Segment, pad_rows
 
 SHAPE = {"hidden_size": 192, "num_hidden_layers": 6, "intermediate_size": 384}
 HEAD = 64
 STILL = 14  # of the 32 rotations of a head, those from here on hardly turn within 100 tokens
 MEANT, MATCHED = 3, 4  # after how many layers the two throw-away heads read
+
+
+class _Norm(torch.autograd.Function):
+    """RMSNorm whose backward pass goes over the memory half as often as autograd's: 1.3 to 1.4 against 2.3 to 2.9 ms."""
+
+    @staticmethod
+    def forward(ctx, x, weight, eps):
+        scale = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, scale = ctx.saved_tensors
+        product = (grad * x).flatten(0, -2)
+        along = (product @ weight).view_as(scale).mul_(scale.square()).div_(-x.shape[-1])
+        return (grad * weight).addcmul_(x, along).mul_(scale), scale.flatten() @ product, None
+
+
+def _norm(module, x):
+    return _Norm.apply(x, module.weight, module.variance_epsilon)
 
 
 def new_model(tokenizer, embedding, seed=0):
@@ -43,6 +66,9 @@ def new_model(tokenizer, embedding, seed=0):
         bos_token_id=None,
     )
     model = Qwen3ForCausalLM(config)
+    for module in model.modules():
+        if hasattr(module, "variance_epsilon"):
+            module.forward = partial(_norm, module)
     still = torch.cat([torch.arange(STILL, HEAD // 2), torch.arange(STILL + HEAD // 2, HEAD)])
     with torch.no_grad():
         model.get_input_embeddings().weight.copy_(torch.as_tensor(embedding))
@@ -73,13 +99,13 @@ class Frame:
         self.heads = [ids(start) + ids(f"<Instruct>: {i}\n<Query>:") for i in prompt.INSTRUCTIONS.values()]
         self.between, self.tail = ids("\n<Document>:"), ids(prompt.SUFFIX)
 
-    def segments(self, groups, instruction=0, bucket=24, short=False):
+    def segments(self, groups, instruction=0, bucket=700, short=False):
         """Return (segments, order) of lists of ids; documents of like length share a segment.
 
         Args:
             groups: (query ids, [document ids]).
             instruction: which of the course's instructions.
-            bucket: documents a segment.
+            bucket: tokens a segment; 12 documents of 75 tokens trained 13 % faster than 24: they stay in the cache.
             short: leave out all but the last token of the tail (for first steps, where it is most of the cost).
 
         Returns:
@@ -92,8 +118,10 @@ class Frame:
         out = [_Segment(head, head_length), _Segment(queries, query_length, 0, zero)]
         order = [(g, d) for g, (_, documents) in enumerate(groups) for d in range(len(documents))]
         order.sort(key=lambda gd: len(groups[gd[0]][1][gd[1]]))
-        for i in range(0, len(order), bucket):
-            part = order[i : i + bucket]
+        left = order
+        while left:
+            shortest = len(groups[left[0][0]][1][left[0][1]]) + len(tail)
+            part, left = left[: -(-bucket // shortest)], left[-(-bucket // shortest) :]
             values, lengths = pad_rows([np.array([*groups[g][1][d], *tail]) for g, d in part])
             out.append(_Segment(values, lengths, 1, torch.tensor([g for g, _ in part])))
         return out, torch.tensor(order)
@@ -113,21 +141,25 @@ class Heads(nn.Module):
         self.meant = nn.Sequential(nn.RMSNorm(hidden), nn.Linear(hidden, teacher))
 
 
-def forward(model, segments):
-    """Return (states after MEANT layers, after MATCHED layers, final states of the last tokens) for all leaves.
+def forward(model, segments, yes_no):
+    """Return (states after MEANT layers, after MATCHED layers, logit(yes) - logit(no)) for all leaves.
+
+    All rows of the embedding are looked up at once: its gradient, as large as the table, is then made once a step.
 
     Returns:
-        two lists of [rows, length, hidden], one entry a leaf; and [all rows, hidden].
+        two lists of [rows, length, hidden], one entry a leaf; and [all rows].
     """
-    leaves = list(range(2, len(segments)))
-
-    def follow(states):
-        return [_Segment(x, s.lengths, s.parent, s.rows) for x, s in zip(states, segments, strict=True)]
-
-    low = _shared_forward(model, segments, leaves, stop=MEANT)
-    high = _shared_forward(model, follow(low), leaves, first=MEANT, stop=MATCHED)
-    last = _shared_forward(model, follow(high), leaves, first=MATCHED)
-    return low[2:], high[2:], torch.cat(last)
+    decoder, leaves, kept = _decoder_of(model), set(range(2, len(segments))), []
+    ids = [s.values.flatten() for s in segments] + [torch.tensor(yes_no)]
+    *states, (yes, no) = decoder.embed_tokens(torch.cat(ids)).split([len(i) for i in ids])
+    states = [x.view(*s.values.shape, -1) for x, s in zip(states, segments, strict=True)]
+    layout = _layout(segments, leaves, yes.dtype)
+    angles = [decoder.rotary_emb(x, p) for x, p in zip(states, layout.positions, strict=True)]
+    for i, layer in enumerate(decoder.layers, 1):
+        kept.append(states)
+        states = _run_layer(layer, segments, states, angles, layout, leaves, i == len(decoder.layers))
+    last = decoder.norm(torch.cat([states[i][:, 0] for i in sorted(leaves)]))
+    return kept[MEANT][2:], kept[MATCHED][2:], last @ (yes - no)
 
 
 def text_mask(segment, skip):
@@ -155,9 +187,8 @@ def nearness(segments, leaf, skip_query, vectors, weights, floor=0.35):
     return near.amax(2)
 
 
-def scores_of(model, last, order, groups, yes_no):
-    """Return scores [groups, documents] in the order of the lists; every list is equally long."""
-    flat = _yes_minus_no(model, last, *yes_no)
+def scores_of(flat, order, groups):
+    """Return scores [groups, documents] in the order of the lists, which are equally long, from those of all leaves."""
     rows = torch.empty(len(order), dtype=torch.long)
     rows[order[:, 0] * len(groups[0][1]) + order[:, 1]] = torch.arange(len(order))
     return flat[rows].view(len(groups), -1)
