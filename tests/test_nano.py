@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from itertools import product
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import torch
 from conftest import ROOT, real_data, tiny_model
 from safetensors import safe_open
 
-from course_utils.bonus import build, extra, lists, losses, muon, stages, student, texts, vocabulary
+from course_utils.bonus import build, extra, lists, losses, muon, peers, stages, student, texts, vocabulary
 from course_utils.data.course_sets import load_domain
 from course_utils.data.grid import DATA, DOMAINS, LANGUAGES, read_grid
 from course_utils.data.read import read_groups
@@ -374,6 +375,33 @@ def test_a_training_goes_on_from_its_checkpoint_bit_for_bit(tokenizer, tmp_path)
     first, second = one.tensors(), two.tensors()
     assert set(first) == set(second)
     assert all(torch.equal(first[k], second[k]) for k in first)
+    assert [p.suffix for p in tmp_path.iterdir() if p.name.startswith("state-")] == [".safetensors"]
+
+
+def train_beside(rank, tokenizer, folder, meeting, memory):
+    own = stages.Run(folder, tiny_model(tokenizer), student.Heads(48), 1, peers=peers.Peers(rank, 2, meeting, memory))
+    own.total = 2.0
+
+    def loss(batch, stage):
+        heads = own.heads.matched(torch.randn(3, 48)).square().mean() if rank else 0  # a head of one process only
+        return own.model(torch.randint(0, 1000, (2 + rank, 8))).logits.square().mean() + heads, {"first": 0.5}
+
+    torch.manual_seed(rank)
+    own.train(lambda stage: None, loss)
+    torch.save((own.step, own.seconds, own.tensors()), folder / f"{rank}.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_steps_and_one_writes(tokenizer, tmp_path):
+    models = tiny_model(tokenizer), student.Heads(48)
+    numbers = 1 + sum(p.numel() for m in models for p in m.parameters())
+    meeting, memory = get_context("spawn").Barrier(2), torch.zeros(2, 2, numbers).share_memory_()
+    peers.side_by_side(train_beside, 2, tokenizer, tmp_path, meeting, memory)
+    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert one[:2] == two[:2]
+    assert one[0] > 3
+    assert all(torch.equal(one[2][k], two[2][k]) for k in one[2])
+    assert not torch.equal(one[2]["heads.matched.1.weight"], models[1].matched[1].weight)
     assert [p.suffix for p in tmp_path.iterdir() if p.name.startswith("state-")] == [".safetensors"]
 
 

@@ -173,7 +173,7 @@ class Run:
         """Return the share of the peak learning rate: up over 60 steps, then straight down to 3 %."""
         return min(1.0, (self.step + 1) / 60) * max(0.03, 1 - max(0.0, done - 0.25) / 0.75)
 
-    def average(self, parameters, seconds):
+    def share_gradients(self, parameters, seconds):
         """Put the mean of all processes' gradients in the place of each; return the longest of their ``seconds``."""
         if self.peers.count == 1:
             return seconds
@@ -201,7 +201,7 @@ class Run:
             if not torch.isfinite(value):
                 raise RuntimeError(f"the loss is {float(value)} at step {self.step} in stage {stage.name}")
             value.backward()
-            self.seconds += self.average(parameters, min(time.time() - started, 30.0))  # asleep is not trained
+            self.seconds += self.share_gradients(parameters, min(time.time() - started, 30.0))  # asleep is not trained
             started = time.time()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             for o in self.optimizers:
