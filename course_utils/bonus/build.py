@@ -19,7 +19,7 @@ import torch
 
 from course_utils.bonus import label, lists, stages, student, vocabulary
 from course_utils.bonus.losses import BatchLoss
-from course_utils.bonus.peers import Peers, side_by_side
+from course_utils.bonus.peers import side_by_side
 from course_utils.bonus.teacher import Teacher
 from course_utils.bonus.texts import HeldOut, choose, vocabulary_texts
 from course_utils.data.grid import LANGUAGES, grid_groups, read_grid
@@ -173,18 +173,13 @@ def step_train(work, real, minutes, seed, processes=1):
     """Train; goes on where it stopped."""
     if not list((work / "shards").glob("[0-9]*.npz")):
         raise InputError("{work} holds no labels yet; run the step label first.", work=work)
-    tokenizer = read_tokenizer(work)
-    model = student.new_model(tokenizer, torch.zeros(len(tokenizer), student.SHAPE["hidden_size"]))
-    numbers = sum(p.numel() for p in [*model.parameters(), *student.Heads(model.config.hidden_size).parameters()])
-    memory = torch.zeros(2, processes, numbers + 1).share_memory_()
-    meeting = torch.multiprocessing.get_context("spawn").Barrier(processes)
     with lock(work / "train"):
-        side_by_side(train_one, processes, work, real, minutes, seed, meeting, memory)
+        side_by_side(train_one, processes, work, real, minutes, seed)
 
 
-def train_one(rank, work, real, minutes, seed, meeting, memory):
-    """Train as one of ``len(memory[0])`` processes."""
-    training = Training(work, real, minutes, seed, Peers(rank, len(memory[0]), meeting, memory))
+def train_one(peers, work, real, minutes, seed):
+    """Train as one of several processes."""
+    training = Training(work, real, minutes, seed, peers)
     training.run.train(training.batch, training.loss, training.watch)
 
 
@@ -211,12 +206,12 @@ def step_finish(work, real, facts):
     run = stages.Run(work / "train", model, student.Heads(model.config.hidden_size), facts["minutes"])
     if not run.step:
         raise InputError("{work} holds no training yet; run the step train first.", work=work)
-    averaged = run.take_average()
+    model.load_state_dict(run.average, strict=False)
     reranker = Reranker(model.eval(), tokenizer, max_length=512, name="nano")
     groups, _ = general_lists(real, tokenizer, HeldOut(real))
     temperature = calibrate(reranker, subset(groups, CALIBRATED))
     reranker.model.half()
-    facts = {**facts, "temperature": round(temperature, 3), "averaged": averaged, "steps": run.step, "log": run.log}
+    facts = {**facts, "temperature": round(temperature, 3), "averaged": run.averaged, "steps": run.step, "log": run.log}
     with whole_folder(work / "nano") as folder:
         reranker.save(folder)
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))

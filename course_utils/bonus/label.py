@@ -57,13 +57,13 @@ def label_items(path, out, shards, processes=1):
     if not wanted:
         return
     with lock(out):
-        side_by_side(label_some, processes, processes, items, Path(out), wanted)
+        side_by_side(label_some, processes, items, Path(out), wanted)
 
 
-def label_some(rank, processes, items, out, wanted):
-    """Label every ``processes``-th of the shards that are wanted."""
+def label_some(peers, items, out, wanted):
+    """Label this process's part of the shards that are wanted."""
     teacher = Teacher()
-    for n in wanted[rank::processes]:
+    for n in wanted[peers.rank :: peers.count]:
         started, own = time.time(), items[n * SHARD : (n + 1) * SHARD]
         own = own if n < LONG else [trimmed(i) for i in own]
         queries, passages = vectors_of(own, teacher)

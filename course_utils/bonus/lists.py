@@ -100,10 +100,6 @@ class Pool:
         self.own = np.concatenate([self.own, self.semantic[self.sentences :, 0]])
         self.lengths = np.array([len(p) for p in self.passages])
 
-    def cosines(self, query, documents):
-        """Return the teacher's cosines of a query with documents [documents]."""
-        return self.told[documents] @ self.asked[query]
-
     def rivals(self, query, lexical, semantic, other, longest):
         """Return passages beside the right one: by shared words, by the teacher, and at random."""
         own = self.own[query]
@@ -139,7 +135,7 @@ class Pool:
                 rivals.append(int(self.random.integers(len(self.passages))))
             chosen = [int(self.own[q]), *rivals]
             index.append(chosen)
-            cosines.append(self.cosines(q, chosen))
+            cosines.append(self.told[chosen] @ self.asked[q])
             groups.append((self.queries[q], [self.passages[d][:longest] for d in chosen]))
         return groups, np.array(index), torch.tensor(np.stack(cosines))
 

@@ -1,28 +1,24 @@
-"""Several processes side by side on one machine: labels are shared out, gradients averaged in memory that all see."""
+"""Processes side by side on one machine: they share out labels, and average gradients in memory that all of them see."""
 
-from dataclasses import dataclass
+import os
 
 import torch
 
+ROOM = 8_000_000  # numbers that a process can give at once: more than the student has
 WAIT = 900  # seconds; a process that hears nothing of the others for so long ends
 
 
-@dataclass
 class Peers:
     """The processes of one training: each draws its own batches, all take the same steps.
 
-    Attributes:
+    Args:
         rank, count: which of how many this is.
-        meeting: barrier; None when alone.
-        memory: shared numbers [2, count, numbers].
-        turn: which half of the memory was used last: nobody writes where another may still read.
+        meeting: barrier of all.
+        memory: shared [2, count, ROOM]; its halves take turns, so nobody writes what another still reads.
     """
 
-    rank: int = 0
-    count: int = 1
-    meeting: object = None
-    memory: torch.Tensor | None = None
-    turn: int = 0
+    def __init__(self, rank=0, count=1, meeting=None, memory=None):
+        self.rank, self.count, self.meeting, self.memory, self.turn = rank, count, meeting, memory, 0
 
     def exchange(self, tensors):
         """Return what each process gives, laid out flat [count, numbers]; all must call it equally often."""
@@ -36,19 +32,16 @@ class Peers:
 
 
 def side_by_side(function, count, *arguments):
-    """Run ``function(rank, *arguments)`` in ``count`` processes and wait for all; rank 0 is this one."""
+    """Run ``function(peers, *arguments)`` in ``count`` processes, this one the first, and wait for all."""
     context = torch.multiprocessing.get_context("spawn")
-    started = (torch.get_num_threads(), function, arguments)
-    others = [context.Process(target=_begin, args=(rank, *started), daemon=True) for rank in range(1, count)]
-    for process in others:
+    memory, meeting = torch.zeros(2, count, ROOM if count > 1 else 0).share_memory_(), context.Barrier(count)
+    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    own, *others = (Peers(rank, count, meeting, memory) for rank in range(count))
+    beside = [context.Process(target=function, args=(peers, *arguments), daemon=True) for peers in others]
+    for process in beside:
         process.start()
-    function(0, *arguments)
-    for process in others:
+    function(own, *arguments)
+    for process in beside:
         process.join()
-        if process.exitcode:
-            raise RuntimeError(f"a process beside this one ended with {process.exitcode}")
-
-
-def _begin(rank, threads, function, arguments):
-    torch.set_num_threads(threads)
-    function(rank, *arguments)
+    if any(process.exitcode for process in beside):
+        raise RuntimeError("a process beside this one has failed; what it said stands above")

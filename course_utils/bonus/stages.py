@@ -1,19 +1,17 @@
 """The training loop: stages by time, resumable, with averaged last weights."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from course_utils.bonus.muon import Muon
 from course_utils.bonus.peers import Peers
 from course_utils.bonus.student import parameters_by_kind
-from course_utils.files import write_json
+from course_utils.files import whole
 
 SAVE_SECONDS = 120
 
@@ -114,52 +112,28 @@ class Run:
             torch.optim.Adam(small, lr=1e-3, betas=(0.9, 0.98), fused=True),
         ]
         self.step, self.seconds, self.log, self.average, self.averaged = 0, 0.0, [], {}, 0
-        if (self.work / "state.json").exists():
+        self.parts = {"model": model, "heads": heads, "muon": self.optimizers[0], "adam": self.optimizers[1]}
+        if (self.work / "state.pt").exists():
             self.resume()
 
-    def tensors(self):
-        """Return {name: tensor} of all that a training is made of: weights, heads, their average, optimizers."""
-        out = {f"model.{n}": p.detach() for n, p in self.model.named_parameters()}
-        out |= {f"heads.{n}": p.detach() for n, p in self.heads.named_parameters()}
-        out |= {f"average.{n}": p for n, p in self.average.items()}
-        for o, optimizer in enumerate(self.optimizers):
-            for i, own in optimizer.state_dict()["state"].items():
-                out |= {f"optimizer{o}.{i}.{key}": value for key, value in own.items()}
-        return out
+    def state(self):
+        """Return all that a training is made of: weights, heads, optimizers, the average, the log."""
+        own = {k: getattr(self, k) for k in ("step", "seconds", "log", "average", "averaged")}
+        return own | {name: part.state_dict() for name, part in self.parts.items()}
 
-    @torch.no_grad()
     def resume(self):
         """Read the checkpoint."""
-        state = json.loads((self.work / "state.json").read_text(encoding="utf-8"))
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.averaged, self.log = state["averaged"], state["log"]
-        parts = {}
-        for name, value in load_file(self.work / f"state-{self.step}.safetensors").items():
-            kind, _, rest = name.partition(".")
-            parts.setdefault(kind, {})[rest] = value
-        for kind, module in (("model", self.model), ("heads", self.heads)):
-            for name, p in module.named_parameters():
-                p.copy_(parts[kind][name])
-        for o, optimizer in enumerate(self.optimizers):
-            own = {}
-            for name, value in parts.get(f"optimizer{o}", {}).items():
-                number, _, key = name.partition(".")
-                own.setdefault(int(number), {})[key] = value
-            optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
-        self.average = parts.get("average", {})
+        state = torch.load(self.work / "state.pt", weights_only=True)
+        for name, part in self.parts.items():
+            part.load_state_dict(state.pop(name))
+        vars(self).update(state)
         self.say(f"resuming at step {self.step}, {self.seconds / 60:.1f} minutes done")
 
     def save(self):
-        """Write tensors, then state.json, which names them by its step: a kill leaves the last whole checkpoint."""
-        name = f"state-{self.step}.safetensors"
-        if self.peers.rank or (self.work / name).exists():  # resumed and not gone on: nothing new
-            return
-        save_file({k: v.contiguous() for k, v in self.tensors().items()}, self.work / name)
-        state = {"step": self.step, "seconds": self.seconds, "averaged": self.averaged, "log": self.log}
-        write_json(self.work / "state.json", state)
-        for old in self.work.glob("state-*.safetensors"):
-            if old.name != name:
-                old.unlink()
+        """Write the checkpoint; a kill leaves the one before."""
+        if not self.peers.rank:
+            with whole(self.work / "state.pt", "wb") as file:
+                torch.save(self.state(), file)
 
     def say(self, line):
         """Print a line and keep it in log.txt; of several processes only the first speaks."""
@@ -238,11 +212,3 @@ class Run:
         for name, p in self.model.named_parameters():
             own = self.average.setdefault(name, torch.zeros_like(p))
             own.lerp_(p.detach(), 1 / self.averaged)
-
-    @torch.no_grad()
-    def take_average(self):
-        """Put the mean of the last weights into the model; returns how many were averaged."""
-        if self.averaged:
-            for name, p in self.model.named_parameters():
-                p.copy_(self.average[name])
-        return self.averaged
