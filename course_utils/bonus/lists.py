@@ -86,9 +86,8 @@ class Pool:
         self.asked = np.concatenate(asked).astype(np.float32)
         self.told = np.concatenate(told).astype(np.float32)
         self.meant = self.told - self.told.mean(0)
-        language, field = (np.array([i[k] for i in items]) for k in ("language", "field"))
-        self.near = {k: np.flatnonzero(language == k) for k in ("en", "zh")}
-        self.language, self.field = language, field
+        self.language = np.array([i["language"] for i in items])
+        self.near = {k: np.flatnonzero(self.language == k) for k in ("en", "zh")}
         self.sentences = len(self.queries)
         if words is not None:  # a word has no passage of its own: it takes the one that the teacher finds nearest
             self.queries += [np.array([w]) for w in words[0]]

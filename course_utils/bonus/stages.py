@@ -66,7 +66,7 @@ def stage_at(done):
 
 
 def next_batch(stage, pool, windows, labelled, random):
-    """Return a batch for ``losses.batch_loss``; see there. ``pool`` may be None before the stages of lists."""
+    """Return a batch for ``losses.BatchLoss``; see there. ``pool`` may be None before the stages of lists."""
     if stage.kind == "random":
         return windows.synthetic(stage.lists, 3, int(random.integers(stage.low, stage.high + 1))), None, None, None
     drawn = random.random()
@@ -195,15 +195,13 @@ class Run:
                 rounded = {k: round(float(v), 4) for k, v in mean.items()}
                 self.log.append([round(self.seconds / 60, 1), stage.name, rounded])
                 recent = []
-            before = time.time()
-            if before - saved > SAVE_SECONDS:
+            if time.time() - saved > SAVE_SECONDS:
                 self.save()
                 saved = time.time()
-            if watch and before - watched > watch_every and not self.peers.rank:
+            if watch and time.time() - watched > watch_every and not self.peers.rank:
                 watch(self)
                 watched = time.time()
                 self.model.train()
-            started += time.time() - before
         self.save()
 
     def add_to_average(self):

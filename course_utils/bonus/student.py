@@ -1,6 +1,5 @@
 """The student: an untrained ``Qwen3ForCausalLM`` around the teacher's word vectors, its frame, its throw-away heads."""
 
-import numpy as np
 import torch
 from torch import nn
 
