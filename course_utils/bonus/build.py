@@ -176,6 +176,7 @@ def step_train(work, real, minutes, seed, processes=1):
 
 def train_one(peers, work, real, minutes, seed):
     """Train as one of several processes."""
+    torch.set_flush_denormal(True)  # numbers that fade in Adam's memory of rare tokens would be slow
     training = Training(work, real, minutes, seed, peers)
     training.run.train(training.batch, training.loss, training.watch)
 

@@ -1,4 +1,4 @@
-"""Processes side by side on one machine: they share out labels, and average gradients in memory that all of them see."""
+"""Processes side by side on one machine, which share out labels and average gradients in memory that all of them see."""
 
 import os
 
