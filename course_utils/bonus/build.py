@@ -4,9 +4,8 @@
 
 Steps: items (texts.py), vocabulary and vectors (vocabulary.py, teacher.py), label (label.py), train (stages.py), finish.
 The folder of --text holds ``NAME.jsonl.gz``; that of --real holds sets ``NAME/train.jsonl`` and ``NAME/test.jsonl``: general
-train files give lists in the last stage, test files are only read to keep them out. Labels may still be coming when training
-starts: begin ``--step label`` in one terminal and ``--step train`` in another once the first shards are there. The model is
-written to DIR/nano. Needs the extra "bonus".
+train files give lists in the last stage, test files are only read to keep them out. --processes as many as cores makes
+labels and training that much faster; a training on some labels takes in those that come. The model is written to DIR/nano.
 """
 
 import argparse
