@@ -17,8 +17,9 @@ import pytest
 import torch
 from conftest import ROOT, real_data, tiny_model
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from course_utils.bonus import build, extra, lists, losses, muon, stages, student, texts, vocabulary
+from course_utils.bonus import build, extra, lists, losses, muon, peers, stages, student, texts, vocabulary
 from course_utils.data.course_sets import load_domain
 from course_utils.data.grid import DATA, DOMAINS, LANGUAGES, read_grid
 from course_utils.data.read import read_groups
@@ -239,8 +240,8 @@ def test_the_forward_pass_of_training_gives_the_scores_of_scoring(nano):
     groups = [(q, list(d)) for q, *d in groups]
     segments, order = frame.segments(groups)
     with torch.no_grad():
-        last = student.forward(nano.model, segments)[2]
-        scores = student.scores_of(nano.model, last, order, groups, prompt.yes_no_ids(nano.tokenizer))
+        flat = student.forward(nano.model, segments, prompt.yes_no_ids(nano.tokenizer))[2]
+        scores = student.scores_of(flat, order, groups)
     assert np.allclose(scores[0], nano.score_groups(pairs)[0], atol=1e-4)
 
 
@@ -371,10 +372,33 @@ def test_a_training_goes_on_from_its_checkpoint_bit_for_bit(tokenizer, tmp_path)
     assert (two.step, two.averaged, two.log) == (3, 3, one.log)
     for own in (one, two):
         step(own)
-    first, second = one.tensors(), two.tensors()
-    assert set(first) == set(second)
-    assert all(torch.equal(first[k], second[k]) for k in first)
-    assert [p.suffix for p in tmp_path.iterdir() if p.name.startswith("state-")] == [".safetensors"]
+    assert same(one.tensors(), two.tensors())
+
+
+def same(one, two):
+    return set(one) == set(two) and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def train_beside(peers, tokenizer, folder):
+    rank, own = peers.rank, stages.Run(folder, tiny_model(tokenizer), student.Heads(48), 2 / 60, peers=peers)
+
+    def loss(batch, stage):
+        heads = own.heads.matched(torch.randn(3, 48)).square().mean() if rank else 0  # a head of one process only
+        return own.model(torch.randint(0, 1000, (2 + rank, 8))).logits.square().mean() + heads, {"first": 0.5}
+
+    torch.manual_seed(rank)
+    own.train(lambda stage: None, loss)
+    save_file(own.tensors() | {"time": torch.tensor([own.step, own.seconds])}, folder / f"{rank}.safetensors")
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_steps_and_one_writes(tokenizer, tmp_path):
+    peers.side_by_side(train_beside, 2, tokenizer, tmp_path)
+    one, two = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    assert same(one, two)
+    assert one["time"][0] > 3
+    assert same(load_file(tmp_path / "state.safetensors") | {"time": one["time"]}, one)
+    assert not torch.equal(one["heads meant.1.weight"], student.Heads(48).state_dict()["meant.1.weight"])
 
 
 def test_calibration_keeps_the_order_and_lowers_the_log_loss(tiny):
@@ -468,13 +492,14 @@ def test_a_small_build_ends_with_a_whole_model_also_after_a_kill(tmp_path, kill)
     if kill:
         run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
         deadline = time.time() + 600
-        while time.time() < deadline and not (work / "train" / "state.json").exists():
+        while time.time() < deadline and not (work / "train" / "state.safetensors").exists():
             assert run.poll() is None
             time.sleep(0.05)
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
         assert not (work / "nano").exists()
-        before = json.loads((work / "train" / "state.json").read_text())["step"]
+        with safe_open(work / "train" / "state.safetensors", "pt") as file:
+            before = json.loads(file.metadata()["facts"])["step"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
     assert (f"resuming at step {before}" in run.stdout) == kill

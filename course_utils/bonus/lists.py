@@ -85,23 +85,19 @@ class Pool:
         self.own = np.array([n for n, i in enumerate(items) for _ in i["queries"]])
         self.asked = np.concatenate(asked).astype(np.float32)
         self.told = np.concatenate(told).astype(np.float32)
-        self.centre = self.told.mean(0)
-        language, field = (np.array([i[k] for i in items]) for k in ("language", "field"))
-        self.near = {k: np.flatnonzero(language == k) for k in ("en", "zh")}
-        self.language, self.field = language, field
+        self.meant = self.told - self.told.mean(0)
+        self.language = np.array([i["language"] for i in items])
+        self.near = {k: np.flatnonzero(self.language == k) for k in ("en", "zh")}
         self.sentences = len(self.queries)
         if words is not None:  # a word has no passage of its own: it takes the one that the teacher finds nearest
             self.queries += [np.array([w]) for w in words[0]]
             self.asked = np.concatenate([self.asked, words[1].astype(np.float32)])
         self.lexical = bm25_rivals(self.queries, self.passages, len(tokenizer))
-        near = torch.tensor(self.asked) @ torch.tensor(self.told).T
-        self.semantic = near.topk(40, dim=1).indices.numpy()
+        told = torch.tensor(self.told).T
+        near = [(part @ told).topk(40, dim=1).indices for part in torch.tensor(self.asked).split(1000)]
+        self.semantic = torch.cat(near).numpy()
         self.own = np.concatenate([self.own, self.semantic[self.sentences :, 0]])
         self.lengths = np.array([len(p) for p in self.passages])
-
-    def cosines(self, query, documents):
-        """Return the teacher's cosines of a query with documents [documents]."""
-        return self.told[documents] @ self.asked[query]
 
     def rivals(self, query, lexical, semantic, other, longest):
         """Return passages beside the right one: by shared words, by the teacher, and at random."""
@@ -138,7 +134,7 @@ class Pool:
                 rivals.append(int(self.random.integers(len(self.passages))))
             chosen = [int(self.own[q]), *rivals]
             index.append(chosen)
-            cosines.append(self.cosines(q, chosen))
+            cosines.append(self.told[chosen] @ self.asked[q])
             groups.append((self.queries[q], [self.passages[d][:longest] for d in chosen]))
         return groups, np.array(index), torch.tensor(np.stack(cosines))
 

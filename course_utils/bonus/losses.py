@@ -84,8 +84,8 @@ class BatchLoss:
         groups, index, cosines, told = batch
         segments, order = self.frame.segments(groups, instruction, short=stage.short)
         skip = 1 if stage.short else len(self.frame.tail)
-        low, high, last = forward(self.model, segments)
-        scores = scores_of(self.model, last, order, groups, self.yes_no)
+        low, high, flat = forward(self.model, segments, self.yes_no)
+        scores = scores_of(flat, order, groups)
         loss = hard_loss(scores) if cosines is None else list_loss(scores, cosines)
         parts = {"first": float((scores.argmax(1) == 0).float().mean()), "score": float(loss.detach())}
         if cosines is not None:

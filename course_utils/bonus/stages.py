@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import nn
 
 from course_utils.bonus.muon import Muon
+from course_utils.bonus.peers import Peers
 from course_utils.bonus.student import parameters_by_kind
-from course_utils.files import write_json
+from course_utils.files import whole
 
 SAVE_SECONDS = 120
 
@@ -67,7 +69,7 @@ def stage_at(done):
 
 
 def next_batch(stage, pool, windows, labelled, random):
-    """Return a batch for ``losses.batch_loss``; see there. ``pool`` may be None before the stages of lists."""
+    """Return a batch for ``losses.BatchLoss``; see there. ``pool`` may be None before the stages of lists."""
     if stage.kind == "random":
         return windows.synthetic(stage.lists, 3, int(random.integers(stage.low, stage.high + 1))), None, None, None
     drawn = random.random()
@@ -78,7 +80,7 @@ def next_batch(stage, pool, windows, labelled, random):
     if drawn < stage.windows + stage.labelled:
         return sample_labelled(labelled, stage.lists, 5, random), None, None, None
     groups, index, cosines = pool.batch(stage.lists, stage.high)
-    return groups, index, cosines, pool.told - pool.centre
+    return groups, index, cosines, pool.meant
 
 
 def sample_labelled(groups, count, documents, random):
@@ -100,66 +102,60 @@ class Run:
         model, heads: the student and its throw-away heads.
         minutes: training time in all.
         rates: peak learning rates of (matrices, other parameters, embedding).
+        peers: the processes that train together; rank 0 writes.
     """
 
-    def __init__(self, work, model, heads, minutes, rates=(4e-3, 2e-3, 6e-4)):
+    def __init__(self, work, model, heads, minutes, rates=(4e-3, 2e-3, 6e-4), peers=None):
+        self.peers = peers or Peers()
         self.work, self.model, self.heads, self.total = Path(work), model, heads, minutes * 60
         matrices, other, table = parameters_by_kind(model, heads)
         small = [{"params": other, "peak": rates[1]}, {"params": table, "peak": rates[2]}]
         self.optimizers = [
-            Muon([{"params": matrices, "peak": rates[0]}]),
-            torch.optim.Adam(small, lr=1e-3, betas=(0.9, 0.98)),
+            Muon([{"params": matrices, "peak": rates[0]}], peers=self.peers),
+            torch.optim.Adam(small, lr=1e-3, betas=(0.9, 0.98), fused=True),
         ]
         self.step, self.seconds, self.log, self.average, self.averaged = 0, 0.0, [], {}, 0
-        if (self.work / "state.json").exists():
+        if (self.work / "state.safetensors").exists():
             self.resume()
 
     def tensors(self):
         """Return {name: tensor} of all that a training is made of: weights, heads, their average, optimizers."""
-        out = {f"model.{n}": p.detach() for n, p in self.model.named_parameters()}
-        out |= {f"heads.{n}": p.detach() for n, p in self.heads.named_parameters()}
-        out |= {f"average.{n}": p for n, p in self.average.items()}
-        for o, optimizer in enumerate(self.optimizers):
-            for i, own in optimizer.state_dict()["state"].items():
-                out |= {f"optimizer{o}.{i}.{key}": value for key, value in own.items()}
-        return out
+        kept = {"model": dict(self.model.named_parameters()), "heads": self.heads.state_dict(), "average": self.average}
+        for number, optimizer in enumerate(self.optimizers):
+            own = optimizer.state_dict()["state"]
+            kept[f"optimizer{number}"] = {f"{i} {key}": t for i, held in own.items() for key, t in held.items()}
+        return {f"{part} {name}": t.detach().contiguous() for part, own in kept.items() for name, t in own.items()}
 
-    @torch.no_grad()
     def resume(self):
         """Read the checkpoint."""
-        state = json.loads((self.work / "state.json").read_text(encoding="utf-8"))
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.averaged, self.log = state["averaged"], state["log"]
-        parts = {}
-        for name, value in load_file(self.work / f"state-{self.step}.safetensors").items():
-            kind, _, rest = name.partition(".")
-            parts.setdefault(kind, {})[rest] = value
-        for kind, module in (("model", self.model), ("heads", self.heads)):
-            for name, p in module.named_parameters():
-                p.copy_(parts[kind][name])
-        for o, optimizer in enumerate(self.optimizers):
+        found = {"average": {}}
+        with safe_open(self.work / "state.safetensors", "pt") as file:
+            vars(self).update(json.loads(file.metadata()["facts"]))
+            for whole_name in file.keys():  # noqa: SIM118, no mapping
+                part, _, name = whole_name.partition(" ")
+                found.setdefault(part, {})[name] = file.get_tensor(whole_name)
+        self.average = found["average"]
+        self.model.load_state_dict(found["model"], strict=False)  # the output is the embedding
+        self.heads.load_state_dict(found["heads"])
+        for number, optimizer in enumerate(self.optimizers):
             own = {}
-            for name, value in parts.get(f"optimizer{o}", {}).items():
-                number, _, key = name.partition(".")
-                own.setdefault(int(number), {})[key] = value
+            for name, tensor in found.get(f"optimizer{number}", {}).items():
+                i, _, key = name.partition(" ")
+                own.setdefault(int(i), {})[key] = tensor
             optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
-        self.average = parts.get("average", {})
         self.say(f"resuming at step {self.step}, {self.seconds / 60:.1f} minutes done")
 
     def save(self):
-        """Write tensors, then state.json, which names them by its step: a kill leaves the last whole checkpoint."""
-        name = f"state-{self.step}.safetensors"
-        if (self.work / name).exists():  # resumed and not gone on: nothing new
-            return
-        save_file({k: v.contiguous() for k, v in self.tensors().items()}, self.work / name)
-        state = {"step": self.step, "seconds": self.seconds, "averaged": self.averaged, "log": self.log}
-        write_json(self.work / "state.json", state)
-        for old in self.work.glob("state-*.safetensors"):
-            if old.name != name:
-                old.unlink()
+        """Write the checkpoint; a kill leaves the one before."""
+        if not self.peers.rank:
+            facts = json.dumps({k: getattr(self, k) for k in ("step", "seconds", "averaged", "log")})
+            with whole(self.work / "state.safetensors", "wb") as file:
+                file.write(save(self.tensors(), {"facts": facts}))
 
     def say(self, line):
-        """Print a line and keep it in log.txt."""
+        """Print a line and keep it in log.txt; of several processes only the first speaks."""
+        if self.peers.rank:
+            return
         print(line, flush=True)
         with (self.work / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
@@ -167,6 +163,16 @@ class Run:
     def rate(self, done):
         """Return the share of the peak learning rate: up over 60 steps, then straight down to 3 %."""
         return min(1.0, (self.step + 1) / 60) * max(0.03, 1 - max(0.0, done - 0.25) / 0.75)
+
+    def share_gradients(self, parameters, seconds):
+        """Put the mean of all processes' gradients in the place of each; return the longest of their ``seconds``."""
+        if self.peers.count == 1:
+            return seconds
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        given = self.peers.exchange([*own, torch.tensor([seconds])])
+        for p, mean in zip(parameters, given[:, :-1].mean(0).split([*map(torch.numel, own)]), strict=True):
+            p.grad = mean.view_as(p)
+        return float(given[:, -1].max())
 
     def train(self, batches, loss, watch=None, watch_every=600):
         """Train until the time is used up.
@@ -176,16 +182,18 @@ class Run:
             loss: function (batch, stage) that returns (loss, parts).
             watch: function called about every ``watch_every`` seconds with the run, for a held-out figure.
         """
-        saved = watched = time.time()
+        saved = watched = started = time.time()
         recent, parameters = [], [p for o in self.optimizers for g in o.param_groups for p in g["params"]]
         self.model.train()
         while self.seconds < self.total:
-            started, done = time.time(), self.seconds / self.total
+            done = self.seconds / self.total
             stage = stage_at(done)
             value, parts = loss(batches(stage), stage)
             if not torch.isfinite(value):
                 raise RuntimeError(f"the loss is {float(value)} at step {self.step} in stage {stage.name}")
             value.backward()
+            self.seconds += self.share_gradients(parameters, min(time.time() - started, 30.0))  # asleep is not trained
+            started = time.time()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             for o in self.optimizers:
                 for g in o.param_groups:
@@ -204,11 +212,10 @@ class Run:
                 rounded = {k: round(float(v), 4) for k, v in mean.items()}
                 self.log.append([round(self.seconds / 60, 1), stage.name, rounded])
                 recent = []
-            self.seconds += min(time.time() - started, 30.0)  # a process put to sleep has not trained
             if time.time() - saved > SAVE_SECONDS:
                 self.save()
                 saved = time.time()
-            if watch and time.time() - watched > watch_every:
+            if watch and time.time() - watched > watch_every and not self.peers.rank:
                 watch(self)
                 watched = time.time()
                 self.model.train()
@@ -220,11 +227,3 @@ class Run:
         for name, p in self.model.named_parameters():
             own = self.average.setdefault(name, torch.zeros_like(p))
             own.lerp_(p.detach(), 1 / self.averaged)
-
-    @torch.no_grad()
-    def take_average(self):
-        """Put the mean of the last weights into the model; returns how many were averaged."""
-        if self.averaged:
-            for name, p in self.model.named_parameters():
-                p.copy_(self.average[name])
-        return self.averaged

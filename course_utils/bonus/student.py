@@ -1,12 +1,11 @@
 """The student: an untrained ``Qwen3ForCausalLM`` around the teacher's word vectors, its frame, its throw-away heads."""
 
-import numpy as np
 import torch
 from torch import nn
 
 from course_utils.bonus.vocabulary import MEANING
 from course_utils.model import prompt
-from course_utils.model.forward import _decoder_of, _Segment, _shared_forward, _yes_minus_no, pad_rows
+from course_utils.model.forward import _angles, _build_segments, _decoder_of, _layout, _run_layer
 
 SHAPE = {"hidden_size": 192, "num_hidden_layers": 6, "intermediate_size": 384}
 HEAD = 64
@@ -73,30 +72,22 @@ class Frame:
         self.heads = [ids(start) + ids(f"<Instruct>: {i}\n<Query>:") for i in prompt.INSTRUCTIONS.values()]
         self.between, self.tail = ids("\n<Document>:"), ids(prompt.SUFFIX)
 
-    def segments(self, groups, instruction=0, bucket=24, short=False):
+    def segments(self, groups, instruction=0, short=False):
         """Return (segments, order) of lists of ids; documents of like length share a segment.
 
         Args:
             groups: (query ids, [document ids]).
             instruction: which of the course's instructions.
-            bucket: documents a segment.
             short: leave out all but the last token of the tail (for first steps, where it is most of the cost).
 
         Returns:
             segments: constant, queries, then documents; order: (group, document) of all leaf rows [rows, 2].
         """
         tail = self.tail[-1:] if short else self.tail
-        head, head_length = pad_rows([np.array(self.heads[instruction])])
-        queries, query_length = pad_rows([np.array([*q, *self.between]) for q, _ in groups])
-        zero = torch.zeros(len(groups), dtype=torch.long)
-        out = [_Segment(head, head_length), _Segment(queries, query_length, 0, zero)]
-        order = [(g, d) for g, (_, documents) in enumerate(groups) for d in range(len(documents))]
-        order.sort(key=lambda gd: len(groups[gd[0]][1][gd[1]]))
-        for i in range(0, len(order), bucket):
-            part = order[i : i + bucket]
-            values, lengths = pad_rows([np.array([*groups[g][1][d], *tail]) for g, d in part])
-            out.append(_Segment(values, lengths, 1, torch.tensor([g for g, _ in part])))
-        return out, torch.tensor(order)
+        queries = [[*q, *self.between] for q, _ in groups]
+        documents = [[[*d, *tail] for d in own] for _, own in groups]
+        segments, _, order = _build_segments(self.heads[instruction], queries, documents)
+        return segments, torch.tensor(order)
 
 
 class Heads(nn.Module):
@@ -113,21 +104,25 @@ class Heads(nn.Module):
         self.meant = nn.Sequential(nn.RMSNorm(hidden), nn.Linear(hidden, teacher))
 
 
-def forward(model, segments):
-    """Return (states after MEANT layers, after MATCHED layers, final states of the last tokens) for all leaves.
+def forward(model, segments, yes_no):
+    """Return (states after MEANT layers, after MATCHED layers, logit(yes) - logit(no)) for all leaves.
+
+    All rows of the embedding are looked up at once: its gradient, as large as the table, is then made once a step.
 
     Returns:
-        two lists of [rows, length, hidden], one entry a leaf; and [all rows, hidden].
+        two lists of [rows, length, hidden], one entry a leaf; and [all rows].
     """
-    leaves = list(range(2, len(segments)))
-
-    def follow(states):
-        return [_Segment(x, s.lengths, s.parent, s.rows) for x, s in zip(states, segments, strict=True)]
-
-    low = _shared_forward(model, segments, leaves, stop=MEANT)
-    high = _shared_forward(model, follow(low), leaves, first=MEANT, stop=MATCHED)
-    last = _shared_forward(model, follow(high), leaves, first=MATCHED)
-    return low[2:], high[2:], torch.cat(last)
+    decoder, leaves, kept = _decoder_of(model), set(range(2, len(segments))), []
+    ids = [s.values.flatten() for s in segments] + [torch.tensor(yes_no)]
+    *states, (yes, no) = decoder.embed_tokens(torch.cat(ids)).split([len(i) for i in ids])
+    states = [x.view(*s.values.shape, -1) for x, s in zip(states, segments, strict=True)]
+    layout = _layout(segments, leaves, yes.dtype)
+    angles = _angles(decoder, states, layout)
+    for i, layer in enumerate(decoder.layers, 1):
+        kept.append(states)
+        states = _run_layer(layer, segments, states, angles, layout, leaves, i == len(decoder.layers))
+    last = decoder.norm(torch.cat([states[i][:, 0] for i in sorted(leaves)]))
+    return kept[MEANT][2:], kept[MATCHED][2:], last @ (yes - no)
 
 
 def text_mask(segment, skip):
@@ -155,9 +150,8 @@ def nearness(segments, leaf, skip_query, vectors, weights, floor=0.35):
     return near.amax(2)
 
 
-def scores_of(model, last, order, groups, yes_no):
-    """Return scores [groups, documents] in the order of the lists; every list is equally long."""
-    flat = _yes_minus_no(model, last, *yes_no)
+def scores_of(flat, order, groups):
+    """Return scores [groups, documents] in the order of the lists, which are equally long, from those of all leaves."""
     rows = torch.empty(len(order), dtype=torch.long)
     rows[order[:, 0] * len(groups[0][1]) + order[:, 1]] = torch.arange(len(order))
     return flat[rows].view(len(groups), -1)

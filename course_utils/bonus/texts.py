@@ -29,16 +29,9 @@ MEGABYTES = {
     "general-zh": 11, "glossary-en": 3, "real-train": 9,
 }  # fmt: skip
 FRAMES = {
-    "en": [
-        "what is {}?",
-        "{} explained",
-        "how does {} work?",
-        "tell me about {}",
-        "why is {} important?",
-        "what are {}?",
-    ],
+    "en": ["what is {}?", "{} explained", "how does {} work?", "tell me about {}", "why is {} important?", "what are {}?"],
     "zh": ["什么是{}？", "{}是什么意思", "{}怎么办？", "{}有哪些规定？", "请问{}", "如何理解{}？"],
-}
+}  # fmt: skip
 
 
 def plain(text):

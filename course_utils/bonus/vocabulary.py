@@ -45,22 +45,15 @@ def train_tokenizer(texts, size):
     core.pre_tokenizer = cutter(pre_tokenizers.Split(MARK, behavior="removed"))
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size - len(SPECIALS),
-        special_tokens=[],
+        vocab_size=size - len(SPECIALS), special_tokens=[], min_frequency=3, show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        min_frequency=3,
-        show_progress=False,
-    )
+    )  # fmt: skip
     frame = [prompt.prompt_text("yes no", "yes\nno") for _ in range(2000)]
     core.train_from_iterator([*map(segmented, texts), *frame], trainer)
     core.pre_tokenizer = cutter()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        padding_side="left",
-        model_max_length=4096,
-    )
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left", model_max_length=4096,
+    )  # fmt: skip
     tokenizer.add_special_tokens({"additional_special_tokens": SPECIALS})
     tokenizer.chat_template = chat_template()
     prompt.yes_no_ids(tokenizer)
