@@ -127,11 +127,15 @@ def run_lesson(path, folder, environment):
 
 
 def measure(out, profile, pool, environment):
-    """Adapt the bundled model to each trade and language through the command line; return an iterator of the results."""
+    """Adapt the bundled model to each trade through the command line; return an iterator of the results.
+
+    The smallest profile takes the lists of the session's language alone, the others those of both.
+    """
     from course_utils.data.grid import LANGUAGES
     from course_utils.profile import PROFILES
 
-    trades = [(domain, language) for domain in ("medical", "legal", "financial") for language in LANGUAGES]
+    languages = [_language()] if profile == "smoke" else LANGUAGES
+    trades = [(domain, language) for domain in ("medical", "legal", "financial") for language in languages]
     sizes = SMOKE if profile == "smoke" else {"train": PROFILES[profile].queries}
     return pool.map(lambda t: measure_trade(*t, Path(out) / "measured", sizes, environment), trades)
 
