@@ -18,7 +18,8 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PACKAGES = VENV / ("Lib" if os.name == "nt" else f"lib/python3.{sys.version_info.minor}") / "site-packages"
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 # The extras that are installed for each kind of task; a kind holds what those before it hold.
-EXTRAS = {"lessons": "lab,interop,onnx,files,serve", "site": "lab,interop,onnx,files,serve,site", "test": "test"}
+LESSONS = "lab,interop,onnx,files,serve"
+EXTRAS = {"lessons": LESSONS, "site": f"{LESSONS},site", "test": "test"}
 KINDS = {"course": "site", "site": "site", "test": "test", "test-browser": "test", "bench": "test"}
 
 
@@ -137,24 +138,12 @@ def test(arguments):
         fine = (0, 5) if arguments else (0,)  # 5: none of the tests that somebody asked for
         step(name, [*pytest, "-m", which, *arguments], fine, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
     # Chinese solutions have the code of the English ones; a workflow runs them once a week.
-    notebooks = [
-        path for folder in ("", "solutions", "zh") for path in sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))
-    ]
+    folders = [ROOT / "notebooks" / name for name in ("", "solutions", "zh")]
+    notebooks = [path for folder in folders for path in sorted(folder.glob("*.ipynb"))]
+    nbmake = [PYTHON, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "--nbmake", "--nbmake-timeout=900"]
     step(
         _("notebooks (nbmake, smoke profile)"),
-        [
-            PYTHON,
-            "-m",
-            "pytest",
-            "-q",
-            "-n",
-            "2",
-            "--dist",
-            "worksteal",
-            "--nbmake",
-            "--nbmake-timeout=900",
-            *notebooks,
-        ],
+        [*nbmake, *notebooks],
         COURSE_PROFILE="smoke",
         COURSE_LANGUAGE=None,  # each notebook's own
         OMP_NUM_THREADS="1",

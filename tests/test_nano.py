@@ -373,6 +373,7 @@ def test_a_training_goes_on_from_its_checkpoint_bit_for_bit(tokenizer, tmp_path)
     for own in (one, two):
         step(own)
     assert same(one.tensors(), two.tensors())
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("state")] == ["state.safetensors"]
 
 
 def same(one, two):

@@ -4,8 +4,9 @@
 
 Steps: items (texts.py), vocabulary and vectors (vocabulary.py, teacher.py), label (label.py), train (stages.py), finish.
 The folder of --text holds ``NAME.jsonl.gz``; that of --real holds sets ``NAME/train.jsonl`` and ``NAME/test.jsonl``: general
-train files give lists in the last stage, test files are only read to keep them out. --processes as many as cores makes
-labels and training that much faster; a training on some labels takes in those that come. The model is written to DIR/nano.
+train files give lists in the last stage, test files are only read to keep them out. --processes, as many as cores,
+label and train side by side; a training on some labels takes in those that come. The model is written to DIR/nano. Needs
+the extra "bonus".
 """
 
 import argparse

@@ -5,7 +5,7 @@ from torch import nn
 
 from course_utils.bonus.vocabulary import MEANING
 from course_utils.model import prompt
-from course_utils.model.forward import _angles, _build_segments, _decoder_of, _layout, _run_layer
+from course_utils.model.forward import _build_segments, _decoder_of, _Segment, _shared_forward
 
 SHAPE = {"hidden_size": 192, "num_hidden_layers": 6, "intermediate_size": 384}
 HEAD = 64
@@ -112,17 +112,18 @@ def forward(model, segments, yes_no):
     Returns:
         two lists of [rows, length, hidden], one entry a leaf; and [all rows].
     """
-    decoder, leaves, kept = _decoder_of(model), set(range(2, len(segments))), []
+    leaves, embed = list(range(2, len(segments))), model.get_input_embeddings()
     ids = [s.values.flatten() for s in segments] + [torch.tensor(yes_no)]
-    *states, (yes, no) = decoder.embed_tokens(torch.cat(ids)).split([len(i) for i in ids])
+    *states, (yes, no) = embed(torch.cat(ids)).split([len(i) for i in ids])
+
+    def follow(states):
+        return [_Segment(x, s.lengths, s.parent, s.rows) for x, s in zip(states, segments, strict=True)]
+
     states = [x.view(*s.values.shape, -1) for x, s in zip(states, segments, strict=True)]
-    layout = _layout(segments, leaves, yes.dtype)
-    angles = _angles(decoder, states, layout)
-    for i, layer in enumerate(decoder.layers, 1):
-        kept.append(states)
-        states = _run_layer(layer, segments, states, angles, layout, leaves, i == len(decoder.layers))
-    last = decoder.norm(torch.cat([states[i][:, 0] for i in sorted(leaves)]))
-    return kept[MEANT][2:], kept[MATCHED][2:], last @ (yes - no)
+    low = _shared_forward(model, follow(states), leaves, stop=MEANT)
+    high = _shared_forward(model, follow(low), leaves, first=MEANT, stop=MATCHED)
+    last = _shared_forward(model, follow(high), leaves, first=MATCHED)
+    return low[2:], high[2:], torch.cat(last) @ (yes - no)
 
 
 def text_mask(segment, skip):

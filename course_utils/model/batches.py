@@ -62,7 +62,8 @@ def _bucket_ends(lengths, bucket_tokens):
             continue  # documents of one length stay together until they fill a bucket
         cost, start = min((least[i] + (stop - e) * length + extra, e) for i, e in enumerate(ends) if stop - e <= most)
         before[stop] = start
-        ends, least = [*ends, stop], [*least, cost]
+        ends.append(stop)
+        least.append(cost)
     out, stop = [], len(lengths)
     while stop:
         out, stop = [stop, *out], before[stop]
