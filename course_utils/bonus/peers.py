@@ -32,16 +32,14 @@ class Peers:
 
 
 def side_by_side(function, count, *arguments):
-    """Run ``function(peers, *arguments)`` in ``count`` processes, this one the first, and wait for all."""
-    context = torch.multiprocessing.get_context("spawn")
-    memory, meeting = torch.zeros(2, count, ROOM if count > 1 else 0).share_memory_(), context.Barrier(count)
+    """Run ``function(peers, *arguments)`` in ``count`` processes and wait for all; where one fails the others end, too."""
+    if count == 1:
+        return function(Peers(), *arguments)
+    memory = torch.zeros(2, count, ROOM).share_memory_()
+    meeting = torch.multiprocessing.get_context("spawn").Barrier(count)
     os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
-    own, *others = (Peers(rank, count, meeting, memory) for rank in range(count))
-    beside = [context.Process(target=function, args=(peers, *arguments), daemon=True) for peers in others]
-    for process in beside:
-        process.start()
-    function(own, *arguments)
-    for process in beside:
-        process.join()
-    if any(process.exitcode for process in beside):
-        raise RuntimeError("a process beside this one has failed; what it said stands above")
+    torch.multiprocessing.spawn(_one_of, (count, meeting, memory, function, arguments), nprocs=count)
+
+
+def _one_of(rank, count, meeting, memory, function, arguments):
+    function(Peers(rank, count, meeting, memory), *arguments)

@@ -121,9 +121,9 @@ class Run:
     def tensors(self):
         """Return {name: tensor} of all that a training is made of: weights, heads, their average, optimizers."""
         kept = {"model": dict(self.model.named_parameters()), "heads": self.heads.state_dict(), "average": self.average}
-        for number, optimizer in enumerate(self.optimizers):
-            own = optimizer.state_dict()["state"]
-            kept[f"optimizer{number}"] = {f"{i} {key}": t for i, held in own.items() for key, t in held.items()}
+        for o, optimizer in enumerate(self.optimizers):
+            for i, held in optimizer.state_dict()["state"].items():
+                kept[f"optimizer{o}.{i}"] = held
         return {f"{part} {name}": t.detach().contiguous() for part, own in kept.items() for name, t in own.items()}
 
     def resume(self):
@@ -137,11 +137,8 @@ class Run:
         self.average = found["average"]
         self.model.load_state_dict(found["model"], strict=False)  # the output is the embedding
         self.heads.load_state_dict(found["heads"])
-        for number, optimizer in enumerate(self.optimizers):
-            own = {}
-            for name, tensor in found.get(f"optimizer{number}", {}).items():
-                i, _, key = name.partition(" ")
-                own.setdefault(int(i), {})[key] = tensor
+        for o, optimizer in enumerate(self.optimizers):
+            own = {int(k.partition(".")[2]): held for k, held in found.items() if k.startswith(f"optimizer{o}.")}
             optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
         self.say(f"resuming at step {self.step}, {self.seconds / 60:.1f} minutes done")
 

@@ -127,10 +127,7 @@ def run_lesson(path, folder, environment):
 
 
 def measure(out, profile, pool, environment):
-    """Adapt the bundled model to each trade through the command line; return an iterator of the results.
-
-    The smallest profile takes the lists of the session's language alone, the others those of both.
-    """
+    """Adapt the bundled model to each trade, in smoke to those of the session's language; return an iterator of results."""
     from course_utils.data.grid import LANGUAGES
     from course_utils.profile import PROFILES
 

@@ -92,11 +92,8 @@ def check(args):
     for name, least in LEAST.items():
         value = getattr(args, name, None)
         if value is not None and not least <= value <= MOST.get(name, math.inf):
-            allowed = (
-                _("from {least} to {most}").format(least=least, most=MOST[name])
-                if name in MOST
-                else _("of at least {least}").format(least=least)
-            )
+            allowed = _("from {least} to {most}") if name in MOST else _("of at least {least}")
+            allowed = allowed.format(least=least, most=MOST.get(name))
             what = _("must be above 0") if value < 1 <= least else _("is {value}").format(value=value)
             raise InputError(
                 "{flag} {what}; give a whole number {allowed}.", flag=_flag(name), what=what, allowed=allowed

@@ -70,19 +70,12 @@ def _one_of(role, names, given, needed=False):
     example = _('columns={{"{role}": "{value_0}"}} (--columns {role}=...)').format(
         role=role, value_0=(fit or [*names, "..."])[0]
     )
+    said = {"role": role, "choices": _choices(fit or names), "example": example}
     if fit:
-        raise InputError(
-            "Several columns may be the {role}: {choices}. Name one: {example}.",
-            role=role,
-            choices=_choices(fit),
-            example=example,
-        )
+        raise InputError("Several columns may be the {role}: {choices}. Name one: {example}.", **said)
     if needed:
         raise InputError(
-            "No column is the {role} for certain; the columns are: {choices}. Name one: {example}.",
-            role=role,
-            choices=_choices(names),
-            example=example,
+            "No column is the {role} for certain; the columns are: {choices}. Name one: {example}.", **said
         )
     return None
 

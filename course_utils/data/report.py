@@ -126,24 +126,22 @@ def _row(where, query, document, label, plain):
 # Each of these yields (kind, count, examples) for a list of _Row; the first one sees repeated rows too.
 
 
-def _repeated(rows):
+def _seen_twice(rows, key, label, same, other):
     first, found = {}, defaultdict(list)
     for row in rows:
-        one = first.setdefault(row.pair, row)
+        one = first.setdefault(getattr(row, key), row)
         if one is not row:
-            kind = "duplicate pair" if one.label == row.label else "contradictory pair"
+            kind = same if label(one.label) == label(row.label) else other
             found[kind].append(_("{row} (compare {where})").format(row=row, where=one.where))
     yield from ((kind, len(own), own) for kind, own in found.items())
+
+
+def _repeated(rows):
+    yield from _seen_twice(rows, "pair", lambda n: n, "duplicate pair", "contradictory pair")
 
 
 def _alike(rows):
-    first, found = {}, defaultdict(list)
-    for row in rows:
-        one = first.setdefault(row.alike, row)
-        if one is not row:
-            kind = "almost the same pair" if (one.label > 0) == (row.label > 0) else "labelled both ways"
-            found[kind].append(_("{row} (compare {where})").format(row=row, where=one.where))
-    yield from ((kind, len(own), own) for kind, own in found.items())
+    yield from _seen_twice(rows, "alike", lambda n: n > 0, "almost the same pair", "labelled both ways")
 
 
 def _marked(rows):

@@ -55,16 +55,11 @@ def _bucket_ends(lengths, bucket_tokens):
     A bucket costs as much as 32 tokens on a CPU, many more on a GPU, and holds at most two times ``bucket_tokens``.
     """
     extra = 32 if bucket_tokens <= 512 else bucket_tokens // 2
-    ends, least, before = [0], [0], {}  # places where a bucket may end, what is computed up to there, the place before
+    best, last = {0: (0, ())}, 0  # where a bucket may end: the least computed up to there, the ends up to there
     for stop, length in enumerate(lengths, 1):
         most = max(1, 2 * bucket_tokens // max(1, length))
-        if stop < len(lengths) and lengths[stop] == length and stop - ends[-1] < most:
+        if stop < len(lengths) and lengths[stop] == length and stop - last < most:
             continue  # documents of one length stay together until they fill a bucket
-        cost, start = min((least[i] + (stop - e) * length + extra, e) for i, e in enumerate(ends) if stop - e <= most)
-        before[stop] = start
-        ends.append(stop)
-        least.append(cost)
-    out, stop = [], len(lengths)
-    while stop:
-        out, stop = [stop, *out], before[stop]
-    return out
+        cost, start = min((best[e][0] + (stop - e) * length + extra, e) for e in best if stop - e <= most)
+        best[stop], last = (cost, (*best[start][1], stop)), stop
+    return list(best[len(lengths)][1])
