@@ -116,6 +116,6 @@ def _processes(found):
         "batches, or learns from half of the queries of a step.",
         markdown_table(head, cells),
         "\"Times by processor\" is the processor seconds of the one over those of the slower of the two: what two free cores would give "
-        "where neither waits for the other. \"Times by the clock\" is of this machine, whose two cores were not free.",
+        "where neither waits for the other. \"Times by the clock\" is of this machine at the load beside it.",
         *said,
     ]  # fmt: skip

@@ -15,6 +15,7 @@ import os
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks import ways
 from benchmarks.common import BUILD, HERE, machine_line, model_folder, number, quiet, write_page
-from benchmarks.floors import floor_of, operations
+from benchmarks.floors import floor_of, matrix_rate, operations
 from benchmarks.lists import apart, groups_of
 from course_utils.files import write_json
 from course_utils.model import forward
@@ -100,16 +101,6 @@ def counted(events):
     return out
 
 
-def matrix_rate(seconds=1.0):
-    """Return the GFLOP/s of products [512, 1024] x [1024, 3072] in fp32 a processor second: others may use the cores."""
-    a, b, times = torch.randn(512, 1024), torch.randn(3072, 1024), []
-    while sum(times) < seconds or len(times) < 9:
-        started = time.process_time()
-        torch.nn.functional.linear(a, b)
-        times.append(time.process_time() - started)
-    return 2 * 512 * 1024 * 3072 / statistics.median(times) / 1e9
-
-
 def job(reranker, train, dev):
     """Adapt once, as ``ways.adapt_here`` does."""
     recipe = Recipe(
@@ -144,7 +135,8 @@ def measure(args):
     train, dev = apart(groups_of(args.real, "long", "train", 3), 1)
     needed = floor_of(folder, train, dev, ways.LAYERS, ways.EPOCHS)
     reranker = Reranker.load(str(folder), device="cpu", dtype=torch.float32, quiet=True)
-    rates, states, seconds, cpu = [matrix_rate()], [], [], []
+    rate_now = partial(matrix_rate, "float32", 1.0, time.process_time)
+    rates, states, seconds, cpu = [rate_now()["gflops"]], [], [], []
     for i in range(max(1, args.rounds)):
         if not args.no_trunk:
             states.append(trunk_share(reranker, groups_of(args.real, "long", "train", 4, seed=i), rates[-1]))
@@ -154,7 +146,7 @@ def measure(args):
         job(reranker, train, dev)
         seconds.append(time.perf_counter() - started)
         cpu.append(time.process_time() - used)
-        rates.append(matrix_rate())
+        rates.append(rate_now()["gflops"])
     mark(reranker.model)
     with profile(activities=[ProfilerActivity.CPU]) as prof:
         started, used = time.perf_counter(), time.process_time()
@@ -193,7 +185,8 @@ def page(found):
         f"full size, but {first['layers']} of 28, random weights, fp32. The job: 20 pairs and 10 of dev, documents of 100 words, the last "
         "3 layers, 3 epochs. So more of the time is training, and less is the frozen layers, than in the full model.\n"
         "All seconds are processor seconds, since other work ran on the same cores. The floor is counted from the operations that "
-        "cannot be spared, over the matrix rate of the same run.",
+        "cannot be spared, over the matrix rate of the same run (products of 2,048 rows, as on the page of speed). Where it says nothing else a row is of one run, and such rows "
+        "differ by a few per cent by chance.",
         markdown_table(["measured", "processor s", "floor s", "times floor", "matrix rate GFLOP/s", "seconds by the clock", "load"], [
             [name, number(statistics.median(f["cpu_seconds"]), 1), number(f["floor"], 1), number(f["times"]),
              number(statistics.median(f["rates"]), 1), number(statistics.median(f["seconds"]), 0), number(f["load"], 1)]

@@ -43,9 +43,14 @@ def as_they_are(cells):
             row += [number(own["ndcg@10"] if own else None, 3), gap]
         own = cells.get(name, ENCODER)
         row.append(f"{own['ndcg@10']:.3f} ({len(unpacked(own['values']))})" if own else "-")
+        for model in models:
+            base = known(cells, name, model, "as it is")
+            cut = shared(cells, name, own) if own and base else None
+            row.append(interval(cut(unpacked(base["values"])), unpacked(own["values"])) if cut else "-")
         rows.append(row)
     heads = [h for m in models for h in (m, f"{m} - BM25 [95 %]")]
-    return markdown_table(["set", "queries", *BASELINES, *heads, f"{encoder.NAME} (queries)"], rows)
+    ahead = [f"{encoder.NAME} - {m} [95 %]" for m in models]
+    return markdown_table(["set", "queries", *BASELINES, *heads, f"{encoder.NAME} (queries)", *ahead], rows)
 
 
 def adapted(cells):

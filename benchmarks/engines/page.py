@@ -69,7 +69,8 @@ WHY = (
     "the large shape.",
     "- **Scores** of all engines in fp32 agree with this package to 1e-3, but those of llama.cpp: 2.7e-03 with nano. Its keys and values "
     "are in fp32 there; the cause was not found. No two documents changed places.",
-    "- **No engine is ahead at equal precision.** llama.cpp computes the same tokens, at a lower rate (55 GFLOP/s in fp32, 66 in "
+    "- **No engine is ahead at equal precision in processor seconds.** By the clock some rows of vLLM and llama.cpp are lower: they ran "
+    "at half the load, so the seconds of the clock do not compare. llama.cpp computes the same tokens, at a lower rate (55 GFLOP/s in fp32, 66 in "
     "f16). OpenVINO is not faster with int8 weights than in fp32; why was not looked into.",
 )  # fmt: skip
 LOSS = (
