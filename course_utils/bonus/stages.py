@@ -49,10 +49,10 @@ class Stage:
 
 
 STAGES = [
-    Stage(0.07, "random tokens", "random", 8, 16, 40, 2.0, short=True),
-    Stage(0.04, "windows to 20", "windows", 10, 20, 32, 1.5, short=True),
-    Stage(0.04, "windows to 40", "windows", 14, 40, 18, 1.0, short=True),
-    Stage(0.38, "lists to 45", "lists", 20, 45, 12, 0.4, 0.5, windows=0.15, short=True),
+    Stage(0.05, "random tokens", "random", 8, 16, 40, 2.0, short=True),
+    Stage(0.03, "windows to 20", "windows", 10, 20, 32, 1.5, short=True),
+    Stage(0.03, "windows to 40", "windows", 14, 40, 18, 1.0, short=True),
+    Stage(0.42, "lists to 45", "lists", 20, 45, 12, 0.4, 0.5, windows=0.15, short=True),
     Stage(0.37, "lists", "lists", 20, 200, 11, 0.15, 0.3, windows=0.05),
     Stage(0.10, "lists and human labels", "lists", 20, 200, 11, 0.0, 0.2, labelled=0.35),
 ]

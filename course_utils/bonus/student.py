@@ -9,6 +9,7 @@ from course_utils.model.forward import _build_segments, _decoder_of, _Segment, _
 
 SHAPE = {"hidden_size": 192, "num_hidden_layers": 6, "intermediate_size": 384}
 HEAD = 64
+BUCKET = 1024  # tokens that run together: of so small a model, short runs are mostly the cost of calls
 STILL = 14  # of the 32 rotations of a head, those from here on hardly turn within 100 tokens
 MEANT, MATCHED = 3, 4  # after how many layers the two throw-away heads read
 
@@ -86,7 +87,7 @@ class Frame:
         tail = self.tail[-1:] if short else self.tail
         queries = [[*q, *self.between] for q, _ in groups]
         documents = [[[*d, *tail] for d in own] for _, own in groups]
-        segments, _, order = _build_segments(self.heads[instruction], queries, documents)
+        segments, _, order = _build_segments(self.heads[instruction], queries, documents, BUCKET)
         return segments, torch.tensor(order)
 
 

@@ -248,13 +248,7 @@ def _settle(found, name, threshold):
             item.documents, item.labels = [item.documents[i] for i in keep], [item.labels[i] for i in keep]
             item.scores = [item.scores[i] for i in keep] if item.scores else []
         if None in item.labels:
-            problems.append(
-                (
-                    item.where,
-                    "wrong label",
-                    _("a label is missing or is no number, yes or no"),
-                )
-            )
+            problems.append((item.where, "wrong label", _("a label is missing or is no number, yes or no")))
         if None in item.scores:
             problems.append((item.where, "wrong label", _("a teacher's score is no number")))
     if problems:

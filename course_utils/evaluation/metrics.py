@@ -89,12 +89,7 @@ def _accuracy_f1(scores, relevance, threshold=0.0):
     return float((called == truth).mean()), float(f1)
 
 
-RANKING = {
-    "ndcg@10": ndcg_at_k,
-    "mrr@10": mrr_at_k,
-    "map": average_precision,
-    "recall@10": recall_at_k,
-}
+RANKING = {"ndcg@10": ndcg_at_k, "mrr@10": mrr_at_k, "map": average_precision, "recall@10": recall_at_k}
 
 
 def per_query(scores, relevance, metric="ndcg@10"):

@@ -186,9 +186,7 @@ def _end_pairs(folder, instruction):
     core = Tokenizer.from_file(str(folder / "tokenizer.json"))
     end = core.encode(prompt.SUFFIX, add_special_tokens=False)
     core.post_processor = processors.TemplateProcessing(
-        single="$A",
-        pair="$A $B [end]",
-        special_tokens=[{"id": "[end]", "ids": end.ids, "tokens": end.tokens}],
+        single="$A", pair="$A $B [end]", special_tokens=[{"id": "[end]", "ids": end.ids, "tokens": end.tokens}]
     )
     core.save(str(folder / "tokenizer.json"))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
