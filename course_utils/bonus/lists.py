@@ -51,7 +51,7 @@ def bm25_rivals(queries, documents, vocabulary, count=20, k1=1.2, b=0.75):
     held, out = held.T.tocsr(), []
     for i in range(0, len(queries), 500):
         scores = (asked[i : i + 500] @ held).toarray()
-        out.append(np.argpartition(-scores, count, axis=1)[:, :count])
+        out.append(np.argpartition(-scores, count, axis=1)[:, :count].copy())  # a view would keep all of it
     return np.concatenate(out)
 
 
