@@ -90,7 +90,7 @@ def measure(cells, names, args):
     key = model_key(folder)
     all_parts = {n: parts_of(*n.split("-"), args.others) for n in names}
     cells.data["facts"] = (
-        f"nDCG@10, model {Path(args.model).name} ({key[:16]}), last 3 layers, {args.epochs} epochs, general replay, {args.seeds} seeds; "
+        f"nDCG@10, model {Path(args.model).name} ({key}), last 3 layers, {args.epochs} epochs, general replay, {args.seeds} seeds; "
         f"{machine_line(args.threads)}"
     )
     cells.data["sizes"] = {n: {p: len(g) for p, g in parts.items()} for n, parts in all_parts.items()}

@@ -432,10 +432,15 @@ def test_row_13_chat_markup_in_a_document_is_text_in_exported_folders(nano, tmp_
     cross = CrossEncoder(
         str(export_sentence_transformers(nano, tmp_path / "cross")), device="cpu", local_files_only=True
     )
-    assert np.abs(cross.predict(MARKUP) - true).max() < 0.7  # broken markup is other tokens, of like meaning
+    broken = nano.score([(_plain(query), _plain(document)) for query, document in MARKUP])
+    found = cross.predict(MARKUP)
+    assert np.allclose(found, broken, atol=1e-4)
+    assert np.abs(found - true)[:2].max() < 0.5  # broken markup is other tokens, of like meaning
     folder = export_sequence_classifier(nano, tmp_path / "label")
     label = CrossEncoder(str(folder), device="cpu", local_files_only=True)
-    assert np.abs(label.predict(MARKUP, activation_fn=torch.nn.Identity()) - true).max() < 0.7
+    found = label.predict(MARKUP, activation_fn=torch.nn.Identity())
+    assert np.allclose(found, broken, atol=1e-4)
+    assert np.abs(found - true)[:2].max() < 0.5
     words, markup = label.tokenizer, set(label.tokenizer.get_added_vocab().values())
     ids = words.apply_chat_template(messages("q", "d"), tokenize=True, return_dict=False)
     for query, document in MARKUP:

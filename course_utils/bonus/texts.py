@@ -158,7 +158,7 @@ def read_rows(path):
     return [r for r in rows if "-nc" not in r["source"]]
 
 
-def choose(text_folder, real_folder, seed=0, scale=1.0, data_folder=None):
+def choose(text_folder, real_folder, seed=0, data_folder=None):
     """Return a shuffled list of items from ``text_folder``, none of which touches a held-out text.
 
     Of train files of real trades the documents may serve as text, their queries may not: those titles are ignored.
@@ -167,7 +167,6 @@ def choose(text_folder, real_folder, seed=0, scale=1.0, data_folder=None):
         text_folder: folder of ``NAME.jsonl.gz`` files with title, text and source.
         real_folder: folder of the real sets whose test files are held out.
         seed: for the draw.
-        scale: multiplies QUOTAS.
         data_folder: the course's data.
     """
     held_out, out, draw = HeldOut(real_folder, data_folder), [], random.Random(seed)
@@ -178,7 +177,7 @@ def choose(text_folder, real_folder, seed=0, scale=1.0, data_folder=None):
         draw.shuffle(rows)
         kept, titles = 0, {}
         for row in rows:
-            if kept >= quota * scale:
+            if kept >= quota:
                 break
             titles[row["title"]] = titles.get(row["title"], 0) + 1
             if row["title"] and titles[row["title"]] > 3:
