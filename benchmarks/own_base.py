@@ -103,9 +103,9 @@ def main(argv=None):
             sets = {name: own for name, own in sets.items() if "-en" in name and own.train}
         cells = Cells(args.json, lambda c: write_page(args.json.with_suffix(".md"), page(c)))
         general = general_model(cells, args)
-        step(f"{args.models},{args.base}", "none")
-        step(BESIDE, "last3")
         step(str(general), args.ways, args.rates)
+        step(BESIDE, "last3")
+        step(f"{args.models},{args.base}", "none")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

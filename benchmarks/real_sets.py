@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import encoder
+from benchmarks import encoder, frozen
 from benchmarks.common import (
     BUILD,
     HERE,
@@ -33,7 +33,7 @@ from benchmarks.common import (
     quiet,
     run_cells,
 )
-from benchmarks.lists import course_sets, fingerprint, real_sets
+from benchmarks.lists import Lists, course_sets, fingerprint, real_sets
 from benchmarks.real_sets_page import BASELINES, ENCODER, WAYS, page
 from course_utils.data import LANGUAGES, load_domain
 from course_utils.data.groups import subset
@@ -45,7 +45,7 @@ from course_utils.evaluation.measure import evaluate, evaluate_scores
 from course_utils.evaluation.rules import document_alone
 from course_utils.machine import peak_memory_mb
 from course_utils.model.reranker import Reranker
-from course_utils.training.adaptation import adapt
+from course_utils.training.adaptation import adapt, hold_out
 from course_utils.training.recipe import Recipe
 
 
@@ -74,14 +74,31 @@ def baseline(name, lists):
     return evaluate_scores(scores, lists.test)
 
 
-def as_it_is(folder, test):
-    """Return the cell of a reranker that never saw the set."""
+def tested(reranker, test, layers=3, states=None):
+    """Return the Evaluation of a reranker, from states below its last ``layers`` in folder ``states`` where one is given."""
+    if states is None:
+        return evaluate(reranker, test)
+    return evaluate_scores(frozen.scores(reranker, test, layers, states / "test"), test)
+
+
+def as_it_is(folder, test, states=None):
+    """Return the cell of a reranker that never saw the set; ``states`` as in ``learned``."""
     started = time.perf_counter()
-    return figures(evaluate(Reranker.load(folder, quiet=True), test), test) | {"seconds": time.perf_counter() - started}
+    found = tested(Reranker.load(folder, quiet=True), test, states=states)
+    return figures(found, test) | {"seconds": time.perf_counter() - started}
 
 
-def learned(folder, lists, way, recipe, replay):
-    """Adapt a reranker to one set; return its cell, with seconds, peak memory and what it lost on general lists."""
+def learned(folder, lists, way, recipe, replay, states=None):
+    """Adapt a reranker to one set; return its cell, with seconds, peak memory and what it lost on general lists.
+
+    Args:
+        folder: model folder.
+        lists: Lists.
+        way: a key of WAYS.
+        recipe: Recipe.
+        replay: groups to mix in, or none.
+        states: folder where the states below the last layers stay for the next seed, see ``frozen``.
+    """
     reranker = Reranker.load(folder, quiet=True)
     general = [g for language in LANGUAGES for g in load_domain("general", language, "test")] if replay else []
     before = evaluate(reranker, general).summary["ndcg@10"] if general else None
@@ -89,8 +106,9 @@ def learned(folder, lists, way, recipe, replay):
         delta, run = adapt_lora(reranker, lists.train, lists.dev, recipe, quiet=True)
         attach(reranker, delta)
     else:
-        run = adapt(reranker, lists.train, lists.dev, recipe, replay=replay, quiet=True)
-    return figures(evaluate(reranker, lists.test), lists.test) | {
+        kept = {"work_dir": states / "train", "resume": False} if states else {}
+        run = adapt(reranker, lists.train, lists.dev, recipe, replay=replay, quiet=True, **kept)
+    return figures(tested(reranker, lists.test, recipe.layers, states), lists.test) | {
         "seconds": run.seconds, "peak_mb": peak_memory_mb(), "trainable": run.trainable, "best_epoch": run.best_epoch,
         "general": evaluate(reranker, general).summary["ndcg@10"] - before if general else None,
     }  # fmt: skip
@@ -122,6 +140,10 @@ def measure(cells, sets, args):
     if len(folders) != len(asked):
         raise InputError(f"Two of the models {args.models} have the same name; rename a folder.")
     keys = {m: model_key(folder) for m, folder in folders.items()}
+
+    def kept(name, model):
+        return Path(args.states) / f"{name}-{model}" if args.states else None
+
     cells.data["facts"] = facts(args)
     cells.data.setdefault("sets", {}).update({name: len(lists.test) for name, lists in sets.items()})
     for name, lists in sets.items():
@@ -131,9 +153,8 @@ def measure(cells, sets, args):
                 cells.of((name, rule), of, lambda rule=rule, lists=lists: figures(baseline(rule, lists), lists.test))
     for name, lists in sets.items():
         for model, folder in folders.items():
-            cells.of(
-                (name, model, "as it is"), fingerprint(lists.test, keys[model]), partial(as_it_is, folder, lists.test)
-            )
+            of = fingerprint(lists.test, keys[model])
+            cells.of((name, model, "as it is"), of, partial(as_it_is, folder, lists.test, kept(name, model)))
     if ENCODER in args.models.split(","):
         vectors = encoder.Vectors(BUILD / "e5.sqlite")
         for name, lists in sets.items():
@@ -146,7 +167,8 @@ def measure(cells, sets, args):
             for model, folder in folders.items():
                 mixed = [] if name.startswith("course general") else replay
                 of = fingerprint(lists.train, lists.dev, lists.test, mixed, [keys[model], recipe.asdict()])
-                work = partial(in_own_process, learned, args.threads, folder, lists, way, recipe, mixed)
+                place = kept(name, model) if isinstance(recipe.layers, int) else None
+                work = partial(in_own_process, learned, args.threads, folder, lists, way, recipe, mixed, place)
                 if lists.train:
                     cells.of((name, model, way, str(seed)), of, work)
 
@@ -156,8 +178,9 @@ def facts(args):
     return (
         f"nDCG@10 on test lists, higher is better. {machine_line(args.threads)}. Adapted: {args.epochs} epochs, "
         f"{'with' if args.replay else 'no'} general replay, else the defaults of `Recipe`"
-        f"{f', learning rates {args.rates}' if args.rates else ''}. Intervals: 95 %, paired bootstrap over queries "
-        '(of means over seeds). "Document alone" never sees the query.'
+        f"{f', learning rates {args.rates}' if args.rates else ''}"
+        f"{', dev lists the same for all seeds, of which the first computes the frozen states' if args.states else ''}. "
+        'Intervals: 95 %, paired bootstrap over queries (of means over seeds). "Document alone" never sees the query.'
     )
 
 
@@ -182,6 +205,9 @@ def parser(alone=True):
     out.add_argument("--queries", type=int, help="test queries a set; default: all")
     out.add_argument("--train-queries", type=int, help="training queries a set; default: all")
     out.add_argument("--encoder-queries", type=int, help="test queries for the encoder alone, which is slow")
+    out.add_argument(
+        "--states", metavar="FOLDER", help="keep frozen states here for all seeds, whose dev lists are then the same"
+    )
     out.add_argument("--threads", type=int, default=torch.get_num_threads())
     out.add_argument("--json", type=Path, default=HERE / "real_sets.json", metavar="OUT")
     return out
@@ -196,12 +222,15 @@ def chosen_sets(args):
     for name in names:
         if name not in sets:
             raise InputError(f'There is no set "{name}"; there are {", ".join(sets)}.')
-    return {
-        n: sets[n]._replace(
-            train=sets[n].train and subset(sets[n].train, args.train_queries), test=subset(sets[n].test, args.queries)
-        )
-        for n in names
-    }
+    return {n: cut(sets[n], args) for n in names}
+
+
+def cut(lists, args):
+    """Return Lists of the sizes asked for; with ``--states`` the dev lists are held out here, once for all seeds."""
+    train, dev = lists.train and subset(lists.train, args.train_queries), lists.dev
+    if args.states and train and dev is None:
+        train, dev = hold_out(train)
+    return Lists(train, dev, subset(lists.test, args.queries))
 
 
 def main(argv=None):

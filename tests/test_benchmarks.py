@@ -87,6 +87,25 @@ def test_one_page_one_command_and_a_second_run_measures_nothing(real, model, her
     assert real_sets.main([*again, "--queries", "5"]) == 0 and len(here) == 16  # other lists: nothing of the old holds
 
 
+@pytest.mark.slow
+def test_kept_states_give_the_same_figures_and_are_computed_once(real, model, here, tmp_path, monkeypatch):
+    from course_utils.training import trunk
+
+    computed, compute = [], trunk._compute
+    monkeypatch.setattr(trunk, "_compute", lambda *args: computed.append(args) or compute(*args))
+    command = ["--real", str(real), "--models", str(model), "--ways", "last1", "--sets", "medical-en", "--epochs", "1"]
+    plain, kept = tmp_path / "plain.json", tmp_path / "kept.json"
+    assert real_sets.main([*command, "--seeds", "1", "--json", str(plain)]) == 0
+    computed.clear()
+    command += ["--states", str(tmp_path / "states"), "--json", str(kept)]
+    assert real_sets.main([*command, "--seeds", "1"]) == 0
+    once = len(computed)
+    assert real_sets.main([*command, "--seeds", "2"]) == 0 and len(computed) == once > 0  # the second seed finds them
+    own = [json.loads(p.read_text("utf-8"))["cells"]["medical-en"]["tiny"] for p in (plain, kept)]
+    assert own[0]["as it is"]["values"] == own[1]["as it is"]["values"]
+    assert own[0]["last1"]["0"]["values"] == own[1]["last1"]["0"]["values"]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
