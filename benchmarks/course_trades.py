@@ -75,9 +75,12 @@ def learned(folder, parts, replay, recipe):
 
 
 def parts_of(domain, language, few):
-    """Return the lists of one trade by name: train, dev, both tests, the general test, the other trades' tests."""
+    """Return the lists of one trade by name: train, dev, both tests, the general test, the other trades' tests.
+
+    ``few`` queries of each other trade and twice as many of the general test, or all where it is None.
+    """
     parts = {p: load_domain(domain, language, p) for p in ("train", "dev", *TESTS)}
-    parts["general"] = subset(load_domain("general", language, "test"), 2 * few)
+    parts["general"] = subset(load_domain("general", language, "test"), few and 2 * few)
     for other in TRADES:
         if other != domain:
             parts[other] = subset(load_domain(other, language, "test"), few)
@@ -121,7 +124,7 @@ def main(argv=None):
     parser.add_argument("--sets", default="", help="only these, for example medical-en,legal-zh")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
-    parser.add_argument("--others", type=int, default=60, help="queries of each other trade's test (default 60)")
+    parser.add_argument("--others", type=int, help="queries of each other trade's test; default: all")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, default=HERE / "course_trades.json", metavar="OUT")
     args = parser.parse_args(argv)

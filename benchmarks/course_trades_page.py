@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.common import number, unpacked
-from course_utils.data import Group, read_cases
+from course_utils.data import Group, read_cases, subset
 from course_utils.evaluation import by_slice, paired_bootstrap
 from course_utils.text import markdown_table
 
@@ -69,6 +69,49 @@ def elsewhere(cells):
     return markdown_table(heads, rows) if rows else ""
 
 
+def pooled(lists):
+    """Return the mean of the means of some lists, with an interval in which the queries of each list are drawn again."""
+    rng = np.random.default_rng(0)
+    drawn = [[rng.choice(gain, len(gain)).mean() for gain in lists] for _ in range(2000)]
+    low, high = np.quantile(np.mean(drawn, axis=1), [0.025, 0.975])
+    return f"{np.mean([gain.mean() for gain in lists]):+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def at_home(cells):
+    """Return the table of models adapted to a trade beside those adapted to the other two, on the same new-topic queries.
+
+    What all of them learned, the form of such lists, stands on both sides; what is left between them is the trade.
+    """
+    rows, gaps = [], []
+    for name in cells.data["sizes"]:
+        trade, language = name.split("-")
+        others = [n for n in cells.data["sizes"] if n != name and n.endswith(f"-{language}")]
+        guests = [mean_of(runs_of(cells, n), trade) for n in others if runs_of(cells, n)]
+        if not guests or not runs_of(cells, name):
+            continue
+        places = subset(list(range(len(cells.data["topics"][name]["test"]))), len(guests[0]))
+        base, own = (
+            np.asarray(v)[places]
+            for v in (values(cells.get(name, "as it is")["base"]["test"]), mean_of(runs_of(cells, name), "test"))
+        )
+        away = np.mean(guests, axis=0)
+        gaps.append(own - away)
+        row = [name, len(places), *(number(v.mean(), 3) for v in (base, away, own))]
+        rows.append([*row, shown(paired_bootstrap(away, own))])
+    if not rows:
+        return ""
+    rows.append(["mean of all", sum(map(len, gaps)), "-", "-", "-", pooled(gaps)])
+    heads = [
+        "new topics of",
+        "queries",
+        "base",
+        "adapted to the other trades",
+        "adapted to this one",
+        "difference [95 %]",
+    ]
+    return markdown_table(heads, rows)
+
+
 def mean_gains(cells):
     """Return a sentence with two means over the sets: the gain on their own new topics, and on the other trades' lists.
 
@@ -85,12 +128,7 @@ def mean_gains(cells):
                 others.setdefault((part, name.split("-")[1]), []).append(gain)
     if not own:
         return ""
-    rng, said = np.random.default_rng(0), []
-    for lists in (own, others):
-        lists = [np.mean(gains, axis=0) for gains in lists.values()]
-        drawn = [[rng.choice(gain, len(gain)).mean() for gain in lists] for _ in range(2000)]
-        low, high = np.quantile(np.mean(drawn, axis=1), [0.025, 0.975])
-        said.append(f"{np.mean([gain.mean() for gain in lists]):+.3f} [{low:+.3f}, {high:+.3f}]")
+    said = [pooled([np.mean(gains, axis=0) for gains in lists.values()]) for lists in (own, others)]
     return f"Means: own new topics {said[0]}, the other trades' lists {said[1]}."
 
 
@@ -124,6 +162,7 @@ def page(cells):
     learned = {
         "The same adapted models on other lists": "\n\n".join(filter(None, (elsewhere(cells), mean_gains(cells))))
     }
+    learned["The trade's own models beside the others, on the same queries"] = at_home(cells)
     learned |= {f"By kind of knowledge: {words}": slices(cells, part) for part, words in TESTS.items()}
     for heading, table in learned.items():
         text += [f"## {heading}", table] if table else []

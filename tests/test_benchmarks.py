@@ -264,3 +264,24 @@ def test_scoring_is_timed_for_every_way_and_the_scores_agree(tmp_path, model):
     assert set(found["seconds"]) == {ways.OFFICIAL, ways.ENCODER, ways.HERE}
     assert all(len(s) == 2 and min(s) > 0 for s in found["seconds"].values())
     assert max(found["difference"].values()) < 1e-4
+
+
+def test_models_of_a_trade_stand_beside_the_others_on_the_same_queries(tmp_path):
+    from benchmarks import course_trades_page as trades_page
+    from course_utils.data import subset
+
+    cells, places = Cells(tmp_path / "c.json"), subset(list(range(90)), 60)
+    names = ("medical-en", "legal-en")
+    cells.data |= {"sizes": dict.fromkeys(names, {}), "topics": {n: {"test": ["t"] * 90} for n in names}}
+    base = np.linspace(0.2, 0.6, 90)  # rises with the place: the wrong 60 would show
+    for name, other in (names, names[::-1]):
+        there = {"test": {"values": packed(base)}}
+        trained = {"test": {"values": packed(base + 0.1)}, other[:-3]: {"values": packed(base[places] + 0.04)}}
+        cells.of((name, "as it is"), "x", lambda own=there: {"base": own, "ndcg@10": 0})
+        cells.of((name, "adapted", "0"), "x", lambda own=trained: {**own, "ndcg@10": 0})
+    table = trades_page.at_home(cells).splitlines()
+    mean = base[places].mean()
+    assert f"| medical-en | 60 | {mean:.3f} | {mean + 0.04:.3f} | {mean + 0.1:.3f} | +0.060 [+0.060, +0.060] |" in table
+    assert "| mean of all | 120 | - | - | - | +0.060 [+0.060, +0.060] |" in table
+    cells.data["cells"]["legal-en"].pop("adapted")
+    assert trades_page.at_home(cells) == ""  # nobody to stand beside

@@ -45,7 +45,11 @@ def label_items(path, out, shards, processes=1):
             n_items=len(items),
             shard=SHARD,
         )
-    wanted = [n for n in range(min(shards, len(items) // SHARD)) if not (Path(out) / f"{n:03}.npz").exists()]
+    if shards > (full := len(items) // SHARD):
+        print(
+            f"{path} holds {len(items)} items, {full} of {shards} shards; move it away to draw more text.", flush=True
+        )
+    wanted = [n for n in range(min(shards, full)) if not (Path(out) / f"{n:03}.npz").exists()]
     if not wanted:
         return
     with lock(out):
