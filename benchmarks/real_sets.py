@@ -177,6 +177,7 @@ def facts(args):
     """Return what stands above the tables."""
     return (
         f"nDCG@10 on test lists, higher is better. {machine_line(args.threads)}. Adapted: {args.epochs} epochs, "
+        f"{f'at most {args.train_queries} queries of the train file, ' if args.train_queries else ''}"
         f"{'with' if args.replay else 'no'} general replay, else the defaults of `Recipe`"
         f"{f', learning rates {args.rates}' if args.rates else ''}"
         f"{', dev lists the same for all seeds, of which the first computes the frozen states' if args.states else ''}. "
