@@ -77,12 +77,25 @@ def pooled(lists):
     return f"{np.mean([gain.mean() for gain in lists]):+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
+def pooled_over_topics(lists, topics):
+    """Return the interval of ``pooled`` when whole topics are drawn again, as new topics would be."""
+    rng, means = np.random.default_rng(0), []
+    parts = [
+        [gain[np.array(own) == t] for t in dict.fromkeys(own)] for gain, own in zip(lists, topics, strict=True)
+    ]  # fmt: skip
+    for _ in range(2000):
+        drawn = [[part[i] for i in rng.integers(len(part), size=len(part))] for part in parts]
+        means.append(np.mean([np.concatenate(own).mean() for own in drawn]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return f"[{low:+.3f}, {high:+.3f}]"
+
+
 def at_home(cells):
     """Return the table of models adapted to a trade beside those adapted to the other two, on the same new-topic queries.
 
     What all of them learned, the form of such lists, stands on both sides; what is left between them is the trade.
     """
-    rows, gaps = [], []
+    rows, gaps, topics = [], [], []
     for name in cells.data["sizes"]:
         trade, language = name.split("-")
         others = [n for n in cells.data["sizes"] if n != name and n.endswith(f"-{language}")]
@@ -96,20 +109,16 @@ def at_home(cells):
         )
         away = np.mean(guests, axis=0)
         gaps.append(own - away)
+        topics.append([cells.data["topics"][name]["test"][i] for i in places])
         row = [name, len(places), *(number(v.mean(), 3) for v in (base, away, own))]
-        rows.append([*row, shown(paired_bootstrap(away, own))])
+        by_topic = paired_bootstrap(away, own, topics=topics[-1])
+        rows.append([*row, shown(paired_bootstrap(away, own)), f"[{by_topic.low:+.3f}, {by_topic.high:+.3f}]"])
     if not rows:
         return ""
-    rows.append(["mean of all", sum(map(len, gaps)), "-", "-", "-", pooled(gaps)])
-    heads = [
-        "new topics of",
-        "queries",
-        "base",
-        "adapted to the other trades",
-        "adapted to this one",
-        "difference [95 %]",
-    ]
-    return markdown_table(heads, rows)
+    row = ["mean of all", sum(map(len, gaps)), "-", "-", "-"]
+    rows.append([*row, pooled(gaps), pooled_over_topics(gaps, topics)])
+    heads = ["new topics of", "queries", "base", "adapted to the other trades", "adapted to this one"]
+    return markdown_table([*heads, "difference [95 % over queries]", "[over topics]"], rows)
 
 
 def mean_gains(cells):

@@ -272,7 +272,7 @@ def test_models_of_a_trade_stand_beside_the_others_on_the_same_queries(tmp_path)
 
     cells, places = Cells(tmp_path / "c.json"), subset(list(range(90)), 60)
     names = ("medical-en", "legal-en")
-    cells.data |= {"sizes": dict.fromkeys(names, {}), "topics": {n: {"test": ["t"] * 90} for n in names}}
+    cells.data |= {"sizes": {n: {} for n in names}, "topics": {n: {"test": ["s"] * 40 + ["t"] * 50} for n in names}}
     base = np.linspace(0.2, 0.6, 90)  # rises with the place: the wrong 60 would show
     for name, other in (names, names[::-1]):
         there = {"test": {"values": packed(base)}}
@@ -281,7 +281,10 @@ def test_models_of_a_trade_stand_beside_the_others_on_the_same_queries(tmp_path)
         cells.of((name, "adapted", "0"), "x", lambda own=trained: {**own, "ndcg@10": 0})
     table = trades_page.at_home(cells).splitlines()
     mean = base[places].mean()
-    assert f"| medical-en | 60 | {mean:.3f} | {mean + 0.04:.3f} | {mean + 0.1:.3f} | +0.060 [+0.060, +0.060] |" in table
-    assert "| mean of all | 120 | - | - | - | +0.060 [+0.060, +0.060] |" in table
+    assert (
+        f"| medical-en | 60 | {mean:.3f} | {mean + 0.04:.3f} | {mean + 0.1:.3f} | +0.060 [+0.060, +0.060] | [+0.060, +0.060] |"
+        in table
+    )
+    assert "| mean of all | 120 | - | - | - | +0.060 [+0.060, +0.060] | [+0.060, +0.060] |" in table
     cells.data["cells"]["legal-en"].pop("adapted")
     assert trades_page.at_home(cells) == ""  # nobody to stand beside
