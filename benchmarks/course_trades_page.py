@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.common import number, unpacked
 from course_utils.data import Group, read_cases, subset
-from course_utils.evaluation import by_slice, paired_bootstrap
+from course_utils.evaluation import Difference, by_slice, paired_bootstrap
 from course_utils.text import markdown_table
 
 TESTS = {"questions": "new questions to known documents", "test": "new topics"}
@@ -22,7 +22,12 @@ def mean_of(runs, part):
 
 def shown(gap):
     """Return a Difference as a table cell."""
-    return f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    return f"{gap.mean:+.3f} {span(gap)}"
+
+
+def span(gap):
+    """Return the interval of a Difference as a table cell."""
+    return f"[{gap.low:+.3f}, {gap.high:+.3f}]"
 
 
 def runs_of(cells, name):
@@ -46,7 +51,7 @@ def gains(cells, part):
             seeds = ", ".join(f"{run[part]['ndcg@10']:.3f}" for run in runs)
             row += [f"{after.mean():.3f} ({seeds})", shown(paired_bootstrap(base, after))]
             by_topic = paired_bootstrap(base, after, topics=topics)
-            row.append(f"[{by_topic.low:+.3f}, {by_topic.high:+.3f}]")
+            row.append(span(by_topic))
         rows.append(row + ["-"] * (10 - len(row)))
     heads = ["set", "queries", "random", "document alone", "BM25", "base", "base + rule", "adapted (seeds)"]
     return markdown_table([*heads, "adapted - base [95 % over queries]", "[over topics]"], rows)
@@ -69,25 +74,24 @@ def elsewhere(cells):
     return markdown_table(heads, rows) if rows else ""
 
 
-def pooled(lists):
-    """Return the mean of the means of some lists, with an interval in which the queries of each list are drawn again."""
-    rng = np.random.default_rng(0)
-    drawn = [[rng.choice(gain, len(gain)).mean() for gain in lists] for _ in range(2000)]
-    low, high = np.quantile(np.mean(drawn, axis=1), [0.025, 0.975])
-    return f"{np.mean([gain.mean() for gain in lists]):+.3f} [{low:+.3f}, {high:+.3f}]"
+def pooled(lists, topics=None):
+    """Return the mean of the means of some lists as a Difference; each list's queries, or its topics, are drawn again.
 
-
-def pooled_over_topics(lists, topics):
-    """Return the interval of ``pooled`` when whole topics are drawn again, as new topics would be."""
-    rng, means = np.random.default_rng(0), []
-    parts = [
-        [gain[np.array(own) == t] for t in dict.fromkeys(own)] for gain, own in zip(lists, topics, strict=True)
-    ]  # fmt: skip
+    Args:
+        lists: arrays of one gain a query.
+        topics: for each list the topic of each query; None draws queries.
+    """
+    rng, parts = np.random.default_rng(0), []
+    for i, gain in enumerate(lists):
+        place = np.unique(topics[i], return_inverse=True)[1] if topics else np.arange(len(gain))
+        parts.append((np.bincount(place, gain), np.bincount(place)))  # sums and counts, one a topic
+    means = []
     for _ in range(2000):
-        drawn = [[part[i] for i in rng.integers(len(part), size=len(part))] for part in parts]
-        means.append(np.mean([np.concatenate(own).mean() for own in drawn]))
+        drawn = [rng.integers(len(sums), size=len(sums)) for sums, _ in parts]
+        means.append(np.mean([s[d].sum() / n[d].sum() for (s, n), d in zip(parts, drawn, strict=True)]))
     low, high = np.quantile(means, [0.025, 0.975])
-    return f"[{low:+.3f}, {high:+.3f}]"
+    flat = np.concatenate(lists)
+    return Difference(np.mean([g.mean() for g in lists]), low, high, int((flat > 0).sum()), int((flat < 0).sum()))
 
 
 def at_home(cells):
@@ -112,11 +116,11 @@ def at_home(cells):
         topics.append([cells.data["topics"][name]["test"][i] for i in places])
         row = [name, len(places), *(number(v.mean(), 3) for v in (base, away, own))]
         by_topic = paired_bootstrap(away, own, topics=topics[-1])
-        rows.append([*row, shown(paired_bootstrap(away, own)), f"[{by_topic.low:+.3f}, {by_topic.high:+.3f}]"])
+        rows.append([*row, shown(paired_bootstrap(away, own)), span(by_topic)])
     if not rows:
         return ""
     row = ["mean of all", sum(map(len, gaps)), "-", "-", "-"]
-    rows.append([*row, pooled(gaps), pooled_over_topics(gaps, topics)])
+    rows.append([*row, shown(pooled(gaps)), span(pooled(gaps, topics))])
     heads = ["new topics of", "queries", "base", "adapted to the other trades", "adapted to this one"]
     return markdown_table([*heads, "difference [95 % over queries]", "[over topics]"], rows)
 
@@ -137,7 +141,7 @@ def mean_gains(cells):
                 others.setdefault((part, name.split("-")[1]), []).append(gain)
     if not own:
         return ""
-    said = [pooled([np.mean(gains, axis=0) for gains in lists.values()]) for lists in (own, others)]
+    said = [shown(pooled([np.mean(gains, axis=0) for gains in lists.values()])) for lists in (own, others)]
     return f"Means: own new topics {said[0]}, the other trades' lists {said[1]}."
 
 

@@ -4,11 +4,10 @@
 are the same. This keeps those of the test lists beside them: a seed then costs the last layers alone.
 """
 
-import numpy as np
+from contextlib import nullcontext
+
 import torch
 
-from course_utils.model.batches import _own_batches
-from course_utils.model.forward import _bucket_size
 from course_utils.training.batch import Source
 from course_utils.training.freezing import decoder_layers
 from course_utils.training.scorer import GroupScorer
@@ -28,10 +27,5 @@ def scores(reranker, groups, layers, folder):
     first = len(decoder_layers(reranker.model)[1]) - layers
     source = Source(groups, reranker.encode(groups))
     source.trunk = build_trunk(reranker.model, source.encoded, first, folder, reranker.batch_tokens, quiet=True)
-    scorer, bucket = GroupScorer(reranker, first).eval(), _bucket_size(reranker.device)
-    out = [np.zeros(len(g.documents), dtype=np.float32) for g in groups]
-    for batch in _own_batches(source.encoded, reranker.batch_tokens):
-        inputs = source.collate(batch, bucket_tokens=bucket).to(reranker.device)
-        for (g, c), value in zip(inputs.index, scorer.scores(inputs).tolist(), strict=True):
-            out[g][c] = value
-    return out
+    scorer = GroupScorer(reranker, first).eval()
+    return scorer.score_source(source, reranker.batch_tokens, reranker.device, nullcontext)

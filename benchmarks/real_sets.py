@@ -74,17 +74,17 @@ def baseline(name, lists):
     return evaluate_scores(scores, lists.test)
 
 
-def tested(reranker, test, layers=3, states=None):
+def tested(reranker, test, layers, states):
     """Return the Evaluation of a reranker, from states below its last ``layers`` in folder ``states`` where one is given."""
     if states is None:
         return evaluate(reranker, test)
     return evaluate_scores(frozen.scores(reranker, test, layers, states / "test"), test)
 
 
-def as_it_is(folder, test, states=None):
-    """Return the cell of a reranker that never saw the set; ``states`` as in ``learned``."""
+def as_it_is(folder, test, layers, states):
+    """Return the cell of a reranker that never saw the set; ``states`` as in ``learned``, below the last ``layers``."""
     started = time.perf_counter()
-    found = tested(Reranker.load(folder, quiet=True), test, states=states)
+    found = tested(Reranker.load(folder, quiet=True), test, layers, states)
     return figures(found, test) | {"seconds": time.perf_counter() - started}
 
 
@@ -140,9 +140,10 @@ def measure(cells, sets, args):
     if len(folders) != len(asked):
         raise InputError(f"Two of the models {args.models} have the same name; rename a folder.")
     keys = {m: model_key(folder) for m, folder in folders.items()}
+    layers = max((r.layers for r in chosen.values() if isinstance(r.layers, int)), default=None)
 
     def kept(name, model):
-        return Path(args.states) / f"{name}-{model}" if args.states else None
+        return Path(args.states) / f"{name}-{model}" if args.states and layers else None
 
     cells.data["facts"] = facts(args)
     cells.data.setdefault("sets", {}).update({name: len(lists.test) for name, lists in sets.items()})
@@ -154,7 +155,7 @@ def measure(cells, sets, args):
     for name, lists in sets.items():
         for model, folder in folders.items():
             of = fingerprint(lists.test, keys[model])
-            cells.of((name, model, "as it is"), of, partial(as_it_is, folder, lists.test, kept(name, model)))
+            cells.of((name, model, "as it is"), of, partial(as_it_is, folder, lists.test, layers, kept(name, model)))
     if ENCODER in args.models.split(","):
         vectors = encoder.Vectors(BUILD / "e5.sqlite")
         for name, lists in sets.items():

@@ -46,9 +46,7 @@ def label_items(path, out, shards, processes=1):
             shard=SHARD,
         )
     if shards > (full := len(items) // SHARD):
-        print(
-            f"{path} holds {len(items)} items, {full} of {shards} shards; move it away to draw more text.", flush=True
-        )
+        print(f"{path} holds {full} of {shards} shards; move it away to draw more text.", flush=True)
     wanted = [n for n in range(min(shards, full)) if not (Path(out) / f"{n:03}.npz").exists()]
     if not wanted:
         return

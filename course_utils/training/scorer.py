@@ -1,9 +1,11 @@
 """The model as the Trainer trains it: a batch of query groups in, loss and scores out."""
 
+import numpy as np
 import torch
 from torch import nn
 
-from course_utils.model.forward import _decoder_of, _shared_forward, _supports_sharing, _yes_minus_no
+from course_utils.model.batches import _gather_scores, _own_batches
+from course_utils.model.forward import _bucket_size, _decoder_of, _shared_forward, _supports_sharing, _yes_minus_no
 from course_utils.training.losses import _TARGETED, LOSSES
 
 
@@ -45,3 +47,15 @@ class GroupScorer(nn.Module):
         if self.penalty is not None and self.training:
             loss = loss + self.penalty(self.model)
         return {"loss": loss, "scores": scores}
+
+    def score_source(self, source, batch_tokens, device, context):
+        """Return one array of logits a query of a Source, each batch within ``context()``; processes share the work."""
+        scores = [np.zeros(len(c), dtype=np.float32) for c in source.encoded.candidates]
+        sharing = _supports_sharing(self.model)
+        for batch in _own_batches(source.encoded, batch_tokens):
+            inputs = source.collate(batch, sharing, _bucket_size(device)).to(device)
+            with context():
+                out = self.scores(inputs)
+            for (g, c), value in zip(inputs.index, out.float().tolist(), strict=True):
+                scores[g][c] = value
+        return _gather_scores(scores, device)

@@ -15,7 +15,6 @@ from course_utils.evaluation.measure import evaluate_scores
 from course_utils.files import write_json
 from course_utils.language import _
 from course_utils.machine import trim
-from course_utils.model.batches import _gather_scores, _own_batches
 from course_utils.model.forward import _bucket_size, _supports_sharing
 from course_utils.training.freezing import _layer_factors
 from course_utils.training.recipe import is_large
@@ -109,16 +108,8 @@ class _GroupTrainer(Trainer):
         source, scorer = self.dev_source, self.model
         training = scorer.training
         scorer.eval()
-        scores = [np.zeros(len(c), dtype=np.float32) for c in source.encoded.candidates]
-        sharing = _supports_sharing(scorer.model)
-        for batch in _own_batches(source.encoded, self.batch_tokens):
-            inputs = self._prepare_inputs(source.collate(batch, sharing, _bucket_size(self.args.device)))
-            with self.compute_loss_context_manager():
-                out = scorer.scores(inputs)
-            for (g, c), value in zip(inputs.index, out.float().tolist(), strict=True):
-                scores[g][c] = value
+        scores = scorer.score_source(source, self.batch_tokens, self.args.device, self.compute_loss_context_manager)
         scorer.train(training)
-        scores = _gather_scores(scores, self.args.device)
         if not all(np.isfinite(s).all() for s in scores):
             raise TrainingError("The dev scores are not finite: lower the learning rate or leave fp16.")
         self.alike = all(np.ptp(s) < 1e-6 for s in scores)
