@@ -182,12 +182,7 @@ def check_batches(batches):
             what=what,
             n=n - 1,
         )
-        need(
-            flat == list(range(n)),
-            "{what}, not every index from 0 to {n} occurs once.",
-            what=what,
-            n=n - 1,
-        )
+        need(flat == list(range(n)), "{what}, not every index from 0 to {n} occurs once.", what=what, n=n - 1)
         need(
             all(0 < len(b) <= size for b in parts),
             "{what}, a batch is empty or holds more than {size}.",

@@ -203,12 +203,15 @@ def _shared_forward(model, segments, leaves, first=0, stop=None, recompute=False
         With ``stop``: a list of states [rows, length, hidden], one per segment (padding rows hold no meaning).
         Without: a list of final normed states of the last tokens [rows, hidden], one per leaf in order.
     """
-    decoder = _decoder_of(model)
+    decoder, to_end = _decoder_of(model), stop is None
     layers = decoder.layers
-    to_end = stop is None
     stop = len(layers) if to_end else stop
-    # Token ids [rows, length] become states [rows, length, hidden]; states of frozen layers come in as they are.
-    states = [decoder.embed_tokens(s.values) if s.values.dim() == 2 else s.values for s in segments]
+    # Token ids [rows, length] become states [rows, length, hidden] by one look-up: the backward pass of each fills a
+    # gradient as large as the vocabulary with zeros. States of frozen layers come in as they are.
+    states = [s.values for s in segments]
+    if states[0].dim() == 2:
+        found = decoder.embed_tokens(torch.cat([x.flatten() for x in states])).split([x.numel() for x in states])
+        states = [own.view(*x.shape, -1) for own, x in zip(found, states, strict=True)]
     # Masks and rotary angles are the same for every layer, so they are made once.
     layout = _layout(segments, set(leaves), states[0].dtype)
     angles = [decoder.rotary_emb(x, p) for x, p in zip(states, layout.positions, strict=True)]
@@ -237,10 +240,9 @@ def pad_rows(rows, pad=0):
     """Right-pad 1-D id arrays [length] or 2-D state tensors [length, hidden] to one tensor and their lengths."""
     tensors = [torch.as_tensor(r) for r in rows]
     lengths = torch.tensor([len(t) for t in tensors])
-    width = max(1, int(lengths.max()))
     first = tensors[0]
     dtype = torch.long if first.dim() == 1 else first.dtype
-    out = torch.full((len(tensors), width, *first.shape[1:]), pad, dtype=dtype)
+    out = torch.full((len(tensors), max(1, int(lengths.max())), *first.shape[1:]), pad, dtype=dtype)
     for i, t in enumerate(tensors):
         out[i, : len(t)] = t
     return out, lengths
@@ -270,10 +272,8 @@ def _build_segments(constant, prefixes, candidates, bucket_tokens=512):
         (segments, leaves, order): ``order`` lists (query, candidate) in the order of the leaves' rows.
     """
     # Segment 0: one row, the constant. Segment 1: one row a query, all children of that one row.
-    values, lengths = pad_rows([constant])
-    segments = [_Segment(values, lengths)]
-    values, lengths = pad_rows(prefixes)
-    segments.append(_Segment(values, lengths, 0, torch.zeros(len(prefixes), dtype=torch.long)))
+    segments = [_Segment(*pad_rows([constant]))]
+    segments.append(_Segment(*pad_rows(prefixes), 0, torch.zeros(len(prefixes), dtype=torch.long)))
     order = sorted(
         ((g, c) for g, own in enumerate(candidates) for c in range(len(own))),
         key=lambda gc: (len(candidates[gc[0]][gc[1]]), gc),
@@ -282,8 +282,8 @@ def _build_segments(constant, prefixes, candidates, bucket_tokens=512):
     leaves, start = [], 0
     for stop in _bucket_ends([len(candidates[g][c]) for g, c in order], bucket_tokens):
         part = order[start:stop]
-        values, lengths = pad_rows([candidates[g][c] for g, c in part])
-        segments.append(_Segment(values, lengths, 1, torch.tensor([g for g, _ in part])))
+        rows = pad_rows([candidates[g][c] for g, c in part])
+        segments.append(_Segment(*rows, 1, torch.tensor([g for g, _ in part])))
         leaves.append(len(segments) - 1)
         start = stop
     return segments, leaves, order
