@@ -8,6 +8,7 @@ from contextlib import nullcontext
 
 import torch
 
+from course_utils.machine import _fast_products
 from course_utils.training.batch import Source
 from course_utils.training.freezing import decoder_layers
 from course_utils.training.scorer import GroupScorer
@@ -28,4 +29,5 @@ def scores(reranker, groups, layers, folder):
     source = Source(groups, reranker.encode(groups))
     source.trunk = build_trunk(reranker.model, source.encoded, first, folder, reranker.batch_tokens, quiet=True)
     scorer = GroupScorer(reranker, first).eval()
-    return scorer.score_source(source, reranker.batch_tokens, reranker.device, nullcontext)
+    with _fast_products(reranker.device):
+        return scorer.score_source(source, reranker.batch_tokens, reranker.device, nullcontext)

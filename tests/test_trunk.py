@@ -1,5 +1,6 @@
 """States of the frozen layers: computed once, kept on disk, continued after a kill, thrown away when stale."""
 
+import copy
 import errno
 import json
 import os
@@ -256,7 +257,23 @@ def test_bf16_states_survive_the_way_to_disk_and_back(tokenizer, groups, tmp_pat
     trunk = build_trunk(reranker.model, encode(reranker, groups[:3]), 2, tmp_path, quiet=True)
     assert trunk.path.stat().st_size == trunk.offsets[-1] * 48 * 2
     assert {t.dtype for t in (trunk.constant, *trunk.group(0)[1])} == {torch.bfloat16}
-    check_against_transformers(trunk, reranker.model, 2, 0.1)
+    check_against_transformers(trunk, reranker.model, 2, 0.25)
+
+
+def test_bf16_states_are_as_near_to_fp32_as_those_of_transformers(tokenizer, groups, tmp_path):
+    """Two orders of the same sums round differently; what counts is how far each is from the sums in fp32."""
+    reranker = Reranker(tiny_model(tokenizer).to(torch.bfloat16), tokenizer, max_length=256)
+    exact = copy.deepcopy(reranker.model).float()
+    trunk = build_trunk(reranker.model, encode(reranker, groups[:3]), 2, tmp_path, quiet=True)
+    here, there = [], []
+    for g, (prefix, candidates) in enumerate(map(trunk.group, range(len(trunk)))):
+        for c, states in enumerate(candidates):
+            ids = torch.tensor([trunk.encoded.full_ids(g, c)])
+            with torch.no_grad():
+                true, theirs = (m(ids, output_hidden_states=True).hidden_states[2][0] for m in (exact, reranker.model))
+            here.append((torch.cat([trunk.constant, prefix, states]).float() - true).abs())
+            there.append((theirs.float() - true).abs())
+    assert torch.cat(here).mean() < 1.1 * torch.cat(there).mean()
 
 
 def test_fp16_states_keep_their_type(tokenizer, groups, tmp_path):

@@ -129,9 +129,9 @@ def _attend(attention, queries, keys, values, mask):
     rows, heads, length, size = queries.shape
     groups, repeats = keys.shape[1], heads // keys.shape[1]
     mask, on_cpu = mask.to(queries.dtype), queries.device.type == "cpu"
-    if queries.requires_grad and on_cpu:
-        # On a CPU the backward pass of the fused kernel is about half as fast as plain products. Query heads that use
-        # the same key head are stacked, so that keys and values are not copied.
+    if on_cpu and (queries.requires_grad or rows * heads * length * keys.shape[2] < 2**24):
+        # On a CPU plain products are faster than the fused kernel, twice so in the backward pass; scores of many tokens by
+        # many are left to it, for memory. Query heads of one key head are stacked, so that keys and values are not copied.
         stacked = (queries * attention.scaling).reshape(rows, groups, repeats * length, size)
         weights = (stacked @ keys.transpose(2, 3)).view(rows, groups, repeats, length, -1) + mask[:, :, None]
         weights = weights.softmax(dim=-1).view(rows, groups, repeats * length, -1)

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from course_utils.errors import InputError
 from course_utils.files import whole_folder, write_json
 from course_utils.language import _
-from course_utils.machine import check_device, check_dtype, pick_dtype
+from course_utils.machine import _fast_products, check_device, check_dtype, pick_dtype
 from course_utils.model import prompt
 from course_utils.model.batches import _gather_scores, _own_batches
 from course_utils.model.checkpoint import SETTINGS, read_settings
@@ -148,11 +148,10 @@ class Reranker:
         """
         share = _supports_sharing(self.model)
         scores = [np.zeros(len(own), dtype=np.float32) for own in encoded.candidates]
-        for batch in _own_batches(encoded, self.batch_tokens, self.device):
-            if share:
-                self._score_shared(encoded, batch, scores)
-            else:
-                self._score_plain(encoded, batch, scores)
+        score = self._score_shared if share else self._score_plain
+        with _fast_products(self.device):
+            for batch in _own_batches(encoded, self.batch_tokens, self.device):
+                score(encoded, batch, scores)
         scores = _gather_scores(scores, self.device)
         if not all(np.isfinite(own).all() for own in scores):
             raise InputError(

@@ -134,6 +134,7 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         _work_folder(work_dir, reranker.device) as (work, temporary),
         checkpoints._explained(work),
         _undone_on_failure(model) as undo,
+        machine._fast_products(reranker.device),
     ):
         table, dtypes = train_only(model, recipe.layers), _widen(model)
         taught = recipe.loss == "teacher"

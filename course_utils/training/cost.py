@@ -15,7 +15,7 @@ import torch
 from course_utils.data.groups import rankable, subset
 from course_utils.errors import InputError
 from course_utils.language import _
-from course_utils.machine import peak_memory_mb
+from course_utils.machine import _fast_products, peak_memory_mb
 from course_utils.model.forward import _supports_sharing
 from course_utils.training.batch import Source
 from course_utils.training.freezing import borrowed, decoder_layers
@@ -229,7 +229,8 @@ def _trial(model, layers, device):
             if p.requires_grad:
                 p.data = p.data.float()
         model.train()
-        with nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype):
+        mixed = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+        with _fast_products(device), mixed:
             yield table
 
 
