@@ -2,7 +2,7 @@
 
     python -m benchmarks.growth [--parts adapting,scoring,processes] [--pairs 250,1000,4000,16000] [--score 100000]
 
-Nano is measured, on texts of words drawn by chance from the course's own English documents, so that no other data is needed.
+Nano is measured, in the part of processes another model too where --model names its folder, on texts of words drawn by chance from the course's own English documents, so that no other data is needed.
 What is measured is kept in growth.json; a part, and of adapting a number of pairs, that is measured again replaces its rows.
 Other work on the machine takes the cores away, but not much of what the processor counts for a process: tables and lines are
 of processor seconds, with the seconds of the clock beside them.
@@ -33,7 +33,10 @@ from course_utils.files import write_json
 PARTS = ("adapting", "scoring", "processes")
 LIST, WORDS, SHORT, DEV = 10, 30, 8, 4  # documents a query, words of a document to learn, to score, lists of dev
 A_QUERY = 100  # documents a query where pairs are scored
-WORK = {"score": 3000, "adapt": 500}  # pairs that one and two processes take
+WORK = {
+    "score": 3000,
+    "adapt": 500,
+}  # pairs that one and two processes take; of another model than nano a tenth to score
 
 
 def texts(count, words, seed):
@@ -50,11 +53,16 @@ def lists(queries, seed, words=WORDS, size=LIST):
     return [Group(" ".join(d[0].split()[::4]) + "?", d, (1,) + (0,) * (size - 1)) for d in own]
 
 
-def load():
-    """Return nano."""
+def load(model="nano"):
+    """Return nano, or the model of a folder."""
     from course_utils.model.reranker import Reranker
 
-    return Reranker.load("nano", device="cpu", quiet=True)
+    return Reranker.load(model, device="cpu", quiet=True)
+
+
+def work_of(model):
+    """Return the pairs of each kind of WORK for a model."""
+    return WORK if model == "nano" else {"score": WORK["score"] // 10, "adapt": WORK["adapt"] // 2}
 
 
 def learn(reranker, pairs, place):
@@ -147,20 +155,20 @@ def cpu_of(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def work(place):
+def work(place, model):
     """Do each kind of WORK as one of several processes; write seconds and processor seconds of this one."""
     from course_utils.ship.scoring import score_file
 
     quiet()
     torch.set_num_threads(1)
-    reranker, place, found = load(), Path(place), {}
+    reranker, place, found, size = load(model), Path(place), {}, work_of(model)
     rank, count = hardware.join("cpu")
-    own = lists(WORK["score"] // A_QUERY, 1, SHORT, A_QUERY)
-    lists(WORK["adapt"] // LIST, 1)  # texts are made before the clock starts
+    own = lists(size["score"] // A_QUERY, 1, SHORT, A_QUERY)
+    lists(size["adapt"] // LIST, 1)  # texts are made before the clock starts
     pairs = [(g.query, d) for g in own for d in g.documents]
     jobs = {
         "score": lambda: score_file(reranker, pairs, place / "scores.jsonl", progress=False),
-        "adapt": lambda: learn(reranker, WORK["adapt"], place / "work"),
+        "adapt": lambda: learn(reranker, size["adapt"], place / "work"),
     }
     for what, job in jobs.items():
         hardware.wait()
@@ -172,7 +180,7 @@ def work(place):
     write_json(place / f"{rank}-of-{count}.json", found)
 
 
-def launched(count):
+def launched(count, model):
     """Run ``work`` in one process or under ``accelerate launch`` in several; return what each of them wrote."""
     command = [sys.executable]
     if count > 1:  # without --multi_gpu, accelerate 1.15 starts one process on a machine that has no GPU
@@ -183,20 +191,27 @@ def launched(count):
     command += ["-m" if count == 1 else "--module", "benchmarks.growth"]
     with tempfile.TemporaryDirectory(dir=BUILD) as place:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, "--work", place], env=environment, check=True)
+        subprocess.run([*command, "--work", place, "--model", model], env=environment, check=True)
         return [json.loads(p.read_text(encoding="utf-8")) for p in sorted(Path(place).glob("*-of-*.json"))]
 
 
-def processes(rounds):
+def processes(rounds, model):
     """Return the runs of one and of two processes, in turns, with the load of the machine beside each."""
     BUILD.mkdir(exist_ok=True)
     out = []
     for turn in range(rounds):
         for count in (1, 2) if turn % 2 == 0 else (2, 1):
             load_before = os.getloadavg()[0]
-            own = launched(count)
-            for what, pairs in WORK.items():
-                row = {"work": what, "pairs": pairs, "processes": len(own), "turn": turn, "load": load_before}
+            own = launched(count, model)
+            for what, pairs in work_of(model).items():
+                row = {
+                    "model": Path(model).name,
+                    "work": what,
+                    "pairs": pairs,
+                    "processes": len(own),
+                    "turn": turn,
+                    "load": load_before,
+                }
                 row["seconds"] = max(r[what]["seconds"] for r in own)
                 out.append({**row, "cpu_seconds": [r[what]["cpu_seconds"] for r in own]})
                 print(out[-1], flush=True)
@@ -222,10 +237,11 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", default=str(HERE / "growth.json"))
+    parser.add_argument("--model", default="nano", help="of the part processes: nano, or a folder")
     parser.add_argument("--work", metavar="FOLDER", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.work:
-        work(args.work)
+        work(args.work, args.model)
         return 0
     quiet()
     path = Path(args.out)
@@ -253,7 +269,8 @@ def main(argv=None):
         found["scoring"] = {**scoring(args.score, args.threads), "load": os.getloadavg()[0]}
         print(found["scoring"], flush=True)
     if "processes" in parts:
-        found["processes"] = processes(args.rounds)
+        before = [r for r in found.get("processes", []) if r["model"] != Path(args.model).name]
+        found["processes"] = before + processes(args.rounds, args.model)
     keep()
     return 0
 

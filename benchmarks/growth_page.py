@@ -83,8 +83,8 @@ def _scoring(found):
 
 def _processes(found):
     runs, cells, said = found["processes"], [], []
-    for what in dict.fromkeys(r["work"] for r in runs):
-        one, two = ([r for r in runs if r["work"] == what and r["processes"] == n] for n in (1, 2))
+    for what in dict.fromkeys((r["model"], r["work"]) for r in runs):
+        one, two = ([r for r in runs if (r["model"], r["work"]) == what and r["processes"] == n] for n in (1, 2))
         if not one or not two:
             continue
         alone, shared = (
@@ -94,11 +94,12 @@ def _processes(found):
         clock = [a["seconds"] / b["seconds"] for a, b in zip(one, two, strict=True)]
         ratios = [a["cpu_seconds"][0] / max(b["cpu_seconds"]) for a, b in zip(one, two, strict=True)]
         cells.append([
-            what, f"{one[0]['pairs']:,}", len(clock), number(alone), number(shared), f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})",
+            *what, f"{one[0]['pairs']:,}", len(clock), number(alone), number(shared), f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})",
             f"{statistics.median(clock):.2f} ({min(clock):.2f} - {max(clock):.2f})",
             f"{min(r['load'] for r in one + two):.1f} - {max(r['load'] for r in one + two):.1f}",
         ])  # fmt: skip
     head = [
+        "model",
         "work",
         "pairs",
         "turns",

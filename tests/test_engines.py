@@ -103,7 +103,7 @@ def test_ways_take_turns_and_a_second_run_goes_on(monkeypatch, model, tmp_path, 
     )
     assert "| 1.0e+00 | 100.0 |" in text  # both documents have changed places
     assert (
-        "- 100 short: this package in fp32 takes 0.50 processor seconds. Of the others in fp32 the model card's snippet (fp32) takes the fewest: 2.00 times as many."
+        "- 100 short: this package in fp32 takes 0.50 processor seconds, of the others in fp32 the model card's snippet (fp32) 2.00 times as many;"
         in text
     )
     assert engines.main([*command, "--runs", "2"]) == 0
