@@ -1,4 +1,4 @@
-"""What the hardware at hand can do: device, dtype, memory, and several processes under ``accelerate launch``."""
+"""What the hardware at hand can do: device, dtype, fp32 products, memory, several processes under ``accelerate launch``."""
 
 import ctypes
 import functools

@@ -7,6 +7,8 @@ import torch
 
 from course_utils import machine
 from course_utils.model.reranker import Reranker
+from course_utils.training.adaptation import adapt
+from course_utils.training.recipe import Recipe
 
 
 @pytest.fixture
@@ -89,6 +91,15 @@ def test_a_precision_that_somebody_chose_stays(faster):
 def test_a_gpu_is_left_alone(faster):
     with machine._fast_products("meta"):
         assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_scoring_and_adapting_use_it(faster, monkeypatch, tiny, groups):
+    chosen = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+    tiny.score_groups(groups[:2])
+    assert chosen == ["medium", "highest"]
+    adapt(tiny, groups[:8], groups[8:12], Recipe(layers=1, epochs=1), quiet=True)
+    assert chosen == ["medium", "highest"] * 2
 
 
 def test_scores_are_the_same(monkeypatch):
