@@ -72,7 +72,7 @@ def page(cells):
         f"queries of {GENERAL}, {STAGE.negatives} negatives a query and epoch, {stage['seconds'] / 60:.0f} minutes, "
         f"{stage['peak_mb']:,.0f} MB; on its own held-out queries nDCG@10 went from {stage['history'][0]['ndcg@10']:.3f}, zero-shot, "
         f"to {max(row['ndcg@10'] for row in stage['history']):.3f}. From there the trades are learned, at rates "
-        f"{cells.data['rates']}; nano has its own. "
+        f"{cells.data['rates']}; nano has its own. {cells.data.get('beside', '')}"  # what ran on the same cores, if somebody noted it
     )
     return real_sets_page.page(cells, "Bring your own base", words)
 
