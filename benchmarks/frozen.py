@@ -27,7 +27,7 @@ def scores(reranker, groups, layers, folder):
     """
     first = len(decoder_layers(reranker.model)[1]) - layers
     source = Source(groups, reranker.encode(groups))
-    source.trunk = build_trunk(reranker.model, source.encoded, first, folder, reranker.batch_tokens, quiet=True)
     scorer = GroupScorer(reranker, first).eval()
     with _fast_products(reranker.device):
+        source.trunk = build_trunk(reranker.model, source.encoded, first, folder, reranker.batch_tokens, quiet=True)
         return scorer.score_source(source, reranker.batch_tokens, reranker.device, nullcontext)

@@ -2,7 +2,8 @@
 
     python -m benchmarks.growth [--parts adapting,scoring,processes] [--pairs 250,1000,4000,16000] [--score 100000]
 
-Nano is measured, in the part of processes another model too where --model names its folder, on texts of words drawn by chance from the course's own English documents, so that no other data is needed.
+Nano is measured, on texts of words drawn by chance from the course's own English documents, so that no other data is needed;
+--model names the folder of another model for the part of processes.
 What is measured is kept in growth.json; a part, and of adapting a number of pairs, that is measured again replaces its rows.
 Other work on the machine takes the cores away, but not much of what the processor counts for a process: tables and lines are
 of processor seconds, with the seconds of the clock beside them.
@@ -33,10 +34,7 @@ from course_utils.files import write_json
 PARTS = ("adapting", "scoring", "processes")
 LIST, WORDS, SHORT, DEV = 10, 30, 8, 4  # documents a query, words of a document to learn, to score, lists of dev
 A_QUERY = 100  # documents a query where pairs are scored
-WORK = {
-    "score": 3000,
-    "adapt": 500,
-}  # pairs that one and two processes take; of another model than nano a tenth to score
+WORK = {"score": 3000, "adapt": 500}  # pairs of nano that one and two processes take
 
 
 def texts(count, words, seed):
@@ -61,7 +59,7 @@ def load(model="nano"):
 
 
 def work_of(model):
-    """Return the pairs of each kind of WORK for a model."""
+    """Return the pairs of each kind of WORK for a model; a larger one than nano takes fewer."""
     return WORK if model == "nano" else {"score": WORK["score"] // 10, "adapt": WORK["adapt"] // 2}
 
 

@@ -45,6 +45,8 @@ def test_bf16_units_are_refused(monkeypatch):
     monkeypatch.setattr(machine.time, "perf_counter", lambda: next(ticks) * (1 if state["rough"] else 3))
     assert machine._onednn_is_faster.__wrapped__() is False
     assert not state["rough"]
+    monkeypatch.setattr(torch.Tensor, "__matmul__", product)  # the same times without the rounding
+    assert machine._onednn_is_faster.__wrapped__() is True
 
 
 def test_the_switch_goes_back(faster):

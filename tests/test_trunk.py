@@ -257,7 +257,8 @@ def test_bf16_states_survive_the_way_to_disk_and_back(tokenizer, groups, tmp_pat
     trunk = build_trunk(reranker.model, encode(reranker, groups[:3]), 2, tmp_path, quiet=True)
     assert trunk.path.stat().st_size == trunk.offsets[-1] * 48 * 2
     assert {t.dtype for t in (trunk.constant, *trunk.group(0)[1])} == {torch.bfloat16}
-    check_against_transformers(trunk, reranker.model, 2, 0.25)
+    reranker.model.set_attn_implementation("eager")  # which rounds attention scores to bf16, as is done here
+    check_against_transformers(trunk, reranker.model, 2, 0.1)
 
 
 def test_bf16_states_are_as_near_to_fp32_as_those_of_transformers(tokenizer, groups, tmp_path):

@@ -28,7 +28,7 @@ from course_utils.errors import InputError
 from course_utils.evaluation.calibration import fit_temperature
 from course_utils.evaluation.metrics import ndcg_at_k
 from course_utils.files import _write_lines, check_outputs, lock, whole_folder, write_json
-from course_utils.machine import _fast_products
+from course_utils.machine import has_fast_bf16
 from course_utils.model import prompt
 from course_utils.model.reranker import Reranker
 from course_utils.training.recipe import Recipe
@@ -185,8 +185,10 @@ def train_one(peers, work, real, minutes, seed):
     """Train as one of several processes."""
     torch.set_flush_denormal(True)  # numbers that fade in Adam's memory of rare tokens would be slow
     training = Training(work, real, minutes, seed, peers)
-    with _fast_products("cpu"):
-        training.run.train(training.batch, training.loss, training.watch)
+    # Weights and sums stay fp32; products may round to bf16 where the chip has it (AMX), or stay exact and go to oneDNN.
+    torch.set_float32_matmul_precision("medium" if has_fast_bf16("cpu") else "highest")
+    training.run.train(training.batch, training.loss, training.watch)
+    torch.set_float32_matmul_precision("highest")
 
 
 def calibrate(reranker, groups):

@@ -204,10 +204,9 @@ def _shared_forward(model, segments, leaves, first=0, stop=None, recompute=False
         Without: a list of final normed states of the last tokens [rows, hidden], one per leaf in order.
     """
     decoder, to_end = _decoder_of(model), stop is None
-    layers = decoder.layers
-    stop = len(layers) if to_end else stop
-    # Token ids [rows, length] become states [rows, length, hidden] by one look-up: the backward pass of each fills a
-    # gradient as large as the vocabulary with zeros. States of frozen layers come in as they are.
+    stop = len(decoder.layers) if to_end else stop
+    # Token ids [rows, length] become states [rows, length, hidden] by one look-up, whose backward pass fills a gradient as
+    # large as the vocabulary with zeros; states of frozen layers come in as they are.
     states = [s.values for s in segments]
     if states[0].dim() == 2:
         found = decoder.embed_tokens(torch.cat([x.flatten() for x in states])).split([x.numel() for x in states])
@@ -216,7 +215,7 @@ def _shared_forward(model, segments, leaves, first=0, stop=None, recompute=False
     layout = _layout(segments, set(leaves), states[0].dtype)
     angles = [decoder.rotary_emb(x, p) for x, p in zip(states, layout.positions, strict=True)]
     for i in range(first, stop):
-        args = (layers[i], segments, states, angles, layout, set(leaves), to_end and i == stop - 1)
+        args = (decoder.layers[i], segments, states, angles, layout, set(leaves), to_end and i == stop - 1)
         if recompute and torch.is_grad_enabled():
             states = checkpoint(_run_layer, *args, use_reentrant=False)
         else:
