@@ -1,5 +1,6 @@
 """The fixed forms of the command line, as a person would call them."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -170,3 +171,19 @@ def test_adapt_can_read_the_lists_that_the_course_measures(tmp_path, monkeypatch
     args = build_parser().parse_args(commands[0][3:])
     for path in (args.train, args.dev, args.test, args.general):
         assert reading.read(args, path)
+
+
+def test_the_garbage_collector_is_left_as_it_was_and_searches_no_import_again():
+    from course_utils import _unsearched
+
+    stays = []
+    for before in (gc.enable, gc.disable):
+        before()
+        kept = gc.get_freeze_count()
+        with pytest.raises(ValueError), _unsearched():
+            assert not gc.isenabled()
+            stays.append([[] for _ in range(1000)])
+            raise ValueError
+        assert gc.isenabled() is (before is gc.enable)
+        assert gc.get_freeze_count() >= kept + 1000
+    gc.enable()

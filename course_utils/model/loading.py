@@ -1,7 +1,11 @@
 """A folder that passed its checks becomes a tokenizer and a model; what does not fit is refused, never repaired."""
 
+import sys
+from contextlib import nullcontext
+
 import torch
 
+from course_utils import _unsearched
 from course_utils.errors import InputError
 from course_utils.language import _
 
@@ -16,7 +20,9 @@ def _load_parts(folder, dtype):
     Raises:
         InputError: not a causal language model, weights that are missing or left over, or that hold NaN.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    # The first time much is imported; later nothing may be taken from the garbage collector's sight.
+    with nullcontext() if "transformers.modeling_utils" in sys.modules else _unsearched():
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_utils  # noqa: F401
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -3,24 +3,27 @@
 Begin with ``adapt(reranker, train)``.
 """
 
-from course_utils.training.adaptation import Adaptation, adapt, hold_out, training_data
-from course_utils.training.batch import Source
-from course_utils.training.cost import forecast
-from course_utils.training.freezing import (
-    borrowed,
-    decoder_layers,
-    freeze_all_but_last,
-    gradient_report,
-    parameter_table,
-    train_only,
-)
-from course_utils.training.losses import LOSSES
-from course_utils.training.recipe import EMA_DECAY, Recipe, default_learning_rate, is_large
-from course_utils.training.scorer import GroupScorer
-from course_utils.training.sweeps import sweep
-from course_utils.training.trainer import TENSORS, TrainingError
-from course_utils.training.trunk import build_trunk, row_offsets, trunk_megabytes
-from course_utils.training.weights import load_tensors, trained_tensors
+from course_utils import _unsearched
+
+with _unsearched():
+    from course_utils.training.adaptation import Adaptation, adapt, hold_out, training_data
+    from course_utils.training.batch import Source
+    from course_utils.training.cost import forecast
+    from course_utils.training.freezing import (
+        borrowed,
+        decoder_layers,
+        freeze_all_but_last,
+        gradient_report,
+        parameter_table,
+        train_only,
+    )
+    from course_utils.training.losses import LOSSES
+    from course_utils.training.recipe import EMA_DECAY, Recipe, default_learning_rate, is_large
+    from course_utils.training.scorer import GroupScorer
+    from course_utils.training.sweeps import sweep
+    from course_utils.training.trainer import TENSORS, TrainingError
+    from course_utils.training.trunk import build_trunk, row_offsets, trunk_megabytes
+    from course_utils.training.weights import load_tensors, trained_tensors
 
 __all__ = [
     "EMA_DECAY",
