@@ -1,6 +1,6 @@
 """Measure what is shipped: the rerank server with 32 clients, search among 10,000 passages, long documents.
 
-    python -m benchmarks.shipped [--model nano] [--requests 1000] [--clients 32] [--queries 10] [--threads 1]
+    python -m benchmarks.shipped [--model nano] [--requests 1000] [--clients 32] [--queries 20] [--threads 1]
 
 On a machine that also does other work leave --threads at 1: two threads that share busy cores wait for each other.
 
@@ -209,7 +209,7 @@ def main(argv=None):
     """Measure what is not kept yet and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano")
-    for name, default in (("requests", 1000), ("clients", 32), ("queries", 10), ("threads", 1)):
+    for name, default in (("requests", 1000), ("clients", 32), ("queries", 20), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", type=Path, default=HERE / "shipped.json", metavar="OUT")
     options = parser.parse_args(argv)
