@@ -187,3 +187,7 @@ def test_the_garbage_collector_is_left_as_it_was_and_searches_no_import_again():
         assert gc.isenabled() is (before is gc.enable)
         assert gc.get_freeze_count() >= kept + 1000
     gc.enable()
+    kept = gc.get_freeze_count()
+    with _unsearched(unless="json"):  # loaded long ago
+        assert gc.isenabled()
+    assert gc.get_freeze_count() <= kept

@@ -90,7 +90,7 @@ def test_a_disk_that_is_really_full(world, env):
 @pytest.mark.slow
 def test_a_second_training_into_one_folder_is_refused_while_the_first_is_at_work(world, env, monkeypatch, capsys):
     monkeypatch.chdir(world)
-    arguments = ADAPT.replace("--epochs 1", "--epochs 16").split()
+    arguments = ADAPT.replace("--epochs 1", "--epochs 40").split()
     with subprocess.Popen(command(*arguments), cwd=world, env=env, stdout=subprocess.DEVNULL) as first:
         until = time.monotonic() + 240
         while time.monotonic() < until and first.poll() is None and not list(world.glob("out/.*.lock")):
@@ -111,7 +111,7 @@ def test_a_second_training_into_one_folder_is_refused_while_the_first_is_at_work
 @pytest.mark.slow
 def test_a_killed_run_leaves_no_lock_and_is_gone_on_with(world, env):
     before = state(world)
-    arguments = ADAPT.replace("--epochs 1", "--epochs 16").split()
+    arguments = ADAPT.replace("--epochs 1", "--epochs 40").split()
     with subprocess.Popen(command(*arguments), cwd=world, env=env, stdout=subprocess.DEVNULL) as process:
         checkpoints = world / "out" / "work" / "checkpoints"
         until = time.monotonic() + 240

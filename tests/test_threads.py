@@ -41,7 +41,7 @@ def test_threads_rank_as_one_thread_does(tiny):
 
 @pytest.mark.slow
 def test_threads_rank_as_one_thread_does_with_the_bundled_model(nano):
-    check_threads(nano, 12, 6)
+    check_threads(nano, 25, 12)
 
 
 def test_other_users_of_the_tokenizer_change_nothing(tiny):

@@ -1,7 +1,6 @@
 """One parser: every command and sub-command with its own help and an example."""
 
 import argparse
-import gc
 import json
 import os
 from contextlib import suppress
@@ -64,7 +63,6 @@ def main(argv=None):
     Raises:
         SystemExit: after --help and --version, with code 0.
     """
-    gc.set_threshold(100_000)  # passes for garbage over what is being imported would take a sixth of a command
     # Messages of the libraries would hide ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

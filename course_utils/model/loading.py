@@ -1,8 +1,5 @@
 """A folder that passed its checks becomes a tokenizer and a model; what does not fit is refused, never repaired."""
 
-import sys
-from contextlib import nullcontext
-
 import torch
 
 from course_utils import _unsearched
@@ -20,8 +17,7 @@ def _load_parts(folder, dtype):
     Raises:
         InputError: not a causal language model, weights that are missing or left over, or that hold NaN.
     """
-    # The first time much is imported; later nothing may be taken from the garbage collector's sight.
-    with nullcontext() if "transformers.modeling_utils" in sys.modules else _unsearched():
+    with _unsearched(unless="transformers.modeling_utils"):
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_utils  # noqa: F401
 
     try:
