@@ -92,7 +92,7 @@ def relinked(text, path, page, known):
 
 def known_pages(language):
     """Return {path in the project, English or of this language: the file among Sphinx's sources that shows it}."""
-    out = {"notebooks/zh/术语表.md": "glossary.md"}
+    out = {"notebooks/zh/术语表.md": "glossary.md", "docs/en/glossary.md": "glossary.md"}
     for path, page in pages().items():
         own = in_language(path, language)
         shown_in = f"{page}{'.md' if own is None else own.suffix}"

@@ -25,6 +25,8 @@ METADATA = {
 }
 STUB = "# Write your code here. The text above and its hint name what you need.\n"
 STUB_ZH = "# 在这里写代码。需要用到的东西，上面的说明和提示里都有。\n"
+STUCK = "Stuck? The [solutions](../solutions/{name}) have one way to do it."
+STUCK_ZH = "卡住了？[答案](../solutions/{name})里有一种做法。"
 # What the setup cell says to people, in Chinese; all else of it is the same.
 SETUP_ZH = {
     """# On Colab, or wherever the course is not installed yet, this fetches release {tag} and installs
@@ -112,8 +114,11 @@ def write(path, cells):
 
 
 def exercise_cells(cells, language="en"):
-    """Return the cells of an exercise notebook: the part between the markers becomes a stub."""
-    stub, mark = (STUB_ZH, "（含答案）") if language == "zh" else (STUB, " (solutions)")
+    """Return the cells of an exercise notebook: the part between the markers becomes a stub.
+
+    The first cell gets a link to the solutions of the same name.
+    """
+    stub, mark, stuck = (STUB_ZH, "（含答案）", STUCK_ZH) if language == "zh" else (STUB, " (solutions)", STUCK)
     out = []
     for c in cells:
         source, tags = "".join(c["source"]), c["metadata"].get("tags", [])
@@ -123,6 +128,8 @@ def exercise_cells(cells, language="en"):
             source = re.sub(r"^# --- solution\n.*?^# --- end\n?", stub, source, flags=re.S | re.M)
         else:
             source = source.replace(mark, "")
+        if not out and (lesson := re.search(r"\]\(\.\./([^)/]+\.ipynb)\)", source)):
+            source += "\n\n" + stuck.format(name=lesson[1])
         out.append(cell(c["cell_type"], source.rstrip("\n"), len(out), tags))
     return out
 

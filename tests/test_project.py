@@ -27,13 +27,17 @@ def floors(lines):
 def test_environment_yml_has_the_floors_of_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     lines = [d for d in environment["dependencies"] if isinstance(d, str)]
-    lines += [d for part in environment["dependencies"] if isinstance(part, dict) for d in part["pip"] if d != "-e ."]
+    from_pip = [d for part in environment["dependencies"] if isinstance(part, dict) for d in part["pip"]]
+    lines += [d for d in from_pip if not d.startswith("-e ")]
     conda = floors(lines)
     extras = PROJECT["project"]["optional-dependencies"]["lab"]
     wanted = floors([*PROJECT["project"]["dependencies"], *extras])
     assert conda.pop("python") == PROJECT["project"]["requires-python"]
     conda.pop("pip")
     assert conda == wanted
+    # The course itself comes with the extras that `make setup` brings; those of JupyterLab stand among conda's.
+    lessons = re.search(r'^LESSONS = "lab,(.+)"$', (ROOT / "scripts" / "run.py").read_text("utf-8"), flags=re.M)[1]
+    assert [d for d in from_pip if d.startswith("-e ")] == [f"-e .[{lessons}]"]
 
 
 def test_constraints_satisfy_pyproject():

@@ -29,6 +29,7 @@ from course_utils.data.read import DataError, read_pairs
 from course_utils.evaluation.measure import paired_bootstrap
 from course_utils.evaluation.metrics import mrr_at_k
 from course_utils.model.reranker import sigmoid
+from course_utils.updates import decide
 from course_utils.updates import stream as continual
 
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -67,8 +68,8 @@ def default(function, name):
     return inspect.signature(function).parameters[name].default
 
 
-def small_rate():
-    return training.default_learning_rate(torch.nn.Linear(2, 2))
+def small_rate(queries=4):
+    return training.default_learning_rate(torch.nn.Linear(2, 2), queries)
 
 
 @cache
@@ -104,9 +105,11 @@ FACTS = {
     "adapt.layers": lambda: training.Recipe.layers,
     "rate.pretrained": lambda: training.default_learning_rate(qwen()),
     "rate.nano": small_rate,
+    "rate.nano-eight": lambda: small_rate(8),
     "batch.queries": lambda: training.recipe.LARGER_STEPS_FROM,
     "bootstrap.rounds": lambda: default(paired_bootstrap, "rounds"),
     "bootstrap.percent": lambda: 100 * default(paired_bootstrap, "level"),
+    "gate.margin": lambda: default(decide, "margin"),
     "interpolate.allowed": lambda: continual._SETTINGS["allowed"],
     "probability.of-minus-1.2": lambda: sigmoid(np.array(-1.2)),
     "probability.of-0": lambda: sigmoid(np.array(0.0)),

@@ -38,8 +38,8 @@ def check_backward(backward):
         best = float(np.mean([values[-1, j] - values[j + 1 : -1, j].max() for j in range(n - 1)]))
         need(
             not math.isclose(answer, best, abs_tol=1e-9) or math.isclose(best, expected, abs_tol=1e-9),
-            "When {what}, you compare the end with the best value so far (the lesson's forgetting). Compare it with "
-            "the moment just after learning, row j + 1.",
+            "When {what}, you compare the end with the best value so far: that is another usual measure, average "
+            "forgetting. Compare it with the moment just after learning, row j + 1.",
             what=what,
         )
         need(

@@ -32,7 +32,7 @@ def add(commands):
     parser = options.command(commands, "adapt", what, example, run)
     add = parser.add_argument
     add("--train", required=True, metavar="T", help=_("labelled pairs, any file that data convert reads"))
-    add("--test", required=True, metavar="E", help=_("labelled pairs, no query of them in T"))
+    add("--test", required=True, metavar="E", help=_("labelled pairs; no query and no right answer of them in T"))
     add("--out", required=True, metavar="DIR", help=_("folder for the adapted model"))
     add("--json", required=True, metavar="R", help=_("write the measurements here; - is standard output"))
     add("--dev", metavar="D", help=_("labelled pairs that choose the epoch; default: 15 %% of the queries in T"))
