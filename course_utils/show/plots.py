@@ -124,7 +124,7 @@ def rank_changes(before, after, relevant=(), title="How the ranking of one query
         width: characters of a document's name.
     """
     with _style():
-        figure, axes = _new(title, "", "rank", (11, 1.5 + 0.5 * len(before)))
+        figure, axes = _new(title, "", _("rank"), (11, 1.5 + 0.5 * len(before)))
         old = {r.index: i for i, r in enumerate(before, 1)}
         for i, r in enumerate(after, 1):
             right = r.index in relevant
