@@ -65,7 +65,7 @@ def run_convert(args):
 
 def run_prepare(args):
     """Print the report and return its figures."""
-    from course_utils.data import Bm25, Plan, prepare
+    from course_utils.data import Plan, prepare
     from course_utils.files import check_outputs
 
     try:
@@ -81,13 +81,13 @@ def run_prepare(args):
         from course_utils.model import Reranker
 
         reranker = Reranker.load(args.model, quiet=True)
-    first = Bm25
+    first = {}
     if args.dense:
         from course_utils.ship.dense import _both_stages
 
-        first = _both_stages(args.dense)
+        first = {"first_stage": _both_stages(args.dense)}
     columns = reading.columns_of(args.columns)
-    done = prepare(args.questions, args.passages, args.out, plan, reranker=reranker, columns=columns, first_stage=first)
+    done = prepare(args.questions, args.passages, args.out, plan, reranker=reranker, columns=columns, **first)
     print(done)
     print(
         _(

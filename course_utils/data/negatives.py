@@ -28,6 +28,8 @@ def bm25_tokens(text):
 class Bm25:
     """BM25 over a list of texts (``bm25s``, k1 = 1.5, b = 0.75)."""
 
+    tokens = staticmethod(bm25_tokens)
+
     def __init__(self, texts):
         import bm25s  # here, since whoever needs no BM25 need not wait for it
 
@@ -37,11 +39,11 @@ class Bm25:
         self.place = {t: i for i, t in enumerate(self.texts)}
         self.index = bm25s.BM25(k1=1.5, b=0.75)
         # bm25s cannot index a corpus without a single token.
-        self.index.index([bm25_tokens(t) or ["\u0000"] for t in self.texts], show_progress=False)
+        self.index.index([self.tokens(t) or ["\u0000"] for t in self.texts], show_progress=False)
 
     def scores(self, query):
         """Return one score per text."""
-        tokens = [t for t in bm25_tokens(query) if t in self.index.vocab_dict]
+        tokens = [t for t in self.tokens(query) if t in self.index.vocab_dict]
         return self.index.get_scores(tokens) if tokens else np.zeros(len(self.texts), dtype=np.float32)
 
     def top(self, query, k):
@@ -49,6 +51,15 @@ class Bm25:
         scores = self.scores(query)
         order = np.argsort(-scores, kind="stable")[:k]
         return [self.texts[i] for i in order if scores[i] > 0]
+
+
+class _SearchBm25(Bm25):
+    """BM25 as a search counts it, in Chinese single characters, too: lay words often share no pair with their answer."""
+
+    @staticmethod
+    def tokens(text):
+        """Return the tokens that the first stage of a search counts."""
+        return bm25_tokens(text) + re.findall(f"[{CJK}]", text)
 
 
 def bm25_scores(groups):

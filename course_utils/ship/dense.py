@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from course_utils.data import Bm25
+from course_utils.data.negatives import _SearchBm25
 from course_utils.errors import InputError
 
 _VECTORS = "dense.npy"
@@ -56,7 +56,7 @@ class _Both:
     """BM25 and vectors of one encoder as one first stage over ``texts``, with the ``top`` of ``data.Bm25``."""
 
     def __init__(self, encoder, known, texts):
-        self.bm25, self.encoder = Bm25(texts), encoder
+        self.bm25, self.encoder = _SearchBm25(texts), encoder
         self.texts = self.bm25.texts
         if new := [t for t in self.texts if t not in known]:
             known.update(zip(new, _vectors(encoder, new), strict=True))

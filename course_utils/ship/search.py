@@ -6,27 +6,21 @@ tokens and, in Chinese, single characters, too: a question in lay words often sh
 """
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from course_utils.data import bm25_tokens, read_passages
+from course_utils.data import read_passages
+from course_utils.data.negatives import _SearchBm25
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole_folder, write_json
 from course_utils.language import _
 from course_utils.model import sigmoid
 from course_utils.ship.dense import _VECTORS, _dense_top, _encoder, _fused, _vectors
-from course_utils.text import CJK
 
 _ABOUT, _TEXTS, _ENDS, _IDS = "index.json", "texts.bin", "ends.npy", "ids.json"
-
-
-def _tokens(text):
-    """Return the tokens that the first stage counts."""
-    return bm25_tokens(text) + re.findall(f"[{CJK}]", text)
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,8 @@ def build_index(source, out, size=120, overlap=1, dense=None):
     kept = list(kept.values())
     first = bm25s.BM25(k1=1.5, b=0.75)
     first.index(
-        [_tokens(p.text) or ["\0"] for p in tqdm(kept, unit="passage", disable=None, delay=2)], show_progress=False
+        [_SearchBm25.tokens(p.text) or ["\0"] for p in tqdm(kept, unit="passage", disable=None, delay=2)],
+        show_progress=False,
     )
     raw = [p.text.encode() for p in kept]
     vectors = _vectors(_encoder(dense), [p.text for p in kept]) if dense else None
@@ -143,7 +138,7 @@ class SearchIndex:
 
     def top(self, question, k):
         """Return ([number, ...], [BM25 score, ...]) of the ``k`` best passages that share a word with the question."""
-        tokens = [t for t in _tokens(question) if t in self.first.vocab_dict]
+        tokens = [t for t in _SearchBm25.tokens(question) if t in self.first.vocab_dict]
         if not tokens:
             return [], []
         scores = self.first.get_scores(tokens)
