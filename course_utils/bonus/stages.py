@@ -100,21 +100,22 @@ class Run:
     Args:
         work: folder for checkpoint and log.
         model, heads: the student and its throw-away heads.
-        minutes: training time in all.
+        minutes: training time.
         rates: peak learning rates of (matrices, other parameters, embedding).
         peers: the processes that train together; rank 0 writes.
+        done: share of the stages that an earlier training stands for.
     """
 
-    def __init__(self, work, model, heads, minutes, rates=(4e-3, 2e-3, 6e-4), peers=None):
+    def __init__(self, work, model, heads, minutes, rates=(4e-3, 2e-3, 6e-4), peers=None, done=0.0):
         self.peers = peers or Peers()
-        self.work, self.model, self.heads, self.total = Path(work), model, heads, minutes * 60
+        self.work, self.model, self.heads, self.total = Path(work), model, heads, minutes * 60 / (1 - done)
         matrices, other, table = parameters_by_kind(model, heads)
         small = [{"params": other, "peak": rates[1]}, {"params": table, "peak": rates[2]}]
         self.optimizers = [
             Muon([{"params": matrices, "peak": rates[0]}], peers=self.peers),
             torch.optim.Adam(small, lr=1e-3, betas=(0.9, 0.98), fused=True),
         ]
-        self.step, self.seconds, self.log, self.average, self.averaged = 0, 0.0, [], {}, 0
+        self.step, self.seconds, self.log, self.average, self.averaged = 0, done * self.total, [], {}, 0
         if (self.work / "state.safetensors").exists():
             self.resume()
 
@@ -179,7 +180,8 @@ class Run:
             loss: function (batch, stage) that returns (loss, parts).
             watch: function called about every ``watch_every`` seconds with the run, for a held-out figure.
         """
-        saved = watched = started = time.time()
+        saved = started = time.time()
+        watched = 0.0  # at once, then every ``watch_every`` seconds
         recent, parameters = [], [p for o in self.optimizers for g in o.param_groups for p in g["params"]]
         self.model.train()
         while self.seconds < self.total:
