@@ -12,6 +12,7 @@ from course_utils import data
 from course_utils.data import Group, Plan, prepare, read_passages
 from course_utils.data.passages import _cut, _units
 from course_utils.errors import InputError
+from course_utils.ship import SearchIndex, build_index
 
 WARDS = ["surgery", "children", "heart", "eyes", "skin", "lungs", "kidneys", "bones", "nerves", "births"]
 DUTIES = ["admission", "discharge", "visits", "meals", "medicine", "laundry", "parking", "records"]
@@ -248,6 +249,18 @@ def test_a_pdf_is_read_and_a_broken_one_named(tmp_path):
     path.write_bytes(b"%PDF-1.4 broken")
     with pytest.raises(InputError, match="cannot be read as a PDF"):
         read_passages(path)
+
+
+def test_chinese_recall_is_the_share_of_questions_whose_passage_the_search_finds(tmp_path):
+    pages = ["".join(chr(0x4E00 + 10 * i + j) for j in range(10)) for i in range(24)]
+    (tmp_path / "pages.txt").write_text("\n".join(pages), encoding="utf-8")
+    asked = [page[7] + page[2] for page in pages[:12]]  # characters of the passage, but no pair of neighbours
+    asked[0] = "龍龜"  # shares nothing
+    done = prepare([Group(q, (p,), (1,)) for q, p in zip(asked, pages, strict=False)], tmp_path / "pages.txt")
+    build_index(tmp_path / "pages.txt", tmp_path / "index")
+    index = SearchIndex(tmp_path / "index")
+    found = [p in map(index.text, index.first_stage(q, 10)[0]) for q, p in zip(asked, pages, strict=False)]
+    assert done.recall[10] == np.mean(found) == 11 / 12
 
 
 class Judge:
