@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from course_utils.cli import main
-from course_utils.data import Group, Plan, prepare
+from course_utils.data import Bm25, Group, Plan, prepare
 from course_utils.errors import InputError
 from course_utils.ship import SearchIndex, build_index, search
 from course_utils.ship.dense import _both_stages
@@ -50,9 +50,9 @@ def test_prepare_mines_and_counts_with_both_stages(encoder, tmp_path):
     pages = [f"physician rule {i}" for i in range(12)] + [f"salt and sugar {i}" for i in range(40)]
     (tmp_path / "pages.txt").write_text("\n".join(pages) + "\n")
     found = {}
-    for name, first in (("plain", {}), ("dense", {"first_stage": _both_stages(str(encoder))})):
+    for name, first in (("plain", Bm25), ("dense", _both_stages(str(encoder)))):
         plan = Plan(hard=2, random_negatives=0, ranks=(0, 5))
-        found[name] = prepare(asked, tmp_path / "pages.txt", plan=plan, **first)
+        found[name] = prepare(asked, tmp_path / "pages.txt", plan=plan, first_stage=first)
     assert "BM25 over all 52" in str(found["plain"]) and "The first stage over all 52" in str(found["dense"])
     assert found["dense"].recall[20] == 1.0  # one vector for both words, whatever the number behind them
     mined = [d for g in found["dense"].parts["train"] for d, r in zip(g.documents, g.relevance, strict=True) if not r]

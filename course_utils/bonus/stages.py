@@ -181,7 +181,7 @@ class Run:
             watch: function called about every ``watch_every`` seconds with the run, for a held-out figure.
         """
         saved = started = time.time()
-        watched = 0.0  # at once, then every ``watch_every`` seconds
+        watched = 0.0 if self.seconds and not self.step else started  # a model that it starts from is measured at once
         recent, parameters = [], [p for o in self.optimizers for g in o.param_groups for p in g["params"]]
         self.model.train()
         while self.seconds < self.total:

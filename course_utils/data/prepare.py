@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from course_utils.data.groups import check_no_leak, leaks, rankable, split, without_answers
 from course_utils.data.match import _match
 from course_utils.data.near import DOCUMENTS, _near_index
-from course_utils.data.negatives import _SearchBm25, mine
+from course_utils.data.negatives import Bm25, _SearchBm25, mine
 from course_utils.data.passages import read_passages
 from course_utils.data.plan import _CHANGE, _DEPTHS, PARTS, Plan, _Prepared
 from course_utils.data.reading import _NO_WRONG, _as_rows, read_data
@@ -70,7 +70,7 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=
     index = first_stage([*(p.text for p in pieces), *(d for g in groups for d in g.positives)])
     done = _Prepared(
         parts, pieces, _recall(groups, index), _suspects(groups, index, around, reranker), dropped,
-        max(0, ceil((1.96 * _CHANGE / 0.03) ** 2) - test), notes, "BM25" if first_stage is _SearchBm25 else _("The first stage"),
+        max(0, ceil((1.96 * _CHANGE / 0.03) ** 2) - test), notes, "BM25" if isinstance(index, Bm25) else _("The first stage"),
     )  # fmt: skip
     if out is not None:
         _write(out, done)
