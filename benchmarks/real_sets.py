@@ -7,6 +7,9 @@ FOLDER holds NAME/test.jsonl and NAME/train.jsonl with rows of query, document, 
 Every figure is nDCG@10 on test lists and is kept in OUT.json as it comes: a second run of the same command goes on, and
 figures of other lists, weights or settings are measured anew. The page OUT.md is written beside it.
 
+last3-half trains the last 3 layers to their last epoch, whatever dev says, and keeps the mean of their weights before and
+after: the middle of the way, which nothing here was asked to choose (WiSE-FT, Wortsman et al., arXiv 2109.01903).
+
 "Document alone" is a rule that never sees the query (course_utils.evaluation.document_alone): a gain from training that
 is no larger than what this rule has over random order is no evidence that queries are read.
 """
@@ -34,7 +37,7 @@ from benchmarks.common import (
     run_cells,
 )
 from benchmarks.lists import Lists, course_sets, fingerprint, real_sets
-from benchmarks.real_sets_page import BASELINES, ENCODER, WAYS, page
+from benchmarks.real_sets_page import BASELINES, ENCODER, HALF, WAYS, page
 from course_utils.data import LANGUAGES, load_domain
 from course_utils.data.groups import subset
 from course_utils.data.negatives import bm25_scores
@@ -107,11 +110,21 @@ def learned(folder, lists, way, recipe, replay, states=None):
         attach(reranker, delta)
     else:
         kept = {"work_dir": states / "train", "resume": False} if states else {}
+        start = {n: p.detach().clone() for n, p in reranker.model.named_parameters()} if way.endswith(HALF) else {}
         run = adapt(reranker, lists.train, lists.dev, recipe, replay=replay, quiet=True, **kept)
+        halve(reranker.model, start)
     return figures(tested(reranker, lists.test, recipe.layers, states), lists.test) | {
         "seconds": run.seconds, "peak_mb": peak_memory_mb(), "trainable": run.trainable, "best_epoch": run.best_epoch,
         "general": evaluate(reranker, general).summary["ndcg@10"] - before if general else None,
     }  # fmt: skip
+
+
+@torch.no_grad()
+def halve(model, start):
+    """Move every parameter of a model half of the way back to its tensor in ``start``, where there is one."""
+    for name, p in model.named_parameters():
+        if name in start:
+            p.lerp_(start[name].to(p.dtype), 0.5)
 
 
 def recipes(args):
@@ -125,7 +138,11 @@ def recipes(args):
             raise InputError(f'"{way}" is no way to train; choose from none, {", ".join(WAYS)}.')
     return {
         (way, seed): Recipe(
-            layers=WAYS[way], epochs=args.epochs, seed=seed, learning_rate=float(rates[way]) if way in rates else None
+            layers=WAYS[way],
+            epochs=args.epochs,
+            seed=seed,
+            learning_rate=float(rates[way]) if way in rates else None,
+            keep="last" if way.endswith(HALF) else "best",
         )
         for seed in range(args.seeds)
         for way in ways
