@@ -8,7 +8,7 @@ Every figure is nDCG@10 on test lists and is kept in OUT.json as it comes: a sec
 figures of other lists, weights or settings are measured anew. The page OUT.md is written beside it.
 
 last3-half trains the last 3 layers to their last epoch, whatever dev says, and keeps the mean of their weights before and
-after: the middle of the way, which nothing here was asked to choose (WiSE-FT, Wortsman et al., arXiv 2109.01903).
+after: Recipe(keep="halfway").
 
 "Document alone" is a rule that never sees the query (course_utils.evaluation.document_alone): a gain from training that
 is no larger than what this rule has over random order is no evidence that queries are read.
@@ -110,21 +110,11 @@ def learned(folder, lists, way, recipe, replay, states=None):
         attach(reranker, delta)
     else:
         kept = {"work_dir": states / "train", "resume": False} if states else {}
-        start = {n: p.detach().clone() for n, p in reranker.model.named_parameters()} if way.endswith(HALF) else {}
         run = adapt(reranker, lists.train, lists.dev, recipe, replay=replay, quiet=True, **kept)
-        halve(reranker.model, start)
     return figures(tested(reranker, lists.test, recipe.layers, states), lists.test) | {
         "seconds": run.seconds, "peak_mb": peak_memory_mb(), "trainable": run.trainable, "best_epoch": run.best_epoch,
         "general": evaluate(reranker, general).summary["ndcg@10"] - before if general else None,
     }  # fmt: skip
-
-
-@torch.no_grad()
-def halve(model, start):
-    """Move every parameter of a model half of the way back to its tensor in ``start``, where there is one."""
-    for name, p in model.named_parameters():
-        if name in start:
-            p.lerp_(start[name].to(p.dtype), 0.5)
 
 
 def recipes(args):
@@ -142,7 +132,7 @@ def recipes(args):
             epochs=args.epochs,
             seed=seed,
             learning_rate=float(rates[way]) if way in rates else None,
-            keep="last" if way.endswith(HALF) else "best",
+            keep="halfway" if way.endswith(HALF) else "best",
         )
         for seed in range(args.seeds)
         for way in ways

@@ -7,7 +7,7 @@ from benchmarks.common import interval, number, unpacked
 from course_utils.data.groups import subset
 from course_utils.text import markdown_table
 
-HALF = "-half"  # a way that trains to its last epoch and goes half of the way back
+HALF = "-half"  # a way whose recipe keeps "halfway"
 WAYS = {"last1": 1, "last2": 2, "last3": 3, f"last3{HALF}": 3, "lora": "all", "all": "all"}  # layers that train
 BASELINES = ("random", "document alone", "BM25")
 ENCODER = "e5"

@@ -238,6 +238,19 @@ def test_lora_with_senseless_sizes_is_refused(trained, rank, layers):
         adapt_lora(trained[0], TRAIN, DEV, Recipe(layers=layers), rank=rank)
 
 
+def test_half_of_the_way_is_half_of_a_delta_and_no_way_for_lora(tokenizer):
+    reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+    recipe, found = Recipe(layers=2, epochs=1, learning_rate=5e-3), {}
+    for keep in ("last", "halfway"):
+        found[keep], run = adapt_layers(reranker, TRAIN, DEV, recipe.replace(keep=keep), quiet=True)
+        assert found[keep].figures["dev_ndcg@10_after"] == run.kept["ndcg@10"]
+    half = combine(reranker, [found["last"]], [0.5])
+    for name, tensor in half.tensors.items():
+        torch.testing.assert_close(found["halfway"].tensors[name], tensor, rtol=0, atol=1e-6)
+    with pytest.raises(InputError, match=r"half of two LoRA factors.*combine\(reranker, \[delta\], \[0.5\]\)"):
+        adapt_lora(reranker, TRAIN, DEV, recipe.replace(keep="halfway"))
+
+
 def test_lora_on_an_attached_delta_is_refused(trained):
     attach(trained[0], trained[1])
     with pytest.raises(InputError, match="detach"):

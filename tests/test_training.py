@@ -85,22 +85,28 @@ def test_the_best_epoch_is_kept_and_a_harmful_run_keeps_the_start(tokenizer):
 
 
 @pytest.mark.slow
-def test_the_last_epoch_can_be_kept_whatever_dev_says(tokenizer):
+def test_the_last_epoch_or_half_of_the_way_to_it_can_be_kept_whatever_dev_says(tokenizer, capsys):
     clean = make_groups(30)
     run = Recipe(layers=2, epochs=3, learning_rate=5e-3)
     kept, weights = {}, {}
-    for keep in ("best", "last"):
+    for keep in ("best", "last", "halfway"):
         reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
         adapt(reranker, clean[:20], clean[20:], run, quiet=True)
         start = parameters(reranker)
-        done = adapt(reranker, shuffle_labels(clean[:20]), clean[20:], run.replace(keep=keep), quiet=True)
+        done = adapt(reranker, shuffle_labels(clean[:20]), clean[20:], run.replace(keep=keep), quiet=keep == "last")
         kept[keep], weights[keep] = done, parameters(reranker)
         moved = any(not torch.equal(p, start[n]) for n, p in weights[keep].items())
-        assert moved == (keep == "last")
+        assert moved == (keep != "best")
         now = evaluate(reranker, clean[20:]).summary["ndcg@10"]
-        assert now == pytest.approx(done.history[done.best_epoch]["ndcg@10"])
-    assert (kept["best"].best_epoch, kept["last"].best_epoch) == (0, 3)
-    assert kept["last"].history == kept["best"].history, "only what is kept differs, not the training"
+        assert now == pytest.approx(done.kept["ndcg@10"])
+        if keep != "halfway":
+            assert done.kept == {name: done.history[done.best_epoch][name] for name in ("dev_loss", "ndcg@10")}
+    for name, p in weights["halfway"].items():
+        torch.testing.assert_close(p, (start[name] + weights["last"][name]) / 2, rtol=0, atol=1e-6)
+    assert kept["halfway"].kept["dev_loss"] < kept["last"].kept["dev_loss"], "the labels were shuffled"
+    assert f"half of the way to epoch 3:  dev loss {kept['halfway'].kept['dev_loss']:6.3f}" in capsys.readouterr().out
+    assert [kept[keep].best_epoch for keep in ("best", "last", "halfway")] == [0, 3, 3]
+    assert kept["last"].history == kept["best"].history == kept["halfway"].history, "the training is the same"
     assert kept["last"].history[3]["ndcg@10"] < kept["last"].history[0]["ndcg@10"]
 
 
@@ -287,7 +293,7 @@ def test_mistake_7_shared_queries_between_train_and_dev_are_refused(tiny):
         ({"loss": "magic"}, "pointwise"),
         ({"epochs": 0}, "whole numbers"),
         ({"batch_queries": 0}, "whole numbers"),
-        ({"keep": "first"}, '"best" or "last"'),
+        ({"keep": "first"}, '"best" or "last" or "halfway"'),
         ({"gradient_accumulation_steps": 0}, "whole number from 1"),
         ({"gradient_accumulation_steps": 3}, "cannot be cut into 3"),
     ],

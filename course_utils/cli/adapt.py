@@ -15,6 +15,7 @@ from course_utils.files import check_ours, check_outputs, lock
 from course_utils.language import _
 
 DEFAULT_EPOCHS = 3
+KEEP = ("best", "last", "halfway")
 LOSSES = ("auto", "pointwise", "listwise", "both", "graded", "teacher")
 WORK = {"trunk", "checkpoints"}  # what a run keeps under OUT/work until it is done
 
@@ -43,6 +44,8 @@ def add(commands):
     add("--negatives", type=int, metavar="N", default=4, help=_("wrong documents a query and epoch (default 4)"))
     add("--learning-rate", type=float, help=_("default: by the size of the model; less with --layers all"))
     add("--max-queries", type=int, metavar="Q", help=_("training queries to use at most"))
+    add("--keep", choices=KEEP, default="best",
+        help=_("which weights: of the epoch that is best on dev (default), the last, or half of the way to the last"))  # fmt: skip
     add("--no-replay", action="store_true", help=_("do not mix the course's general queries into training"))
     add("--seed", type=int, default=0, metavar="S")
     add("--estimate", action="store_true", help=_("only say what it will take, and stop"))
@@ -108,7 +111,7 @@ def _recipe(args):
 
     return Recipe(
         layers=args.layers, epochs=args.epochs, negatives=args.negatives, learning_rate=args.learning_rate,
-        seed=args.seed, loss=args.loss, long_documents=args.long_documents,
+        seed=args.seed, loss=args.loss, long_documents=args.long_documents, keep=args.keep,
     )  # fmt: skip
 
 
@@ -239,7 +242,7 @@ def _filled(text):
 def _beware(kept, parts, done, difference, after):
     """Warn of what makes a result say less than it seems to."""
     kept.few("test", len(parts["test"]))
-    gain = max(row["ndcg@10"] for row in done.history) - done.history[0]["ndcg@10"]
+    gain = done.kept["ndcg@10"] - done.history[0]["ndcg@10"]
     kept.warnings += done.warnings  # training has said them
     if done.best_epoch > 0 and difference.low <= 0 <= difference.high:
         kept.warn(

@@ -35,15 +35,17 @@ def _learned(done, train, test, d):
     if recipe["layers"] == 1:
         what = _("the last layer")
     gain = _("gained") if d.mean >= 0 else _("lost")
+    kept = (
+        _("half of the way to epoch {epochs}") if recipe["keep"] == "halfway" else _("epoch {best_epoch} of {epochs}")
+    )
     return _(
-        "Learned from {train} queries{by}, in {what}, epoch {best_epoch} of {epochs} kept: nDCG@10 on {test} "
+        "Learned from {train} queries{by}, in {what}, {kept} kept: nDCG@10 on {test} "
         "test queries {gain} {mean:.3f}; {wins} are ranked better, {losses} worse."
     ).format(
         train=train,
         by=by,
         what=what,
-        best_epoch=done.best_epoch,
-        epochs=recipe["epochs"],
+        kept=kept.format(best_epoch=done.best_epoch, epochs=recipe["epochs"]),
         test=test,
         gain=gain,
         mean=abs(d.mean),
@@ -90,10 +92,10 @@ def _cost(d):
 
 def _next(done, train, d, general):
     """Return sentences on what to try, the most promising first; two at most."""
-    out, recipe = [], done.recipe
+    out, recipe, best = [], done.recipe, max(done.history, key=lambda row: row["ndcg@10"])["epoch"]
     if done.best_epoch == 0:
         out += [_("Next: look at the labels with data check, then add training queries or lower --learning-rate.")]
-    elif done.best_epoch == recipe["epochs"]:
+    elif best == recipe["epochs"]:
         out += [
             _("Next: dev was best in the last epoch, so try --epochs {epochs}.").format(epochs=2 * recipe["epochs"])
         ]

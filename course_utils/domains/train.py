@@ -16,10 +16,9 @@ from course_utils.training.recipe import Recipe, is_large
 
 
 def _figures(run, train):
-    best = max(run.history, key=lambda row: row["ndcg@10"])
     return {
         "dev_ndcg@10_before": run.history[0]["ndcg@10"],
-        "dev_ndcg@10_after": best["ndcg@10"],
+        "dev_ndcg@10_after": run.kept["ndcg@10"],
         "best_epoch": run.best_epoch,
         "seconds": round(run.seconds, 1),
         "trained_parameters": run.trainable,
@@ -76,11 +75,17 @@ def adapt_lora(reranker, train, dev=None, recipe=Recipe(), *, name="domain", ran
         quiet: print nothing.
 
     Raises:
-        InputError: a delta is attached, a bad name, rank or number of layers, peft is not installed; and as ``adapt`` does.
+        InputError: a delta is attached, a bad name, rank or number of layers, peft is not installed, the recipe keeps
+            "halfway"; and as ``adapt`` does.
     """
     _check_name(name)
     if _attached(reranker) is not None:
         raise InputError("LoRA factors belong to the base; detach the delta that is attached first.")
+    if recipe.keep == "halfway":
+        raise InputError(
+            'keep is "halfway", and half of two LoRA factors is not half of their product; keep "last", then halve the '
+            "delta: combine(reranker, [delta], [0.5])."
+        )
     if type(rank) is not int or rank < 1:
         raise InputError("rank is {rank!r}; choose a whole number from 1, for example 8.", rank=rank)
     model = reranker.model

@@ -44,7 +44,8 @@ class Adaptation:
 
     Attributes:
         history: one dict an epoch: epoch, loss (mean over its batches; None before training), dev_loss, ndcg@10 on dev.
-        best_epoch: epoch whose weights were kept; 0 when no epoch beat the start; the last one with keep="last".
+        best_epoch: epoch whose weights were kept; 0 when no epoch beat the start; the last one with keep="last", and with
+            "halfway", where the weights lie in the middle between the start and it.
         seconds: wall time of training, evaluation on dev and building the trunk.
         trainable: number of parameters that trained.
         total: number of all parameters.
@@ -54,6 +55,7 @@ class Adaptation:
         counts: {"train": ..., "dev": ...}: what was left out and cut, see ``data.Counts.as_dict``; "train" before dev was
             held out. "replayed": queries mixed in.
         warnings: sentences on what makes the result say less than it seems to.
+        kept: of the weights that were kept, on dev: dev_loss, ndcg@10.
     """
 
     history: list
@@ -66,6 +68,7 @@ class Adaptation:
     recipe: dict = field(default_factory=dict)
     counts: dict = field(default_factory=dict)
     warnings: list = field(default_factory=list)
+    kept: dict = field(default_factory=dict)
 
 
 def hold_out(train, seed=0):
@@ -148,14 +151,15 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         trainer = _make_trainer(reranker, scorer, sources, folder, recipe, resumable=not temporary, quiet=quiet)
         _run(trainer, last, quiet)
         model.to(reranker.device)
-        epoch = _keep(trainer, recipe.keep, folder)
+        kept = checkpoints._kept(trainer, recipe.keep, folder, quiet)
         model.eval()
         _narrow(model, dtypes)
         machine.wait()  # nobody removes what another still reads
+    epoch = kept.pop("epoch")
     warnings = _warnings(len(dev), epoch, trainer, quiet)
     return Adaptation(
         trainer.progress.history, epoch, time.perf_counter() - started, table.trainable, table.total,
-        trainer.batch_losses, sorted(dtypes), recipe.asdict(), _with_cuts(counts, sources), warnings,
+        trainer.batch_losses, sorted(dtypes), recipe.asdict(), _with_cuts(counts, sources), warnings, kept,
     )  # fmt: skip
 
 
@@ -278,16 +282,3 @@ def _run(trainer, last, quiet):
         if not quiet:
             print(_("resuming from {last}").format(last=last))
     trainer.train(resume_from_checkpoint=last)
-
-
-def _keep(trainer, keep, folder):
-    """Put the epoch that is kept into the model, which the Trainer has done for the best one; return its number."""
-    history, model = trainer.progress.history, trainer.model.model
-    if keep == "last":
-        if trainer.average:
-            load_tensors(model, trainer.average.mean)
-        return history[-1]["epoch"]
-    kept = max(history, key=lambda row: row["ndcg@10"])["epoch"]
-    if kept == 0:
-        load_tensors(model, load_file(folder / checkpoints.START))
-    return kept

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what they belong to, which of them are whole, which one a resumed run goes on from."""
+"""Checkpoints of a run: what they belong to, which are whole, where a resumed run goes on, whose weights are kept."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ import zipfile
 from contextlib import contextmanager
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import get_last_checkpoint
 
 from course_utils import machine
@@ -16,7 +16,7 @@ from course_utils.files import write_json
 from course_utils.language import _
 from course_utils.model.checkpoint import _weights_hash
 from course_utils.training.trainer import HISTORY, RAW, TENSORS
-from course_utils.training.weights import trained_tensors
+from course_utils.training.weights import load_tensors, trained_tensors
 
 START, SETTINGS = "start.safetensors", "settings.json"
 
@@ -64,6 +64,28 @@ def _begin(folder, model, settings, resume, quiet=True):
         write_json(folder / SETTINGS, settings)
     machine.wait()
     return last
+
+
+def _kept(trainer, keep, folder, quiet):
+    """Put the weights that are kept into the model; return {"epoch", "dev_loss", "ndcg@10"}, the last two measured on dev."""
+    history, model, start = trainer.progress.history, trainer.model.model, folder / START
+    if keep == "best":
+        row = max(history, key=lambda row: row["ndcg@10"])
+        if row["epoch"] == 0:  # any other best epoch the Trainer has put back
+            load_tensors(model, load_file(start))
+    else:
+        row = dict(history[-1])
+        if trainer.average:
+            load_tensors(model, trainer.average.mean)
+    if keep == "halfway":
+        own = dict(model.named_parameters())
+        load_tensors(model, {n: t.to(own[n].device).lerp(own[n].detach(), 0.5) for n, t in load_file(start).items()})
+        found = trainer.dev_metrics()
+        row |= {"ndcg@10": found["ndcg@10"], "dev_loss": found["loss"]}
+        if not quiet:
+            said = _("half of the way to epoch {epoch}:  dev loss {dev_loss:6.3f}  dev nDCG@10 {ndcg_10:.3f}")
+            print(said.format(epoch=row["epoch"], dev_loss=row["dev_loss"], ndcg_10=row["ndcg@10"]))
+    return {name: row[name] for name in ("epoch", "dev_loss", "ndcg@10")}
 
 
 @contextmanager

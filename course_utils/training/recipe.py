@@ -47,7 +47,9 @@ class Recipe:
             GPUs. Trained weights are kept in fp32.
         long_documents: "cut" trains on what fits into the prompt; "passages" on the best piece of each document.
         keep: "best" keeps the epoch with the best dev nDCG@10, the start included; "last" keeps the last epoch
-            whatever dev says, as a bare loop does.
+            whatever dev says, as a bare loop does; "halfway" keeps the mean of the weights at the start and after the
+            last epoch, which dev does not choose and which forgets less. Source: WiSE-FT, Wortsman et al., arXiv
+            2109.01903, where a share of 0.5 is the advice without data to choose by; figures: benchmarks/real_sets.md.
         penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights. Its
             name stands for it in ``asdict``; where values matter too, it says them in an attribute ``description``.
         layer_decay: layer-wise rates: the last layer and all above it learn at ``learning_rate``, each layer below at this
@@ -107,7 +109,7 @@ class Recipe:
                 raise InputError("{name} is {value!r}; it is a number from 0.", name=name, value=getattr(self, name))
         _one_of("loss", self.loss, (*LOSSES, *_TARGETED, "auto"))
         _one_of("long_documents", self.long_documents, ("cut", "passages"))
-        _one_of("keep", self.keep, ("best", "last"))
+        _one_of("keep", self.keep, ("best", "last", "halfway"))
         _one_of("mixed_precision", self.mixed_precision, ("bf16", "fp16", "no", None))
         if self.penalty is not None and not callable(self.penalty):
             raise InputError("penalty is {penalty!r}; it is a function of the model, or None.", penalty=self.penalty)
