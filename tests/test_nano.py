@@ -548,6 +548,17 @@ def goes_on_from(model, command, before):
     assert (work / "items.jsonl").read_bytes() != (model.parent / "items.jsonl").read_bytes()
 
 
+def test_a_build_goes_on_from_what_it_began_with_alone(tmp_path, capsys):
+    (tmp_path / "text").mkdir()
+    command = ["--text", str(tmp_path / "text"), "--out", str(tmp_path / "work"), "--step", "train"]
+    nano = ["--start", str(BUNDLED["nano"])]
+    for first, other in (([], nano), (nano, [])):
+        assert build.main([*command, *first]) == 2 and "holds no labels yet" in capsys.readouterr().err
+        assert build.main([*command, *other]) == 2 and "was begun with another --start" in capsys.readouterr().err
+        assert build.main([*command, *first]) == 2 and "holds no labels yet" in capsys.readouterr().err
+        (tmp_path / "work" / "start.json").unlink()
+
+
 def test_a_start_undoes_the_temperature_of_the_model(nano):
     found = start.weights(BUNDLED["nano"])
     state, temperature = nano.model.state_dict(), start.history(BUNDLED["nano"])["temperature"]

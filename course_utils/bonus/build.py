@@ -244,12 +244,13 @@ def build(arguments):
     if a.minutes <= 0 or min(a.shards, a.threads, a.processes) < 1:
         raise InputError("--minutes, --shards, --threads and --processes must be above 0.")
     if a.start:
-        start.history(a.start)
+        start.history(a.start)  # refuses a folder without one
     Recipe(seed=a.seed)  # refuses a seed that no generator takes
     check_outputs([], [p for p in (a.text, a.real, a.start) if p], [a.out])
     torch.set_num_threads(a.threads)
     work = Path(a.out)
     work.mkdir(parents=True, exist_ok=True)
+    start.same(work, a.start)
     facts = {"minutes": a.minutes, "seed": a.seed, "threads": a.threads * a.processes, "teacher": TEACHER}
     steps = {
         "items": lambda: step_items(work, a.text, a.real, a.shards, a.seed),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from course_utils.bonus.stages import STAGES
 from course_utils.errors import InputError
+from course_utils.files import write_json
 
 LEFT = ("lists", "lists and human labels")  # stages of a build that starts from a model
 DONE = sum(s.share for s in STAGES if s.name not in LEFT)
@@ -16,6 +17,17 @@ def history(folder):
     if not path.is_file():
         raise InputError("There is no {path}; --start is a folder that an earlier build wrote.", path=path)
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def same(work, earlier):
+    """Note in a build's folder what it started from; raise InputError where it was begun otherwise.
+
+    Stages and minutes are counted from the start, so a build that goes on with another one would end too soon or never.
+    """
+    path, now = Path(work) / "start.json", {"steps": history(earlier)["steps"] if earlier else 0}
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != now:
+        raise InputError("{work} was begun with another --start; give the same as then, or another --out.", work=work)
+    write_json(path, now)
 
 
 def weights(folder):
