@@ -27,15 +27,15 @@ from benchmarks.common import (
 )
 from benchmarks.course_trades_page import page
 from benchmarks.lists import fingerprint
+from benchmarks.ruled import with_rule
 from course_utils.data import LANGUAGES, TRADES, load_domain, subset
 from course_utils.data.negatives import bm25_scores
 from course_utils.errors import InputError
-from course_utils.evaluation import add_rule, document_alone, evaluate, evaluate_scores
+from course_utils.evaluation import document_alone, evaluate, evaluate_scores
 from course_utils.model import Reranker
 from course_utils.training import Recipe, adapt
 
 TESTS = ("questions", "test")
-RULE_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8)
 
 
 def cell(found):
@@ -54,14 +54,9 @@ def as_it_is(folder, parts):
     """Return cells of the base on each test, and of the base plus the rule, whose weight dev chooses."""
     reranker = Reranker.load(folder, quiet=True)
     scores = {part: reranker.score_groups(parts[part]) for part in ("dev", *TESTS)}
-    rule = {part: document_alone(parts["train"], parts[part]) for part in scores}
-
-    def summed(part, weight):
-        return evaluate_scores(add_rule(scores[part], rule[part], weight), parts[part])
-
-    weight = max(RULE_WEIGHTS, key=lambda w: summed("dev", w).summary["ndcg@10"])
+    found, weight = with_rule(scores, parts["train"], parts)
     base = {part: cell(evaluate_scores(scores[part], parts[part])) for part in TESTS}
-    ruled = {part: cell(summed(part, weight)) for part in TESTS}
+    ruled = {part: cell(own) for part, own in found.items()}
     others = {name: cell(evaluate(reranker, parts[name])) for name in parts if name not in ("train", "dev", *TESTS)}
     return {"base": base | others, "rule": ruled, "weight": weight, "ndcg@10": base["test"]["ndcg@10"]}
 

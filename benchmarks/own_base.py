@@ -6,7 +6,7 @@
 own_base_ways.md is of --course --queries 100 --train-queries 80 --epochs 2 --states FOLDER --json benchmarks/own_base_ways.json.
 
 FOLDER holds general-en-xquad/train.jsonl, and train.jsonl and test.jsonl of English trades. A general stage trains all layers;
-from there each trade is learned from all of its training queries, three ways and over the seeds, beside nano and a small
+from there each trade is learned from all of its training queries, four ways and over the seeds, beside nano and a small
 encoder (both as in benchmarks.real_sets, whose options hold here too). Every figure is kept as it comes, and the general stage
 in build/own_base with its checkpoints, so a second call goes on where the first one stopped. On a processor this takes days
 for all cells: a seed is finished on every set before the next one begins.
@@ -30,7 +30,7 @@ from course_utils.training.recipe import Recipe
 
 GENERAL = "general-en-xquad"
 BESIDE = "nano"  # adapted too, with its defaults
-RATES = "last3=3e-4,lora=5e-4,all=5e-5"
+RATES = "last3=3e-4,last3-half=3e-4,lora=5e-4,all=5e-5"
 STAGE = Recipe(layers="all", epochs=2, negatives=3, learning_rate=1e-4)
 
 
@@ -86,7 +86,7 @@ def parser():
     out.add_argument("--work", default=str(BUILD / "own_base"), metavar="FOLDER")
     out.add_argument("--general-queries", type=int, default=300, help="of the general stage")
     beside = f"nano,{real_sets_page.ENCODER}" if encoder.installed() else "nano"
-    out.set_defaults(models=beside, ways="last3,lora,all", rates=RATES, json=HERE / "own_base.json")
+    out.set_defaults(models=beside, ways="last3,last3-half,lora,all", rates=RATES, json=HERE / "own_base.json")
     return out
 
 

@@ -10,8 +10,9 @@ figures of other lists, weights or settings are measured anew. The page OUT.md i
 last3-half trains the last 3 layers to their last epoch, whatever dev says, and keeps the mean of their weights before and
 after: Recipe(keep="halfway").
 
-"Document alone" is a rule that never sees the query (course_utils.evaluation.document_alone): a gain from training that
-is no larger than what this rule has over random order is no evidence that queries are read.
+"Document alone" is a rule that never sees the query (course_utils.evaluation.document_alone). "Base + rule" is the base with
+the rule's scores added, their weight chosen on dev: a gain from training that this sum reaches, too, is no evidence that
+queries are read.
 """
 
 import argparse
@@ -37,7 +38,8 @@ from benchmarks.common import (
     run_cells,
 )
 from benchmarks.lists import Lists, course_sets, fingerprint, real_sets
-from benchmarks.real_sets_page import BASELINES, ENCODER, HALF, WAYS, page
+from benchmarks.real_sets_page import BASELINES, ENCODER, HALF, RULED, WAYS, page
+from benchmarks.ruled import with_rule
 from course_utils.data import LANGUAGES, load_domain
 from course_utils.data.groups import subset
 from course_utils.data.negatives import bm25_scores
@@ -82,6 +84,15 @@ def tested(reranker, test, layers, states):
     if states is None:
         return evaluate(reranker, test)
     return evaluate_scores(frozen.scores(reranker, test, layers, states / "test"), test)
+
+
+def beside_the_rule(folder, lists, layers, states):
+    """Return the cell of a reranker as it is plus the rule that reads documents alone, see ``ruled``."""
+    reranker = Reranker.load(folder, quiet=True)
+    train, dev = (lists.train, lists.dev) if lists.dev else hold_out(lists.train)
+    scores = {"dev": reranker.score_groups(dev), "test": tested(reranker, lists.test, layers, states).scores}
+    found, weight = with_rule(scores, train, {"dev": dev, "test": lists.test})
+    return figures(found["test"], lists.test) | {"weight": weight}
 
 
 def as_it_is(folder, test, layers, states):
@@ -162,7 +173,11 @@ def measure(cells, sets, args):
     for name, lists in sets.items():
         for model, folder in folders.items():
             of = fingerprint(lists.test, keys[model])
-            cells.of((name, model, "as it is"), of, partial(as_it_is, folder, lists.test, layers, kept(name, model)))
+            place = kept(name, model)
+            cells.of((name, model, "as it is"), of, partial(as_it_is, folder, lists.test, layers, place))
+            if lists.train and chosen:
+                of = fingerprint(lists.train, lists.dev, lists.test, keys[model])
+                cells.of((name, model, RULED), of, partial(beside_the_rule, folder, lists, layers, place))
     if ENCODER in args.models.split(","):
         vectors = encoder.Vectors(BUILD / "e5.sqlite")
         for name, lists in sets.items():
@@ -189,7 +204,8 @@ def facts(args):
         f"{'with' if args.replay else 'no'} general replay, else the defaults of `Recipe`"
         f"{f', learning rates {args.rates}' if args.rates else ''}"
         f"{', dev lists the same for all seeds, of which the first computes the frozen states' if args.states else ''}. "
-        'Intervals: 95 %, paired bootstrap over queries (of means over seeds). "Document alone" never sees the query.'
+        'Intervals: 95 %, paired bootstrap over queries (of means over seeds). "Document alone" never sees the query; '
+        f'"{RULED}" is the model as it is with the scores of that rule added, their weight chosen on dev.'
     )
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 
-from benchmarks import encoder, jobs, lists, own_base, real_sets, speed, ways
+from benchmarks import encoder, jobs, lists, own_base, real_sets, ruled, speed, ways
 from benchmarks.common import Cells, packed, unpacked
+from course_utils.data.groups import Group
 from course_utils.errors import InputError
 from course_utils.model.reranker import Reranker
 from course_utils.text import markdown_table
@@ -73,18 +74,35 @@ def test_one_page_one_command_and_a_second_run_measures_nothing(real, model, her
     found = json.loads((tmp_path / "out.json").read_text("utf-8"))["cells"]
     own = found["medical-en"]
     assert set(own) == {"random", "document alone", "BM25", "tiny"}
-    assert set(own["tiny"]) == {"as it is", "last1", "lora"}
+    assert set(own["tiny"]) == {"as it is", "base + rule", "last1", "lora"}
+    assert own["tiny"]["base + rule"]["weight"] in ruled.WEIGHTS
     assert set(found["only-test"]) == {"random", "BM25", "tiny"} and set(found["only-test"]["tiny"]) == {"as it is"}
     chance = 1 / 4 * sum(1 / np.log2(place + 1) for place in range(1, 5))
     assert own["random"]["ndcg@10"] == pytest.approx(chance)
     page = (tmp_path / "out.md").read_text("utf-8")
-    assert "| medical-en | tiny | last1 | 1 |" in page and "document alone - random" in page
+    assert "| medical-en | tiny | last1 | 1 |" in page and "| base + rule | adapted - it [95 %] |" in page
     assert len(here) == 4  # two ways for each of the two sets that can be trained on
     assert real_sets.main(command) == 0 and len(here) == 4
     assert (tmp_path / "out.md").read_text("utf-8") == page
     again = [*command[: command.index("--seeds") + 1], "2", *command[command.index("--epochs") :]]
     assert real_sets.main(again) == 0 and len(here) == 8  # the first seed is kept
     assert real_sets.main([*again, "--queries", "5"]) == 0 and len(here) == 16  # other lists: nothing of the old holds
+
+
+def test_the_sum_with_the_rule_has_the_weight_that_dev_chooses():
+    def betraying(count, seed):
+        chance = random.Random(seed)
+        wrong = [[" ".join(chance.choices(WORDS, k=6)) + " why?" for _ in range(3)] for _ in range(count)]
+        right = [" ".join(chance.choices(WORDS, k=6)) + " so it is." for _ in range(count)]
+        return [Group(f"{seed} {i}", (*wrong[i], right[i]), (0, 0, 0, 1)) for i in range(count)]
+
+    train, parts = betraying(20, 1), {"dev": betraying(8, 2), "test": betraying(8, 3)}
+    knows_all = {part: [np.array(g.relevance, float) for g in own] for part, own in parts.items()}
+    found, weight = ruled.with_rule(knows_all, train, parts)
+    assert weight == 0 and found["test"].summary["ndcg@10"] == 1 and set(found) == {"test"}
+    knows_nothing = {part: [np.zeros(4) for _ in own] for part, own in parts.items()}
+    found, weight = ruled.with_rule(knows_nothing, train, parts)
+    assert weight > 0 and found["test"].summary["ndcg@10"] == 1, "the rule alone reads these lists off"
 
 
 @pytest.mark.slow
@@ -199,7 +217,8 @@ def test_an_own_base_goes_through_its_general_stage_and_learns_a_trade(real, mod
     found = json.loads((tmp_path / "own.json").read_text("utf-8"))
     assert found["general"]["queries"] == 10
     own = found["cells"]["medical-en"]
-    assert set(own["tiny"]) == {"as it is"} and set(own["tiny-general"]) == {"as it is", "last3", "lora", "all"}
+    assert set(own["tiny"]) == {"as it is"}
+    assert set(own["tiny-general"]) == {"as it is", "base + rule", "last3", "last3-half", "lora", "all"}
     page = (tmp_path / "own.md").read_text("utf-8")
     assert "# Bring your own base" in page and "| medical-en | tiny-general | all | 1 |" in page
     done = len(here)
