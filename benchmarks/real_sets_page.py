@@ -4,6 +4,7 @@ import numpy as np
 
 from benchmarks import encoder
 from benchmarks.common import interval, number, unpacked
+from benchmarks.course_trades_page import pooled, shown
 from course_utils.data.groups import subset
 from course_utils.text import markdown_table
 
@@ -66,13 +67,14 @@ def adapted(cells):
                 runs = [r for r in (known(cells, name, model, way, seed) for seed in seeds) if r]
                 if not runs or not base:
                     continue
-                mean = np.mean([unpacked(r["values"]) for r in runs], axis=0)
+                mean = means(cells, name, model)[way]
                 ruled = known(cells, name, model, RULED)
+                lift = cells.get(name, "document alone")["ndcg@10"] - cells.get(name, "random")["ndcg@10"]
                 cut = shared(cells, name, small) if small else None
                 lost = [r["general"] for r in runs if r["general"] is not None]
                 rows.append([
                     name, model, way, len(runs), number(base["ndcg@10"], 3), number(mean.mean(), 3),
-                    interval(unpacked(base["values"]), mean), number(ruled and ruled["ndcg@10"], 3),
+                    interval(unpacked(base["values"]), mean), f"{lift:+.3f}", number(ruled and ruled["ndcg@10"], 3),
                     interval(unpacked(ruled["values"]), mean) if ruled else "-",
                     interval(unpacked(small["values"]), cut(mean)) if small else "-",
                     f"{np.mean(lost):+.3f}" if lost else "-",
@@ -80,11 +82,42 @@ def adapted(cells):
                 ])  # fmt: skip
     if not rows:
         return ""
-    head = ["set", "model", "way", "seeds", "as it is", "adapted", "gain [95 %]", RULED, "adapted - it [95 %]"]
-    head += ["adapted - encoder [95 %]", "general", "minutes", "peak MB"]
+    head = ["set", "model", "way", "seeds", "as it is", "adapted", "gain [95 %]", "document alone - random", RULED]
+    head += ["adapted - it [95 %]", "adapted - encoder [95 %]", "general", "minutes", "peak MB"]
     return "\n\n## Adapted on the train file\n\n" + markdown_table(head, rows)
+
+
+def means(cells, name, model):
+    """Return {way: values a query} of a model on a set: as it is, with the rule, adapted (means over seeds)."""
+    plain = {way: known(cells, name, model, way) for way in ("as it is", RULED)}
+    out = {way: np.array(unpacked(own["values"])) for way, own in plain.items() if own}
+    for way in WAYS:
+        runs = [r for r in (known(cells, name, model, way, seed) for seed in cells.get(name, model, way) or {}) if r]
+        if runs:
+            out[way] = np.mean([unpacked(r["values"]) for r in runs], axis=0)
+    return out
+
+
+def on_average(cells):
+    """Return the table of means over the sets that a way was trained on, or nothing; queries of each set are drawn again."""
+    rows = []
+    for model in models_of(cells):
+        found = [means(cells, name, model) for name in cells.data["sets"]]
+        for way in (RULED, *WAYS):
+            own = [f for f in found if way in f and "as it is" in f]
+            if len(own) < 2:
+                continue
+            row = [model, way, len(own), *(number(np.mean([f[w].mean() for f in own]), 3) for w in ("as it is", way))]
+            for other in ("as it is", RULED, "last3"):
+                pairs = [f[way] - f[other] for f in own if other in f and other != way]
+                row.append(shown(pooled(pairs)) if len(pairs) == len(own) else "-")
+            rows.append(row)
+    if not rows:
+        return ""
+    head = ["model", "way", "sets", "as it is", "with it", "gain [95 %]", f"- ({RULED})", "- last3"]
+    return "\n\n## On average\n\n" + markdown_table(head, rows)
 
 
 def page(cells, title="Ranking sets, side by side", words=""):
     """Return the page as Markdown; ``words`` stand above the facts."""
-    return f"# {title}\n\n{words}{cells.data['facts']}\n\n## As they are\n\n{as_they_are(cells)}{adapted(cells)}\n"
+    return f"# {title}\n\n{words}{cells.data['facts']}\n\n## As they are\n\n{as_they_are(cells)}{adapted(cells)}{on_average(cells)}\n"

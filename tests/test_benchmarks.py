@@ -112,6 +112,12 @@ def test_half_way_is_a_way_of_its_own(real, model, here, tmp_path):
     assert [call[3].keep for call in here] == ["best", "halfway"] and {call[3].layers for call in here} == {3}
     page = (tmp_path / "half.md").read_text("utf-8")
     assert "| medical-en | tiny | last3 | 1 |" in page and "| medical-en | tiny | last3-half | 1 |" in page
+    assert "## On average" not in page
+    second = [*command[:4], "--sets", "medical-en,legal-en-tosdr", *command[6:]]
+    assert real_sets.main([*second, "--ways", "last3,last3-half", "--json", str(tmp_path / "half.json")]) == 0
+    average = (tmp_path / "half.md").read_text("utf-8").split("## On average")[1]
+    ways = [line.split(" | ")[1:3] for line in average.splitlines() if line.startswith("| tiny")]
+    assert ways == [["base + rule", "2"], ["last3", "2"], ["last3-half", "2"]]
 
 
 @pytest.mark.slow
