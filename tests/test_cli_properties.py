@@ -70,6 +70,7 @@ ADAPT = {
     "--layers": st.sampled_from(["1", "2", "all", "0", "3", "4", "x"]), "--epochs": st.sampled_from(["1", "0", "-1"]), "--negatives": number,
     "--learning-rate": st.sampled_from(["1e-3", "0", "nan", "-1", "1e30", "inf"]), "--max-queries": number, "--seed": number,
     "--dev": source, "--general": source, "--loss": st.sampled_from(["auto", "pointwise", "graded", "teacher", "other"]),
+    "--keep": st.sampled_from(["best", "last", "halfway", "first"]),
 }  # fmt: skip
 EVALUATE = {"--per-query": place, "--worst": number, "--seed": number, "--max-relevance": number}
 LONG = {"--long-documents": st.sampled_from(["cut", "passages", ""])}
@@ -83,7 +84,7 @@ def often(value, strategy):
 # Options as people give them; of those in OPTIONS, ADAPT, EVALUATE most calls are refused early.
 SOUND = {
     "--max-length": "128", "--instruction": "Find help for the sick", "--device": "cpu", "--batch-tokens": "256", "--layers": "all",
-    "--epochs": "1", "--negatives": "2", "--learning-rate": "1e-3", "--max-queries": "4", "--seed": "3", "--dev": "dev.json",
+    "--epochs": "1", "--negatives": "2", "--keep": "halfway", "--learning-rate": "1e-3", "--max-queries": "4", "--seed": "3", "--dev": "dev.json",
     "--general": "general.json", "--loss": "pointwise", "--worst": "3", "--max-relevance": "2", "--top-k": "2", "--long-documents": "passages",
     "--dtype": "bfloat16", "--per-query": "new/r.json",
 }  # fmt: skip

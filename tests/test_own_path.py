@@ -419,7 +419,15 @@ def test_the_closing_words_say_what_the_figures_say(best, difference, general, w
     from course_utils.training import Adaptation
 
     history = [{"epoch": e, "ndcg@10": 0.5 + 0.1 * (e == best)} for e in range(4)]
-    done = Adaptation(history, best, 1.0, 1, 2, recipe={"layers": 3, "epochs": 3, "loss": "both", "keep": "best"})
+    done = Adaptation(
+        history,
+        best,
+        1.0,
+        1,
+        2,
+        recipe={"layers": 3, "epochs": 3, "loss": "both", "keep": "best"},
+        kept={"ndcg@10": 0.6},
+    )
     differences = [d and Difference(*d, 10, 5) for d in (difference, general)]
     text = paragraph(done, 100, 60, *differences)
     assert all(w in text for w in words), text
@@ -428,6 +436,9 @@ def test_the_closing_words_say_what_the_figures_say(best, difference, general, w
         done.recipe["keep"], done.best_epoch = "halfway", 3
         half = paragraph(done, 100, 60, *differences)
         assert "half of the way to epoch 3 kept" in half and ("--epochs 6" in half) == (best == 3)
+        done.kept["ndcg@10"] = 0.4  # below the start on dev
+        worse = paragraph(done, 100, 60, *differences)
+        assert "ranks worse than the start" in worse and "--keep best" in worse and "--epochs 6" not in worse
 
 
 def test_the_handbook_is_messy_and_read_as_meant():

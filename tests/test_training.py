@@ -110,6 +110,29 @@ def test_the_last_epoch_or_half_of_the_way_to_it_can_be_kept_whatever_dev_says(t
     assert kept["last"].history[3]["ndcg@10"] < kept["last"].history[0]["ndcg@10"]
 
 
+def test_a_stopped_run_goes_on_to_the_same_middle(tokenizer, tmp_path):
+    clean, calls = make_groups(16), []
+
+    def stop(model):
+        calls.append(0)
+        if len(calls) == 5:  # in the second epoch of three steps
+            raise KeyboardInterrupt
+        return 0
+
+    recipe = Recipe(layers=1, epochs=3, batch_queries=4, learning_rate=5e-3, keep="halfway", penalty=stop)
+    weights = {}
+    for name in ("whole", "stopped"):
+        reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+        calls[:] = [0] * 9 if name == "whole" else []
+        if name == "stopped":
+            with pytest.raises(KeyboardInterrupt):
+                adapt(reranker, clean[:12], clean[12:], recipe, work_dir=tmp_path / name, quiet=True)
+        done = adapt(reranker, clean[:12], clean[12:], recipe, work_dir=tmp_path / name, quiet=True)
+        weights[name] = parameters(reranker), done.kept
+    assert weights["stopped"][1] == weights["whole"][1]
+    assert all(torch.equal(p, weights["whole"][0][n]) for n, p in weights["stopped"][0].items())
+
+
 def test_negatives_are_drawn_anew_in_each_epoch_and_right_documents_stay(tokenizer, monkeypatch):
     every = make_groups(12, candidates=6)
     groups = [Group(g.query, (*g.documents, "also right"), (*g.relevance, 1)) for g in every[:8]]

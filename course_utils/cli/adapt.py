@@ -36,7 +36,11 @@ def add(commands):
     add("--test", required=True, metavar="E", help=_("labelled pairs; no query and no right answer of them in T"))
     add("--out", required=True, metavar="DIR", help=_("folder for the adapted model"))
     add("--json", required=True, metavar="R", help=_("write the measurements here; - is standard output"))
-    add("--dev", metavar="D", help=_("labelled pairs that choose the epoch; default: 15 %% of the queries in T"))
+    add(
+        "--dev",
+        metavar="D",
+        help=_("labelled pairs that measure each epoch and choose it; default: 15 %% of the queries in T"),
+    )
     add("--general", metavar="G", help=_("labelled pairs of another kind: was anything forgotten?"))
     add("--layers", type=layer_count, default=3, metavar="K", help=_('last layers that train (default 3), or "all"'))
     add("--epochs", type=int, default=DEFAULT_EPOCHS, metavar="N",
@@ -222,6 +226,7 @@ def _result(args, parts, done, before, after, kept):
         "train_queries": len(parts["train"]),
         "test_queries": len(parts["test"]),
         "best_epoch": done.best_epoch,
+        "kept": {"keep": args.keep, **done.kept},
         "history": done.history,
         "model": options.shown(args.model),
         "seed": args.seed,

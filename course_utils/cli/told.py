@@ -95,6 +95,12 @@ def _next(done, train, d, general):
     out, recipe, best = [], done.recipe, max(done.history, key=lambda row: row["ndcg@10"])["epoch"]
     if done.best_epoch == 0:
         out += [_("Next: look at the labels with data check, then add training queries or lower --learning-rate.")]
+    elif done.kept["ndcg@10"] < done.history[0]["ndcg@10"]:
+        out += [
+            _(
+                "Next: on dev what is kept ranks worse than the start; look at the labels with data check, or use --keep best."
+            )
+        ]
     elif best == recipe["epochs"]:
         out += [
             _("Next: dev was best in the last epoch, so try --epochs {epochs}.").format(epochs=2 * recipe["epochs"])

@@ -85,7 +85,7 @@ def before_after(rows, title="Before and after adaptation", metric="nDCG@10"):
 
 
 def training_curve(history, title="Training: one point an epoch"):
-    """Draw loss and dev nDCG@10 by epoch from the history of ``adapt``."""
+    """Draw loss and dev nDCG@10 by epoch from the history of ``adapt``; "kept" is the epoch that keep="best" keeps."""
     with _style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
         figure.suptitle(_(title))

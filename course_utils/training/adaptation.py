@@ -98,9 +98,9 @@ def training_data(train, dev=None, replay=(), replay_share=Recipe.replay_share, 
 
 
 def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=None, resume=True, quiet=False):
-    """Train the last layers of a reranker on labelled groups, in place, and keep the best epoch.
+    """Train the last layers of a reranker on labelled groups, in place, and keep the best epoch, or see ``Recipe.keep``.
 
-    Dev nDCG@10 is measured before training and after each epoch. When no epoch beats the start, the start is kept.
+    Dev nDCG@10 is measured before training and after each epoch. When no epoch beats the start, the start is the best.
     A run that fails leaves the model as it was.
 
     Args:
@@ -156,7 +156,7 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         _narrow(model, dtypes)
         machine.wait()  # nobody removes what another still reads
     epoch = kept.pop("epoch")
-    warnings = _warnings(len(dev), epoch, trainer, quiet)
+    warnings = _warnings(len(dev) if recipe.keep == "best" else FEW_DEV, epoch, trainer, quiet)
     return Adaptation(
         trainer.progress.history, epoch, time.perf_counter() - started, table.trainable, table.total,
         trainer.batch_losses, sorted(dtypes), recipe.asdict(), _with_cuts(counts, sources), warnings, kept,

@@ -48,8 +48,8 @@ class Recipe:
         long_documents: "cut" trains on what fits into the prompt; "passages" on the best piece of each document.
         keep: "best" keeps the epoch with the best dev nDCG@10, the start included; "last" keeps the last epoch
             whatever dev says, as a bare loop does; "halfway" keeps the mean of the weights at the start and after the
-            last epoch, which dev does not choose and which forgets less. Source: WiSE-FT, Wortsman et al., arXiv
-            2109.01903, where a share of 0.5 is the advice without data to choose by; figures: benchmarks/real_sets.md.
+            last epoch, whatever dev says. Source: WiSE-FT, Wortsman et al., arXiv 2109.01903, where half is the advice
+            without data to choose by; what it gains is in benchmarks/real_sets.md, what it forgets was not measured.
         penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights. Its
             name stands for it in ``asdict``; where values matter too, it says them in an attribute ``description``.
         layer_decay: layer-wise rates: the last layer and all above it learn at ``learning_rate``, each layer below at this
