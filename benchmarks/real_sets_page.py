@@ -84,7 +84,7 @@ def adapted(cells):
         return ""
     head = ["set", "model", "way", "seeds", "as it is", "adapted", "gain [95 %]", "document alone - random", RULED]
     head += ["adapted - it [95 %]", "adapted - encoder [95 %]", "general", "minutes", "peak MB"]
-    return "\n\n## Adapted on the train file\n\n" + markdown_table(head, rows)
+    return "\n\n## Adapted on the train file\n\n" + filled(head, rows)
 
 
 def means(cells, name, model):
@@ -115,7 +115,13 @@ def on_average(cells):
     if not rows:
         return ""
     head = ["model", "way", "sets", "as it is", "with it", "gain [95 %]", f"- ({RULED})", "- last3"]
-    return "\n\n## On average\n\n" + markdown_table(head, rows)
+    return "\n\n## On average\n\n" + filled(head, rows)
+
+
+def filled(head, rows):
+    """Return a Markdown table without the columns in which nothing was measured."""
+    places = [i for i in range(len(head)) if any(row[i] != "-" for row in rows)]
+    return markdown_table([head[i] for i in places], [[row[i] for i in places] for row in rows])
 
 
 def page(cells, title="Ranking sets, side by side", words=""):
