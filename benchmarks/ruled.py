@@ -1,4 +1,4 @@
-"""A reranker plus the rule that reads documents alone: what training could have learnt without reading queries."""
+"""A reranker plus the rule that reads documents alone: a control that a gain from training has to pass."""
 
 from course_utils.evaluation import add_rule, document_alone, evaluate_scores
 
