@@ -19,7 +19,7 @@ import argparse
 import os
 import sys
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -86,20 +86,18 @@ def tested(reranker, test, layers, states):
     return evaluate_scores(frozen.scores(reranker, test, layers, states / "test"), test)
 
 
-def beside_the_rule(folder, lists, layers, states):
-    """Return the cell of a reranker as it is plus the rule that reads documents alone, see ``ruled``."""
-    reranker = Reranker.load(folder, quiet=True)
+def beside_the_rule(folder, lists, found):
+    """Return the cell of a reranker as it is plus the rule that reads documents alone, see ``ruled``; ``found`` as in ``as_it_is``."""
     train, dev = (lists.train, lists.dev) if lists.dev else hold_out(lists.train)
-    scores = {"dev": reranker.score_groups(dev), "test": tested(reranker, lists.test, layers, states).scores}
-    found, weight = with_rule(scores, train, {"dev": dev, "test": lists.test})
-    return figures(found["test"], lists.test) | {"weight": weight}
+    scores = {"dev": Reranker.load(folder, quiet=True).score_groups(dev), "test": found().scores}
+    summed, weight = with_rule(scores, train, {"dev": dev, "test": lists.test})
+    return figures(summed["test"], lists.test) | {"weight": weight}
 
 
-def as_it_is(folder, test, layers, states):
-    """Return the cell of a reranker that never saw the set; ``states`` as in ``learned``, below the last ``layers``."""
+def as_it_is(test, found):
+    """Return the cell of a reranker that never saw the set; ``found()`` is its Evaluation on ``test``."""
     started = time.perf_counter()
-    found = tested(Reranker.load(folder, quiet=True), test, layers, states)
-    return figures(found, test) | {"seconds": time.perf_counter() - started}
+    return figures(found(), test) | {"seconds": time.perf_counter() - started}
 
 
 def learned(folder, lists, way, recipe, replay, states=None):
@@ -174,10 +172,15 @@ def measure(cells, sets, args):
         for model, folder in folders.items():
             of = fingerprint(lists.test, keys[model])
             place = kept(name, model)
-            cells.of((name, model, "as it is"), of, partial(as_it_is, folder, lists.test, layers, place))
+
+            @cache  # two cells are made of one scoring
+            def found(folder=folder, test=lists.test, place=place):
+                return tested(Reranker.load(folder, quiet=True), test, layers, place)
+
+            cells.of((name, model, "as it is"), of, partial(as_it_is, lists.test, found))
             if lists.train and chosen:
                 of = fingerprint(lists.train, lists.dev, lists.test, keys[model])
-                cells.of((name, model, RULED), of, partial(beside_the_rule, folder, lists, layers, place))
+                cells.of((name, model, RULED), of, partial(beside_the_rule, folder, lists, found))
     if ENCODER in args.models.split(","):
         vectors = encoder.Vectors(BUILD / "e5.sqlite")
         for name, lists in sets.items():
@@ -203,6 +206,7 @@ def facts(args):
         f"{f'at most {args.train_queries} queries of the train file, ' if args.train_queries else ''}"
         f"{'with' if args.replay else 'no'} general replay, else the defaults of `Recipe`"
         f"{f', learning rates {args.rates}' if args.rates else ''}"
+        f"{f', keep=halfway for ways that end in {HALF}' if HALF in args.ways else ''}"
         f"{', dev lists the same for all seeds, of which the first computes the frozen states' if args.states else ''}. "
         'Intervals: 95 %, paired bootstrap over queries (of means over seeds). "Document alone" never sees the query; '
         f'"{RULED}" is the model as it is with the scores of that rule added, their weight chosen on dev.'

@@ -56,6 +56,16 @@ def as_they_are(cells):
     return markdown_table(["set", "queries", *BASELINES, *heads, f"{encoder.NAME} (queries)", *ahead], rows)
 
 
+def runs_of(cells, name, model, way):
+    """Return the cells of all seeds of a way that hold."""
+    return [r for r in (known(cells, name, model, way, seed) for seed in cells.get(name, model, way) or {}) if r]
+
+
+def mean_of(runs):
+    """Return the values a query, means over the seeds."""
+    return np.mean([unpacked(r["values"]) for r in runs], axis=0)
+
+
 def adapted(cells):
     """Return the table of what training on a set's train file gave, or nothing."""
     rows = []
@@ -63,11 +73,10 @@ def adapted(cells):
         for model in models_of(cells):
             base, small = known(cells, name, model, "as it is"), cells.get(name, ENCODER)
             for way in WAYS:
-                seeds = cells.get(name, model, way) or {}
-                runs = [r for r in (known(cells, name, model, way, seed) for seed in seeds) if r]
+                runs = runs_of(cells, name, model, way)
                 if not runs or not base:
                     continue
-                mean = means(cells, name, model)[way]
+                mean = mean_of(runs)
                 ruled = known(cells, name, model, RULED)
                 lift = cells.get(name, "document alone")["ndcg@10"] - cells.get(name, "random")["ndcg@10"]
                 cut = shared(cells, name, small) if small else None
@@ -89,13 +98,9 @@ def adapted(cells):
 
 def means(cells, name, model):
     """Return {way: values a query} of a model on a set: as it is, with the rule, adapted (means over seeds)."""
-    plain = {way: known(cells, name, model, way) for way in ("as it is", RULED)}
-    out = {way: np.array(unpacked(own["values"])) for way, own in plain.items() if own}
-    for way in WAYS:
-        runs = [r for r in (known(cells, name, model, way, seed) for seed in cells.get(name, model, way) or {}) if r]
-        if runs:
-            out[way] = np.mean([unpacked(r["values"]) for r in runs], axis=0)
-    return out
+    runs = {way: [own] for way in ("as it is", RULED) if (own := known(cells, name, model, way))}
+    runs |= {way: runs_of(cells, name, model, way) for way in WAYS}
+    return {way: mean_of(own) for way, own in runs.items() if own}
 
 
 def on_average(cells):

@@ -25,8 +25,8 @@ def same(work, earlier):
 
     Stages and minutes are counted from the start, so a build that goes on with another one would end too soon or never.
     """
-    weights = (Path(earlier) / "model.safetensors").read_bytes() if earlier else b""
-    path, now = Path(work) / "start.json", {"sha256": hashlib.sha256(weights).hexdigest() if earlier else None}
+    hashed = hashlib.sha256((Path(earlier) / "model.safetensors").read_bytes()).hexdigest() if earlier else None
+    path, now = Path(work) / "start.json", {"sha256": hashed}
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != now:
         raise InputError("{work} was begun with another --start; give the same as then, or another --out.", work=work)
     write_json(path, now)

@@ -151,12 +151,11 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         trainer = _make_trainer(reranker, scorer, sources, folder, recipe, resumable=not temporary, quiet=quiet)
         _run(trainer, last, quiet)
         model.to(reranker.device)
-        kept = checkpoints._kept(trainer, recipe.keep, folder, quiet)
+        epoch, kept = checkpoints._kept(trainer, recipe.keep, folder, quiet)
         model.eval()
         _narrow(model, dtypes)
         machine.wait()  # nobody removes what another still reads
-    epoch = kept.pop("epoch")
-    warnings = _warnings(len(dev) if recipe.keep == "best" else FEW_DEV, epoch, trainer, quiet)
+    warnings = _warnings(len(dev), recipe.keep, epoch, trainer, quiet)
     return Adaptation(
         trainer.progress.history, epoch, time.perf_counter() - started, table.trainable, table.total,
         trainer.batch_losses, sorted(dtypes), recipe.asdict(), _with_cuts(counts, sources), warnings, kept,
@@ -189,10 +188,10 @@ def _with_cuts(counts, sources):
     return out
 
 
-def _warnings(dev, epoch, trainer, quiet):
+def _warnings(dev, keep, epoch, trainer, quiet):
     """Return, and print, sentences on what makes the result say less than it seems to."""
     found = []
-    if dev < FEW_DEV:
+    if dev < FEW_DEV and keep == "best":
         queries = _("1 query") if dev == 1 else _("{n} queries").format(n=dev)
         said = _("dev has {queries}: which epoch is best is left to chance; give at least 30.")
         found.append(said.format(queries=queries))

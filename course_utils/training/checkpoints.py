@@ -67,7 +67,7 @@ def _begin(folder, model, settings, resume, quiet=True):
 
 
 def _kept(trainer, keep, folder, quiet):
-    """Put the weights that are kept into the model; return {"epoch", "dev_loss", "ndcg@10"}, the last two measured on dev."""
+    """Put the weights that are kept into the model; return (their epoch, {"dev_loss", "ndcg@10"} of them on dev)."""
     history, model, start = trainer.progress.history, trainer.model.model, folder / START
     if keep == "best":
         row = max(history, key=lambda row: row["ndcg@10"])
@@ -85,7 +85,7 @@ def _kept(trainer, keep, folder, quiet):
         if not quiet:
             said = _("half of the way to epoch {epoch}:  dev loss {dev_loss:6.3f}  dev nDCG@10 {ndcg_10:.3f}")
             print(said.format(epoch=row["epoch"], dev_loss=row["dev_loss"], ndcg_10=row["ndcg@10"]))
-    return {name: row[name] for name in ("epoch", "dev_loss", "ndcg@10")}
+    return row["epoch"], {name: row[name] for name in ("dev_loss", "ndcg@10")}
 
 
 @contextmanager
