@@ -61,6 +61,17 @@ def test_mined_negatives_are_hard_and_random_as_asked():
     assert (group.query, group.topic) == (GROUPS[0].query, "gout")
 
 
+def test_chinese_texts_are_mined_as_a_search_counts_them():
+    texts = [
+        "痛风发作时脚趾剧痛",
+        "他的腿很痛",
+        "肝脏的功能",
+        "血压偏高",
+    ]  # the second shares a character and no pair of them
+    (group,), _ = mine([Group("哪里痛", (texts[0],), (1,))], texts, hard=1, random_negatives=0)
+    assert group.documents.index(texts[1]) >= 0 and len(group.documents) == 2
+
+
 def test_mining_is_repeatable_and_hides_the_order():
     many = [Group(f"gout toe {i}", (TEXTS[0],), (1,)) for i in range(40)]
     once, again, other = (mine(many, TEXTS, seed=seed)[0] for seed in (0, 0, 1))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from course_utils.data.near import DOCUMENTS, _near_index
-from course_utils.data.negatives import Bm25
+from course_utils.data.negatives import _SearchBm25
 from course_utils.language import _
 from course_utils.text import normalise
 
@@ -91,7 +91,9 @@ class _Index:
 
     def best(self, query, pieces):
         """Return the one of several passages that BM25 likes best for a query, as a list."""
-        scores = Bm25([p.text for p in pieces]).scores(query) if len({p.text for p in pieces}) == len(pieces) else []
+        scores = (
+            _SearchBm25([p.text for p in pieces]).scores(query) if len({p.text for p in pieces}) == len(pieces) else []
+        )
         return [pieces[int(scores.argmax())] if len(scores) else pieces[0]]
 
     def beside(self, piece):

@@ -87,7 +87,8 @@ def mine(groups, texts, hard=5, random_negatives=2, ranks=(0, 50), reranker=None
 
     Args:
         groups: list of Group; their own documents stay.
-        texts: passages to draw from, or an index of them, such as a Bm25; for training groups those of the training part.
+        texts: passages to draw from, or an index of them, such as a Bm25, else counted as a search counts them; for training
+            groups those of the training part.
         hard: BM25 negatives a query.
         random_negatives: random negatives a query.
         ranks: the BM25 ranks to take them from, the first included and the last not; 0 is the best.
@@ -101,7 +102,7 @@ def mine(groups, texts, hard=5, random_negatives=2, ranks=(0, 50), reranker=None
     """
     from course_utils.model.reranker import sigmoid
 
-    index, dropped, out = texts if hasattr(texts, "top") else Bm25(texts), 0, []
+    index, dropped, out = texts if hasattr(texts, "top") else _SearchBm25(texts), 0, []
     for i, g in enumerate(tqdm(groups, unit="query", desc=_("negatives"), disable=None, delay=2)):
         random_ = random.Random(f"{seed}-{i}-{g.query}")
         known = {normalise(d) for d in g.documents}
