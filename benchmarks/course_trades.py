@@ -5,15 +5,18 @@
 For each trade and language: random order, the document alone, BM25, the base, the base plus the rule that reads documents
 alone, and the base adapted to the trade's train lists (dev chooses the epoch, general replay). Two tests: new questions to
 documents of training, and new topics. Beside them: the general test, the other trades' lists of the same language (what
-rises there too is style, not the trade), and the gain by kind of knowledge. Figures are kept in OUT.json as they come.
+rises there too is style, not the trade), the gain by kind of knowledge, and the same runs with keep="halfway". Figures are kept in OUT.json as they come.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
+from transformers.trainer_utils import get_last_checkpoint
 
 from benchmarks.common import (
     HERE,
@@ -34,6 +37,9 @@ from course_utils.errors import InputError
 from course_utils.evaluation import document_alone, evaluate, evaluate_scores
 from course_utils.model import Reranker
 from course_utils.training import Recipe, adapt
+from course_utils.training.checkpoints import START
+from course_utils.training.trainer import TENSORS
+from course_utils.training.weights import load_tensors
 
 TESTS = ("questions", "test")
 
@@ -61,11 +67,24 @@ def as_it_is(folder, parts):
     return {"base": base | others, "rule": ruled, "weight": weight, "ndcg@10": base["test"]["ndcg@10"]}
 
 
+def go_halfway(reranker, work):
+    """Give a reranker the weights that Recipe(keep="halfway") keeps, from the folder of a run that kept the best epoch."""
+    folder = Path(work) / "checkpoints"
+    last = load_file(Path(get_last_checkpoint(str(folder))) / TENSORS)
+    load_tensors(reranker.model, {n: (t + last[n]) / 2 for n, t in load_file(folder / START).items()})
+
+
 def learned(folder, parts, replay, recipe):
-    """Adapt to the train lists; return cells of both tests, the general test and the other trades' lists."""
+    """Adapt to the train lists; return cells of both tests, the general test and the other trades' lists.
+
+    "half" has those of the weights half of the way to the last epoch: the training is the same, whatever is kept.
+    """
     reranker = Reranker.load(folder, quiet=True)
-    run = adapt(reranker, parts["train"], parts["dev"], recipe, replay=replay, quiet=True)
-    found = {name: cell(evaluate(reranker, parts[name])) for name in parts if name not in ("train", "dev")}
+    with TemporaryDirectory() as work:
+        run = adapt(reranker, parts["train"], parts["dev"], recipe, replay=replay, work_dir=work, quiet=True)
+        found = {name: cell(evaluate(reranker, parts[name])) for name in parts if name not in ("train", "dev")}
+        go_halfway(reranker, work)
+    found["half"] = {name: cell(evaluate(reranker, parts[name])) for name in (*TESTS, "general")}
     return found | {"seconds": run.seconds, "best_epoch": run.best_epoch, "ndcg@10": found["test"]["ndcg@10"]}
 
 

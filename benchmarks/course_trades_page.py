@@ -145,6 +145,30 @@ def mean_gains(cells):
     return f"Means: own new topics {said[0]}, the other trades' lists {said[1]}."
 
 
+def halfway(cells):
+    """Return the table of the same runs with keep="halfway": gains beside those of the best epoch, also on the general test."""
+    rows, parts, differences = [], (*TESTS, "general"), {}
+    for name in cells.data["sizes"]:
+        own, runs = cells.get(name, "as it is"), [r for r in runs_of(cells, name) if "half" in r]
+        if not own or not runs:
+            continue
+        row = [name]
+        for part in parts:
+            base, best, half = values(own["base"][part]), mean_of(runs, part), mean_of([r["half"] for r in runs], part)
+            differences.setdefault(part, []).append(half - best)
+            row += [
+                f"{(best - base).mean():+.3f}",
+                shown(paired_bootstrap(base, half)),
+                shown(paired_bootstrap(best, half)),
+            ]
+        rows.append(row)
+    if not rows:
+        return ""
+    rows.append(["mean of all", *(x for part in parts for x in ("-", "-", shown(pooled(differences[part]))))])
+    names = [*TESTS.values(), "general test"]
+    return markdown_table(["adapted to", *(f"{n}: {w}" for n in names for w in ("best", "half", "half - best"))], rows)
+
+
 def slices(cells, part):
     """Return the table of gains by kind of knowledge, all trades and languages together."""
     before, after, groups, kinds = [], [], [], {}
@@ -175,6 +199,7 @@ def page(cells):
     learned = {
         "The same adapted models on other lists": "\n\n".join(filter(None, (elsewhere(cells), mean_gains(cells))))
     }
+    learned['The same runs with keep="halfway": gains'] = halfway(cells)
     learned["The trade's own models beside the others, on the same queries"] = at_home(cells)
     learned |= {f"By kind of knowledge: {words}": slices(cells, part) for part, words in TESTS.items()}
     for heading, table in learned.items():

@@ -7,14 +7,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import tiny_model
+import torch
+from conftest import make_groups, tiny_model
 
 from benchmarks import encoder, jobs, lists, own_base, real_sets, ruled, speed, ways
 from benchmarks.common import Cells, packed, unpacked
-from course_utils.data.groups import Group
+from course_utils.data.groups import Group, shuffle_labels
 from course_utils.errors import InputError
 from course_utils.model.reranker import Reranker
 from course_utils.text import markdown_table
+from course_utils.training.adaptation import adapt
+from course_utils.training.recipe import Recipe
 
 WORDS = ["river", "stone", "lamp", "paper", "cloud", "engine", "garden", "window", "bridge", "copper"]
 
@@ -103,6 +106,23 @@ def test_the_sum_with_the_rule_has_the_weight_that_dev_chooses():
     knows_nothing = {part: [np.zeros(4) for _ in own] for part, own in parts.items()}
     found, weight = ruled.with_rule(knows_nothing, train, parts)
     assert weight > 0 and found["test"].summary["ndcg@10"] == 1, "the rule alone reads these lists off"
+
+
+def test_the_course_trades_find_half_of_the_way_in_the_folder_of_a_run_that_kept_the_best(tokenizer, tmp_path):
+    from benchmarks.course_trades import go_halfway
+
+    clean, weights = make_groups(30), {}
+    for keep in ("best", "halfway"):
+        reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
+        recipe = Recipe(layers=2, epochs=3, learning_rate=5e-3, keep=keep)
+        adapt(reranker, shuffle_labels(clean[:20]), clean[20:], recipe, work_dir=tmp_path / keep, quiet=True)
+        if keep == "best":
+            best = {n: p.detach().clone() for n, p in reranker.model.named_parameters()}
+            go_halfway(reranker, tmp_path / keep)
+            assert any(not torch.equal(p, best[n]) for n, p in reranker.model.named_parameters())
+        weights[keep] = dict(reranker.model.named_parameters())
+    for name, p in weights["halfway"].items():
+        torch.testing.assert_close(weights["best"][name], p, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
