@@ -12,7 +12,6 @@ import ast
 import datetime
 import json
 import os
-import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -44,11 +43,18 @@ def data_key():
     return fingerprint([[p.relative_to(folder).as_posix(), sha256(p)] for p in files])
 
 
-LESSONS = {
-    path.name[:2]: path
-    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    if re.search(rf'beside\("{path.name[:2]}"', path.read_text(encoding="utf-8").replace('\\"', '"'))
-}
+def lessons():
+    """Return {name: notebook} of what calls ``beside(name, ...)``; "09-zh" is lesson 09 in Chinese, on other data."""
+    found = {}
+    for folder, ending in (("notebooks", ""), ("notebooks/zh", "-zh")):
+        for path in (ROOT / folder).glob("[0-9]*.ipynb"):
+            name = path.name[:2] + ending
+            if f'beside("{name}"' in path.read_text(encoding="utf-8").replace('\\"', '"'):
+                found[name] = path
+    return dict(sorted(found.items()))
+
+
+LESSONS = lessons()
 
 
 def run_seed(lesson, seed):
@@ -61,7 +67,11 @@ def run_seed(lesson, seed):
         lines = folder / f"{lesson}-seed{seed}.jsonl"
         lines.unlink(missing_ok=True)
         names = {"COURSE_PROFILE": PROFILE, "COURSE_SEED": str(seed), "COURSE_RECORD": str(lines.resolve())}
-        names |= {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "COURSE_LANGUAGE": "en"}
+        names |= {
+            "MPLBACKEND": "agg",
+            "OMP_NUM_THREADS": "1",
+            "COURSE_LANGUAGE": "zh" if lesson.endswith("-zh") else "en",
+        }
         started = time.time()
         _, error = run_lesson(LESSONS[lesson], folder / f"seed{seed}", {**os.environ, **names})
         if error:
