@@ -91,9 +91,8 @@ class _Index:
 
     def best(self, query, pieces):
         """Return the one of several passages that BM25 likes best for a query, as a list."""
-        scores = (
-            _SearchBm25([p.text for p in pieces]).scores(query) if len({p.text for p in pieces}) == len(pieces) else []
-        )
+        texts = [p.text for p in pieces]
+        scores = _SearchBm25(texts).scores(query) if len(set(texts)) == len(texts) else []
         return [pieces[int(scores.argmax())] if len(scores) else pieces[0]]
 
     def beside(self, piece):

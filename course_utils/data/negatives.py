@@ -87,8 +87,7 @@ def mine(groups, texts, hard=5, random_negatives=2, ranks=(0, 50), reranker=None
 
     Args:
         groups: list of Group; their own documents stay.
-        texts: passages to draw from, or an index of them, such as a Bm25, else counted as a search counts them; for training
-            groups those of the training part.
+        texts: passages to draw from, for training groups those of the training part; or an index of them, such as a Bm25.
         hard: BM25 negatives a query.
         random_negatives: random negatives a query.
         ranks: the BM25 ranks to take them from, the first included and the last not; 0 is the best.
