@@ -120,7 +120,7 @@ def measure(cells, names, args):
                 cells.of((name, kind, part), of, lambda k=kind, p=parts, t=part: plain(k, p["train"], p[t]))
         cells.of((name, "as it is"), fingerprint(*parts.values(), [key]), lambda p=parts: as_it_is(folder, p))
     for seed in range(args.seeds):
-        recipe = Recipe(seed=seed, epochs=args.epochs)
+        recipe = Recipe(seed=seed, epochs=args.epochs, keep="best")
         for name, parts in all_parts.items():
             replay = load_domain("general", name.split("-")[1], "train")
             of = fingerprint(*parts.values(), [key, recipe.asdict()])

@@ -42,7 +42,7 @@ class Study:
         }
         self.usual = Recipe(
             layers=args.layers, epochs=args.epochs, negatives=None, ema_decay=0, seed=args.seed,
-            batch_queries=args.batch_queries,
+            batch_queries=args.batch_queries, keep="best",
         )  # fmt: skip
         self.layers, self.lora = f"last {args.layers} layers", f"LoRA rank {args.rank}"
         self.base_bytes = storage_bytes(reranker.model.parameters())

@@ -67,7 +67,7 @@ def learn(reranker, pairs, place):
     """Adapt the last 3 layers for one epoch on ``pairs`` pairs."""
     from course_utils.training import Recipe, adapt
 
-    recipe = Recipe(layers=3, epochs=1, negatives=None, batch_queries=8)
+    recipe = Recipe(layers=3, epochs=1, negatives=None, batch_queries=8, keep="best")
     adapt(reranker, lists(pairs // LIST, 1), lists(DEV, 2), recipe, work_dir=place, quiet=True)
 
 

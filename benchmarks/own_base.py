@@ -31,7 +31,7 @@ from course_utils.training.recipe import Recipe
 GENERAL = "general-en-xquad"
 BESIDE = "nano"  # adapted too, with its defaults
 RATES = "last3=3e-4,last3-half=3e-4,lora=5e-4,all=5e-5"
-STAGE = Recipe(layers="all", epochs=2, negatives=3, learning_rate=1e-4)
+STAGE = Recipe(layers="all", epochs=2, negatives=3, learning_rate=1e-4, keep="best")
 
 
 def general_stage(base, groups, folder, recipe, work):

@@ -206,7 +206,7 @@ def facts(args):
         f"{f'at most {args.train_queries} queries of the train file, ' if args.train_queries else ''}"
         f"{'with' if args.replay else 'no'} general replay, else the defaults of `Recipe`"
         f"{f', learning rates {args.rates}' if args.rates else ''}"
-        f"{f', keep=halfway for ways that end in {HALF}' if HALF in args.ways else ''}"
+        f"{f', keep=halfway for ways that end in {HALF}, best for the others' if HALF in args.ways else ', keep=best'}"
         f"{', dev lists the same for all seeds, of which the first computes the frozen states' if args.states else ''}. "
         'Intervals: 95 %, paired bootstrap over queries (of means over seeds). "Document alone" never sees the query; '
         f'"{RULED}" is the model as it is with the scores of that rule added, their weight chosen on dev.'

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import make_groups, tiny_model
 
-from benchmarks import encoder, jobs, lists, own_base, real_sets, ruled, speed, ways
+from benchmarks import encoder, jobs, lists, own_base, readme, real_sets, ruled, speed, ways
 from benchmarks.common import Cells, packed, unpacked
 from course_utils.data.groups import Group, shuffle_labels
 from course_utils.errors import InputError
@@ -342,3 +342,20 @@ def test_models_of_a_trade_stand_beside_the_others_on_the_same_queries(tmp_path)
     assert "| mean of all | 120 | - | - | - | +0.060 [+0.060, +0.060] | [+0.060, +0.060] |" in table
     cells.data["cells"]["legal-en"].pop("adapted")
     assert trades_page.at_home(cells) == ""  # nobody to stand beside
+
+
+def test_the_tables_of_both_readmes_are_those_of_the_kept_figures(monkeypatch, tmp_path, capsys):
+    assert readme.main(["--check"]) == 0
+    for name in ("README.md", "README.zh.md"):
+        text = (readme.ROOT / name).read_text(encoding="utf-8")
+        old = readme.filled(text, str).split("| legal-zh | ")[1].split(" | ")[0]
+        assert text.count(f"| legal-zh | {old} |") == 1
+        (tmp_path / name).write_text(text.replace(f"| legal-zh | {old} |", "| legal-zh | 0.999 |"), encoding="utf-8")
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    assert readme.main(["--check"]) == 1 and "README.md, README.zh.md" in capsys.readouterr().out
+    assert "0.999" in (tmp_path / "README.md").read_text(encoding="utf-8"), "--check changes nothing"
+    assert readme.main([]) == 0 == readme.main(["--check"])
+    assert "0.999" not in (tmp_path / "README.zh.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text("no table", encoding="utf-8")
+    with pytest.raises(SystemExit, match="0 tables between"):
+        readme.main([])

@@ -70,7 +70,7 @@ ADAPT = {
     "--layers": st.sampled_from(["1", "2", "all", "0", "3", "4", "x"]), "--epochs": st.sampled_from(["1", "0", "-1"]), "--negatives": number,
     "--learning-rate": st.sampled_from(["1e-3", "0", "nan", "-1", "1e30", "inf"]), "--max-queries": number, "--seed": number,
     "--dev": source, "--general": source, "--loss": st.sampled_from(["auto", "pointwise", "graded", "teacher", "other"]),
-    "--keep": st.sampled_from(["best", "last", "halfway", "first"]),
+    "--keep": st.sampled_from(["auto", "best", "last", "halfway", "first"]),
 }  # fmt: skip
 EVALUATE = {"--per-query": place, "--worst": number, "--seed": number, "--max-relevance": number}
 LONG = {"--long-documents": st.sampled_from(["cut", "passages", ""])}

@@ -12,6 +12,7 @@ from course_utils.errors import InputError
 from course_utils.files import lock
 from course_utils.model.reranker import Reranker
 from course_utils.training import GroupScorer, Recipe, TrainingError, adapt, borrowed, train_only, trainer
+from course_utils.training import recipe as recipe_module
 from course_utils.training.batch import Source
 from course_utils.training.checkpoints import SETTINGS, START
 
@@ -263,3 +264,15 @@ def test_a_batch_moves_as_a_whole(tokenizer):
     tensors = [moved.labels, moved.groups, *(s.values for s in moved.segments)]
     assert {t.device.type for t in tensors} == {"meta"} and moved.leaves == batch.leaves
     assert [g for g, _ in batch.index] == [int(g) for g in torch.tensor([0, 3])[batch.groups]]
+
+
+def test_half_of_the_way_is_kept_where_it_was_measured_to_be_best(tiny, monkeypatch):
+    def keep(queries, **choices):
+        return Recipe(**choices).resolved(tiny.model, queries).keep
+
+    least = recipe_module.LARGER_STEPS_FROM
+    assert [keep(n) for n in (least - 1, least)] == ["best", "halfway"]
+    assert keep(least, layers="all") == keep(least, layers=None) == keep(least, keep="best") == "best"
+    assert keep(4, keep="halfway") == "halfway" and keep(least, keep="last") == "last"
+    monkeypatch.setattr(recipe_module, "is_large", lambda model: True)
+    assert keep(10_000) == "best"

@@ -15,7 +15,7 @@ from course_utils.files import check_ours, check_outputs, lock
 from course_utils.language import _
 
 DEFAULT_EPOCHS = 3
-KEEP = ("best", "last", "halfway")
+KEEP = ("auto", "best", "last", "halfway")
 LOSSES = ("auto", "pointwise", "listwise", "both", "graded", "teacher")
 WORK = {"trunk", "checkpoints"}  # what a run keeps under OUT/work until it is done
 
@@ -39,7 +39,7 @@ def add(commands):
     add(
         "--dev",
         metavar="D",
-        help=_("labelled pairs that measure each epoch and choose it; default: 15 %% of the queries in T"),
+        help=_("labelled pairs that measure each epoch and may choose it; default: 15 %% of the queries in T"),
     )
     add("--general", metavar="G", help=_("labelled pairs of another kind: was anything forgotten?"))
     add("--layers", type=layer_count, default=3, metavar="K", help=_('last layers that train (default 3), or "all"'))
@@ -48,8 +48,9 @@ def add(commands):
     add("--negatives", type=int, metavar="N", default=4, help=_("wrong documents a query and epoch (default 4)"))
     add("--learning-rate", type=float, help=_("default: by the size of the model; less with --layers all"))
     add("--max-queries", type=int, metavar="Q", help=_("training queries to use at most"))
-    add("--keep", choices=KEEP, default="best",
-        help=_("which weights: of the epoch that is best on dev (default), the last, or half of the way to the last"))  # fmt: skip
+    add("--keep", choices=KEEP, default="auto",
+        help=_("which weights: of the epoch that is best on dev, the last, or half of the way to the last; auto (default) "
+               "is half of the way where the last layers of a small model learn from 200 queries or more, else best"))  # fmt: skip
     add("--no-replay", action="store_true", help=_("do not mix the course's general queries into training"))
     add("--seed", type=int, default=0, metavar="S")
     add("--estimate", action="store_true", help=_("only say what it will take, and stop"))

@@ -98,7 +98,7 @@ def training_data(train, dev=None, replay=(), replay_share=Recipe.replay_share, 
 
 
 def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=None, resume=True, quiet=False):
-    """Train the last layers of a reranker on labelled groups, in place, and keep the best epoch, or see ``Recipe.keep``.
+    """Train the last layers of a reranker on labelled groups, in place, and keep what ``Recipe.keep`` says.
 
     Dev nDCG@10 is measured before training and after each epoch. When no epoch beats the start, the start is the best.
     A run that fails leaves the model as it was.

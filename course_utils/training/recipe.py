@@ -49,7 +49,8 @@ class Recipe:
         keep: "best" keeps the epoch with the best dev nDCG@10, the start included; "last" keeps the last epoch
             whatever dev says, as a bare loop does; "halfway" keeps the mean of the weights at the start and after the
             last epoch, whatever dev says. Source: WiSE-FT, Wortsman et al., arXiv 2109.01903, where half is the advice
-            without data to choose by; what it gains is in benchmarks/real_sets.md, what it forgets was not measured.
+            without data to choose by. "auto" is what was measured to be best (benchmarks/real_sets.md, course_trades.md):
+            "halfway" where the last layers of a small model learn from LARGER_STEPS_FROM queries or more, else "best".
         penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights. Its
             name stands for it in ``asdict``; where values matter too, it says them in an attribute ``description``.
         layer_decay: layer-wise rates: the last layer and all above it learn at ``learning_rate``, each layer below at this
@@ -72,7 +73,7 @@ class Recipe:
     gradient_accumulation_steps: int = 1
     mixed_precision: str | None = None
     long_documents: str = "cut"
-    keep: str = "best"
+    keep: str = "auto"
     penalty: object = None
     layer_decay: float | None = None
 
@@ -109,7 +110,7 @@ class Recipe:
                 raise InputError("{name} is {value!r}; it is a number from 0.", name=name, value=getattr(self, name))
         _one_of("loss", self.loss, (*LOSSES, *_TARGETED, "auto"))
         _one_of("long_documents", self.long_documents, ("cut", "passages"))
-        _one_of("keep", self.keep, ("best", "last", "halfway"))
+        _one_of("keep", self.keep, ("auto", "best", "last", "halfway"))
         _one_of("mixed_precision", self.mixed_precision, ("bf16", "fp16", "no", None))
         if self.penalty is not None and not callable(self.penalty):
             raise InputError("penalty is {penalty!r}; it is a function of the model, or None.", penalty=self.penalty)
@@ -136,6 +137,7 @@ class Recipe:
             learning_rate=default_learning_rate(model, batch, top) if rate is None else rate,
             ema_decay=(0.0 if is_large(model) else EMA_DECAY) if decay is None else decay,
             mixed_precision=_default_precision(model, device.type) if precision is None else precision,
+            keep=_default_keep(model, self.layers, queries) if self.keep == "auto" else self.keep,
         )
 
     def check_layers(self, count):
@@ -179,6 +181,12 @@ def _default_batch(model, queries):
     Larger steps cost a small model less time for the same result; few queries need the steps.
     """
     return 8 if queries >= LARGER_STEPS_FROM and not is_large(model) else 4
+
+
+def _default_keep(model, layers, queries):
+    """Return the choice behind ``keep`` "auto"; all layers, LoRA and large models were not measured half of the way."""
+    measured = isinstance(layers, Integral) and not is_large(model)
+    return "halfway" if measured and queries >= LARGER_STEPS_FROM else "best"
 
 
 def is_large(model):
