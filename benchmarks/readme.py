@@ -108,8 +108,8 @@ def filled(text, words):
     for name, table in TABLES.items():
         head, rows = table()
         made = markdown_table([words(h) for h in head], [[words(row[0]), *row[1:]] for row in rows])
-        pattern = rf"(<!-- figures: {re.escape(name)} -->\n).*?(\n<!-- figures end -->)"
-        text, count = re.subn(pattern, lambda m, made=made: m[1] + made + m[2], text, flags=re.DOTALL)
+        pattern = rf"(<!-- figures: {re.escape(name)} -->\n).*?(<!-- figures end -->)"
+        text, count = re.subn(pattern, lambda m, made=made: f"{m[1]}{made}\n{m[2]}", text, flags=re.DOTALL)
         if count != 1:
             raise SystemExit(f'a page has {count} tables between "<!-- figures: {name} -->" and its end')
     return text
