@@ -108,6 +108,9 @@ def test_the_last_epoch_or_half_of_the_way_to_it_can_be_kept_whatever_dev_says(t
     assert [kept[keep].best_epoch for keep in ("best", "last", "halfway")] == [0, 3, 3]
     assert kept["last"].history == kept["best"].history == kept["halfway"].history, "the training is the same"
     assert kept["last"].history[3]["ndcg@10"] < kept["last"].history[0]["ndcg@10"]
+    assert kept["halfway"].kept["ndcg@10"] < kept["halfway"].history[0]["ndcg@10"]
+    said = [any("worse than the start" in sentence for sentence in done.warnings) for done in kept.values()]
+    assert said == [False, False, True]
 
 
 def test_a_stopped_run_goes_on_to_the_same_middle(tokenizer, tmp_path):

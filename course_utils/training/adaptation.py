@@ -155,7 +155,7 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         model.eval()
         _narrow(model, dtypes)
         machine.wait()  # nobody removes what another still reads
-    warnings = _warnings(len(dev), recipe.keep, epoch, trainer, quiet)
+    warnings = _warnings(len(dev), recipe.keep, epoch, kept, trainer, quiet)
     return Adaptation(
         trainer.progress.history, epoch, time.perf_counter() - started, table.trainable, table.total,
         trainer.batch_losses, sorted(dtypes), recipe.asdict(), _with_cuts(counts, sources), warnings, kept,
@@ -188,7 +188,7 @@ def _with_cuts(counts, sources):
     return out
 
 
-def _warnings(dev, keep, epoch, trainer, quiet):
+def _warnings(dev, keep, epoch, kept, trainer, quiet):
     """Return, and print, sentences on what makes the result say less than it seems to."""
     found = []
     if dev < FEW_DEV and keep == "best":
@@ -197,6 +197,8 @@ def _warnings(dev, keep, epoch, trainer, quiet):
         found.append(said.format(queries=queries))
     if epoch == 0:
         found.append(_("no epoch beat the start on dev: the weights are unchanged"))
+    if keep == "halfway" and kept["ndcg@10"] < trainer.progress.history[0]["ndcg@10"]:
+        found.append(_('what is kept ranks dev worse than the start did: look at the labels, or keep "best".'))
     if trainer.alike:
         found.append(_("after the last epoch all documents of a dev query get the same score: the model ranks nothing."))  # fmt: skip
     if not quiet:
