@@ -161,11 +161,13 @@ def halfway(cells):
             topics = cells.data["topics"][name].get(part)
             over = span(paired_bootstrap(base, half, topics=topics)) if topics else "-"
             ends = [number(v.mean(), 3) for v in (base, best, half)]
-            rows.append([name, *ends, shown(paired_bootstrap(base, half)), over, shown(paired_bootstrap(best, half))])
+            ruled = shown(paired_bootstrap(values(own["rule"][part]), half)) if part in TESTS else "-"
+            gap = shown(paired_bootstrap(base, half))
+            rows.append([name, *ends, gap, over, ruled, shown(paired_bootstrap(best, half))])
         if not rows:
             return ""
         means = [shown(pooled([np.mean(own, axis=0) for own in found.values()])) for found in (gained, differences)]
-        rows.append(["mean of all", "-", "-", "-", means[0], "-", means[1]])
+        rows.append(["mean of all", "-", "-", "-", means[0], "-", "-", means[1]])
         head = [
             "adapted to",
             "base",
@@ -173,6 +175,7 @@ def halfway(cells):
             "half",
             "half - base [95 % over queries]",
             "[over topics]",
+            "half - (base + rule)",
             "half - best epoch",
         ]
         tables.append(f"{words[0].upper()}{words[1:]}:\n\n{markdown_table(head, rows)}")

@@ -88,7 +88,7 @@ def test_keep_says_which_weights_are_saved_and_how_they_do_on_dev(files, tmp_pat
     result, measured, found = tmp_path / "result.json", tmp_path / "dev.json", {}
     own = ["adapt", "--train", files["train"], "--dev", files["general"], "--test", files["test"], "--layers", "1",
            "--epochs", "1", "--no-replay", "--json", str(result)]  # fmt: skip
-    for keep in ("last", "halfway"):
+    for keep in ("auto", "last", "halfway"):
         out = tmp_path / keep
         assert main([*own, "--keep", keep, "--out", str(out)]) == 0
         assert ("half of the way to epoch 1 kept" in capsys.readouterr().out.replace("\n", " ")) == (keep == "halfway")
@@ -96,7 +96,7 @@ def test_keep_says_which_weights_are_saved_and_how_they_do_on_dev(files, tmp_pat
         assert (
             main(["evaluate", "--model", str(out / "model"), "--data", files["general"], "--json", str(measured)]) == 0
         )
-        assert kept["keep"] == keep
+        assert kept["keep"] == {"auto": "best"}.get(keep, keep)
         assert kept["ndcg@10"] == pytest.approx(json.loads(measured.read_text())["ndcg@10"], abs=1e-6)
         found[keep] = kept["dev_loss"]
     assert found["last"] != found["halfway"]

@@ -159,7 +159,11 @@ def test_a_delta_says_where_it_comes_from(tokenizer, trained):
     base = Reranker(tiny_model(tokenizer), tokenizer, max_length=256, name="tiny")
     assert delta.base_fingerprint == lora.base_fingerprint == _base_hash(base)
     assert delta.data == lora.data == _groups_hash(TRAIN) != _groups_hash(DEV)
-    assert delta.recipe == FAST.asdict() and delta.figures["train_queries"] == len(TRAIN)
+    assert (
+        delta.recipe == FAST.asdict() | {"keep": "best"}
+        and lora.recipe["keep"] == "best"
+        and delta.figures["train_queries"] == len(TRAIN)
+    )
     assert lora.recipe["batch_queries"] == 4 and lora.recipe["layers"] == 2
     assert lora.nbytes < delta.nbytes < 0.7 * storage_bytes(base.model.parameters())
 

@@ -46,7 +46,7 @@ def test_rounds_halve_the_settings_and_double_the_queries(tokenizer):
 def test_the_full_run_repeats_the_best_row(tokenizer):
     grid = {"negatives": [2]}
     found = sweep(lambda: small_reranker(tokenizer), TRAIN, DEV, grid, RECIPE.replace(layers=2), (32,), quiet=True)
-    assert found.full == Recipe(cache=False, layers=2, epochs=1, negatives=2, batch_queries=4)
+    assert found.full == Recipe(cache=False, layers=2, epochs=1, negatives=2, batch_queries=4, keep="best")
     reranker = small_reranker(tokenizer)
     adapt(reranker, TRAIN, DEV, found.full, quiet=True)
     assert evaluate(reranker, DEV).summary["ndcg@10"] == found.rows[0]["ndcg@10"]

@@ -113,6 +113,15 @@ def test_the_last_epoch_or_half_of_the_way_to_it_can_be_kept_whatever_dev_says(t
     assert said == [False, False, True]
 
 
+@pytest.mark.parametrize(("own", "replayed", "keep"), [(16, 8, "best"), (20, 0, "halfway"), (20, 5, "halfway")])
+def test_own_queries_decide_what_is_kept_and_replayed_ones_do_not(tiny, monkeypatch, own, replayed, keep):
+    monkeypatch.setattr(training.recipe, "LARGER_STEPS_FROM", 20)
+    every = make_groups(48)
+    recipe = Recipe(layers=1, epochs=1, replay_share=replayed / own)
+    done = adapt(tiny, every[:own], every[30:36], recipe, replay=every[36:], quiet=True)
+    assert done.counts["replayed"] == replayed and done.recipe["keep"] == keep
+
+
 def test_a_stopped_run_goes_on_to_the_same_middle(tokenizer, tmp_path):
     clean, calls = make_groups(16), []
 

@@ -50,7 +50,7 @@ def add(commands):
     add("--max-queries", type=int, metavar="Q", help=_("training queries to use at most"))
     add("--keep", choices=KEEP, default="auto",
         help=_("which weights: of the epoch that is best on dev, the last, or half of the way to the last; auto (default) "
-               "is half of the way where the last layers of a small model learn from 200 queries or more, else best"))  # fmt: skip
+               "is half of the way where the last layers of a small model learn from 200 queries or more (yours, without dev), else best"))  # fmt: skip
     add("--no-replay", action="store_true", help=_("do not mix the course's general queries into training"))
     add("--seed", type=int, default=0, metavar="S")
     add("--estimate", action="store_true", help=_("only say what it will take, and stop"))
@@ -227,7 +227,7 @@ def _result(args, parts, done, before, after, kept):
         "train_queries": len(parts["train"]),
         "test_queries": len(parts["test"]),
         "best_epoch": done.best_epoch,
-        "kept": {"keep": args.keep, **done.kept},
+        "kept": {"keep": done.recipe["keep"], **done.kept},
         "history": done.history,
         "model": options.shown(args.model),
         "seed": args.seed,

@@ -52,7 +52,7 @@ def adapt_layers(reranker, train, dev=None, recipe=Recipe(), *, name="domain", r
         trained = {n: p.data for n, p in model.named_parameters() if p.requires_grad}
         tensors = (dict(held.tensors) if held else {}) | trained
     return _describe(
-        reranker, tensors, base, name, train, figures=_figures(run, train), recipe=recipe.asdict()
+        reranker, tensors, base, name, train, figures=_figures(run, train), recipe=recipe.asdict() | {"keep": run.recipe["keep"]}
     ), run  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def adapt_lora(reranker, train, dev=None, recipe=Recipe(), *, name="domain", ran
         run = adapt(reranker, train, dev, recipe.replace(layers=None), replay=replay, quiet=quiet)
         tensors = factors()
     return _describe(
-        reranker, tensors, {}, name, train, kind="lora", scale=2.0, figures=_figures(run, train), recipe=recipe.asdict()
+        reranker, tensors, {}, name, train, kind="lora", scale=2.0, figures=_figures(run, train), recipe=recipe.asdict() | {"keep": run.recipe["keep"]}
     ), run  # fmt: skip
 
 

@@ -49,8 +49,8 @@ class Recipe:
         keep: "best" keeps the epoch with the best dev nDCG@10, the start included; "last" keeps the last epoch
             whatever dev says, as a bare loop does; "halfway" keeps the mean of the weights at the start and after the
             last epoch, whatever dev says. Source: WiSE-FT, Wortsman et al., arXiv 2109.01903, where half is the advice
-            without data to choose by. "auto" is what was measured to be best (benchmarks/real_sets.md, course_trades.md):
-            "halfway" where the last layers of a small model learn from LARGER_STEPS_FROM queries or more, else "best".
+            without data to choose by. "auto" is "halfway" where the last layers of a small model learn from
+            LARGER_STEPS_FROM own queries, else "best": nano did so on 361 to 649 (benchmarks/course_trades.md), not on 72.
         penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights. Its
             name stands for it in ``asdict``; where values matter too, it says them in an attribute ``description``.
         layer_decay: layer-wise rates: the last layer and all above it learn at ``learning_rate``, each layer below at this
