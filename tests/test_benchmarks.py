@@ -348,6 +348,7 @@ def test_the_tables_of_both_readmes_are_those_of_the_kept_figures(monkeypatch, t
     assert readme.main(["--check"]) == 0
     for name in ("README.md", "README.zh.md"):
         text = (readme.ROOT / name).read_text(encoding="utf-8")
+        assert "MINUTES" not in text and "TRADES" not in text
         old = readme.filled(text, str).split("| legal-zh | ")[1].split(" | ")[0]
         assert text.count(f"| legal-zh | {old} |") == 1
         (tmp_path / name).write_text(text.replace(f"| legal-zh | {old} |", "| legal-zh | 0.999 |"), encoding="utf-8")
