@@ -39,7 +39,7 @@ from course_utils.model import Reranker
 from course_utils.training import Recipe, adapt
 from course_utils.training.checkpoints import START
 from course_utils.training.trainer import TENSORS
-from course_utils.training.weights import load_tensors
+from course_utils.training.weights import _mix, load_tensors
 
 TESTS = ("questions", "test")
 
@@ -71,7 +71,7 @@ def go_halfway(reranker, work):
     """Give a reranker the weights that Recipe(keep="halfway") keeps, from the folder of a run that kept the best epoch."""
     folder = Path(work) / "checkpoints"
     last = load_file(Path(get_last_checkpoint(str(folder))) / TENSORS)
-    load_tensors(reranker.model, {n: (t + last[n]) / 2 for n, t in load_file(folder / START).items()})
+    load_tensors(reranker.model, _mix(load_file(folder / START), last, 0.5))
 
 
 def learned(folder, parts, replay, recipe):

@@ -13,10 +13,9 @@ import sys
 
 import numpy as np
 
+from benchmarks import course_trades_page as trades
 from benchmarks.common import HERE, Cells, interval, number, unpacked, write_page
-from benchmarks.course_trades_page import mean_of as mean_of_trades
 from benchmarks.course_trades_page import pooled, shown, values
-from benchmarks.course_trades_page import runs_of as runs_of_trades
 from benchmarks.real_sets_page import ENCODER, HALF, RULED, known, mean_of, means, runs_of, shared
 from course_utils.evaluation import paired_bootstrap
 from course_utils.files import ROOT
@@ -37,8 +36,8 @@ def course_trades():
     cells = Cells(HERE / "course_trades.json")
     rows = []
     for name in cells.data["sizes"]:
-        own, halves = cells.get(name, "as it is"), [run["half"] for run in runs_of_trades(cells, name)]
-        after = {part: mean_of_trades(halves, part) for part in ("test", "questions")}
+        own, halves = cells.get(name, "as it is"), [run["half"] for run in trades.runs_of(cells, name)]
+        after = {part: trades.mean_of(halves, part) for part in ("test", "questions")}
         plain = [cells.get(name, kind, "test")["ndcg@10"] for kind in ("random", "document alone", "BM25")]
         ends = [own["base"]["test"]["ndcg@10"], own["rule"]["test"]["ndcg@10"], after["test"].mean()]
         gains = [shown(paired_bootstrap(values(own["base"][part]), found)) for part, found in after.items()]

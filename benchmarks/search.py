@@ -29,7 +29,7 @@ from course_utils.model import Reranker
 from course_utils.ship import SearchIndex, build_index, search
 from course_utils.text import markdown_table
 from course_utils.training import Recipe, adapt
-from course_utils.training.recipe import LARGER_STEPS_FROM
+from course_utils.training.recipe import _default_keep
 
 COLUMNS = {
     "en": {"query": "What people ask", "document": "Answer is in"},
@@ -115,10 +115,9 @@ def measure(cells, sets, args):
             work = partial(first_right, index, test, reranker, args.first)
             cells.of((name, "before"), fingerprint([of, key]), lambda work=work: {"values": packed(work())})
             for seed in range(args.seeds):
-                keep = (
-                    "halfway" if len(train) >= LARGER_STEPS_FROM else "best"
-                )  # what "auto" is, in the fingerprint, too
-                recipe = Recipe(seed=seed, epochs=args.epochs, keep=keep)
+                recipe = Recipe(seed=seed, epochs=args.epochs)
+                keep = _default_keep(reranker.model, recipe.layers, len(train))  # by name, for the fingerprint
+                recipe = recipe.replace(keep=keep)
                 own = fingerprint(train, dev, replay, [of, key, recipe.asdict()])
                 work = partial(learned, folder, train, dev, recipe, replay, index, test, args.first)
                 cells.of((name, "after", str(seed)), own, work)

@@ -15,8 +15,8 @@ from course_utils.training.freezing import borrowed, decoder_layers
 from course_utils.training.recipe import Recipe, is_large
 
 
-def _figures(run, train):
-    return {
+def _recorded(run, train, recipe):
+    figures = {
         "dev_ndcg@10_before": run.history[0]["ndcg@10"],
         "dev_ndcg@10_after": run.kept["ndcg@10"],
         "best_epoch": run.best_epoch,
@@ -24,6 +24,7 @@ def _figures(run, train):
         "trained_parameters": run.trainable,
         "train_queries": len(train),
     }
+    return {"figures": figures, "recipe": recipe.asdict() | {"keep": run.recipe["keep"]}}
 
 
 def adapt_layers(reranker, train, dev=None, recipe=Recipe(), *, name="domain", replay=(), work_dir=None, quiet=False):
@@ -52,7 +53,7 @@ def adapt_layers(reranker, train, dev=None, recipe=Recipe(), *, name="domain", r
         trained = {n: p.data for n, p in model.named_parameters() if p.requires_grad}
         tensors = (dict(held.tensors) if held else {}) | trained
     return _describe(
-        reranker, tensors, base, name, train, figures=_figures(run, train), recipe=recipe.asdict() | {"keep": run.recipe["keep"]}
+        reranker, tensors, base, name, train, **_recorded(run, train, recipe)
     ), run  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def adapt_lora(reranker, train, dev=None, recipe=Recipe(), *, name="domain", ran
         run = adapt(reranker, train, dev, recipe.replace(layers=None), replay=replay, quiet=quiet)
         tensors = factors()
     return _describe(
-        reranker, tensors, {}, name, train, kind="lora", scale=2.0, figures=_figures(run, train), recipe=recipe.asdict() | {"keep": run.recipe["keep"]}
+        reranker, tensors, {}, name, train, kind="lora", scale=2.0, **_recorded(run, train, recipe)
     ), run  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from course_utils.training import checkpoints
 from course_utils.training.batch import Source
 from course_utils.training.freezing import _first_trainable_layer, train_only
 from course_utils.training.losses import _find_loss, _teacher_logits
-from course_utils.training.recipe import Recipe, _default_keep
+from course_utils.training.recipe import Recipe
 from course_utils.training.scorer import GroupScorer
 from course_utils.training.trainer import HISTORY, _make_trainer
 from course_utils.training.trunk import _can_cache, _fingerprint, _remove_stale, _trunk_name, build_trunk
@@ -129,9 +129,7 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
     train = list(train)
     recipe = recipe.replace(loss=_find_loss(rankable(train), recipe.loss))
     train, dev, counts = _counted(reranker, train, dev, replay, recipe)
-    if recipe.keep == "auto":  # a user's own queries count, replayed ones do not
-        recipe = recipe.replace(keep=_default_keep(model, recipe.layers, len(train) - counts["replayed"]))
-    recipe = recipe.resolved(model, len(train))
+    recipe = recipe.resolved(model, len(train), own=len(train) - counts["replayed"])
     if recipe.long_documents == "passages":
         train, dev = (_best_pieces(reranker, groups) for groups in (train, dev))
     set_seed(recipe.seed)

@@ -16,7 +16,7 @@ from course_utils.files import write_json
 from course_utils.language import _
 from course_utils.model.checkpoint import _weights_hash
 from course_utils.training.trainer import HISTORY, RAW, TENSORS
-from course_utils.training.weights import load_tensors, trained_tensors
+from course_utils.training.weights import _mix, load_tensors, trained_tensors
 
 START, SETTINGS = "start.safetensors", "settings.json"
 
@@ -78,8 +78,7 @@ def _kept(trainer, keep, folder, quiet):
         if trainer.average:
             load_tensors(model, trainer.average.mean)
     if keep == "halfway":
-        own = dict(model.named_parameters())
-        load_tensors(model, {n: t.to(own[n].device).lerp(own[n].detach(), 0.5) for n, t in load_file(start).items()})
+        load_tensors(model, _mix(load_file(start, str(trainer.args.device)), trained_tensors(model), 0.5))
         found = trainer.dev_metrics()
         row |= {"ndcg@10": found["ndcg@10"], "dev_loss": found["loss"]}
         if not quiet:

@@ -50,7 +50,7 @@ class Recipe:
             whatever dev says, as a bare loop does; "halfway" keeps the mean of the weights at the start and after the
             last epoch, whatever dev says. Source: WiSE-FT, Wortsman et al., arXiv 2109.01903, where half is the advice
             without data to choose by. "auto" is "halfway" where the last layers of a small model learn from
-            LARGER_STEPS_FROM own queries, else "best": nano did so on 361 to 649 (benchmarks/course_trades.md), not on 72.
+            LARGER_STEPS_FROM own queries, else "best": gains in benchmarks/real_sets.md, forgetting in course_trades.md.
         penalty: function of the model whose tensor is added to the loss, for example a pull towards old weights. Its
             name stands for it in ``asdict``; where values matter too, it says them in an attribute ``description``.
         layer_decay: layer-wise rates: the last layer and all above it learn at ``learning_rate``, each layer below at this
@@ -115,12 +115,13 @@ class Recipe:
         if self.penalty is not None and not callable(self.penalty):
             raise InputError("penalty is {penalty!r}; it is a function of the model, or None.", penalty=self.penalty)
 
-    def resolved(self, model, queries):
+    def resolved(self, model, queries, own=None):
         """Return the same recipe with every default filled in for ``model`` and a number of training queries.
 
         Args:
             model: the causal language model that will train.
             queries: training queries, replayed ones included.
+            own: those that are not replayed, which decide what is kept; default: all.
 
         Raises:
             InputError: the model has fewer layers, or the batch cannot be shared by the processes or cut into parts.
@@ -137,7 +138,9 @@ class Recipe:
             learning_rate=default_learning_rate(model, batch, top) if rate is None else rate,
             ema_decay=(0.0 if is_large(model) else EMA_DECAY) if decay is None else decay,
             mixed_precision=_default_precision(model, device.type) if precision is None else precision,
-            keep=_default_keep(model, self.layers, queries) if self.keep == "auto" else self.keep,
+            keep=_default_keep(model, self.layers, queries if own is None else own)
+            if self.keep == "auto"
+            else self.keep,
         )
 
     def check_layers(self, count):

@@ -27,6 +27,11 @@ def load_tensors(model, tensors):
             own[name].copy_(value)
 
 
+def _mix(before, after, alpha):
+    """Return (1 - alpha) x before + alpha x after, tensor by tensor (WiSE-FT, arXiv 2109.01903)."""
+    return {n: torch.lerp(before[n].float(), after[n].float(), alpha).to(before[n].dtype) for n in before}
+
+
 class _MovingAverage:
     """The exponential moving average (EMA) of the weights that train; it scatters less than the weights of one step.
 

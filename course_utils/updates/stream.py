@@ -9,7 +9,6 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from course_utils.data.groups import check_no_leak, rankable, subset
 from course_utils.domains.merging import _named
@@ -20,7 +19,7 @@ from course_utils.text import _padded
 from course_utils.training.adaptation import adapt, hold_out
 from course_utils.training.freezing import train_only
 from course_utils.training.recipe import Recipe
-from course_utils.training.weights import load_tensors, trained_tensors
+from course_utils.training.weights import _mix, load_tensors, trained_tensors
 from course_utils.updates.forgetting import Forgetting
 
 
@@ -168,11 +167,6 @@ def l2_sp(start, strength):
 
     penalty.description = f"L2-SP, strength {strength:g}"
     return penalty
-
-
-def _mix(before, after, alpha):
-    """Return (1 - alpha) x before + alpha x after, tensor by tensor (WiSE-FT, arXiv 2109.01903)."""
-    return {n: torch.lerp(before[n].float(), after[n].float(), alpha).to(before[n].dtype) for n in before}
 
 
 def _choose_share(reranker, before, dev, earlier=(), allowed=0.01, seed=0, queries=300):
