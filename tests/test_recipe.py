@@ -147,8 +147,12 @@ def still(model):
 def test_another_average_penalty_or_precision_starts_anew_and_the_same_recipe_resumes(tokenizer, tmp_path, capsys):
     def resumed(recipe):
         adapt(fresh(tokenizer), TRAIN, DEV, recipe, work_dir=tmp_path)
-        return "resuming from" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert ("resuming from" in said) != ("is of another recipe" in said) or recipe is first
+        return "resuming from" in said
 
+    first = QUICK.replace(weight_decay=0.02)
+    assert not resumed(first)
     assert not resumed(QUICK)
     assert resumed(QUICK)
     for other in (
@@ -170,7 +174,7 @@ def test_another_average_penalty_or_precision_starts_anew_and_the_same_recipe_re
         ("checkpoints/checkpoint-*/optimizer.pt", "is left out"),
         ("checkpoints/checkpoint-*/history.json", "is left out"),
         ("checkpoints/checkpoint-*/trainer_state.json", "is left out"),
-        ("checkpoints/" + SETTINGS, "training starts anew"),
+        ("checkpoints/" + SETTINGS, "is damaged: training starts anew"),
         ("checkpoints/" + START, "resuming from"),
         ("checkpoints/checkpoint-*/last_step.safetensors", "is left out"),
         ("checkpoints/checkpoint-*/scheduler.pt", "is left out"),

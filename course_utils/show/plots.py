@@ -85,7 +85,7 @@ def before_after(rows, title="Before and after adaptation", metric="nDCG@10"):
 
 
 def training_curve(history, title="Training: one point an epoch"):
-    """Draw loss and dev nDCG@10 by epoch from the history of ``adapt``; "kept" is the epoch that keep="best" keeps."""
+    """Draw loss and dev nDCG@10 by epoch from the history of ``adapt``; "best" marks the best epoch on dev."""
     with _style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
         figure.suptitle(_(title))
@@ -97,7 +97,7 @@ def training_curve(history, title="Training: one point an epoch"):
         left.legend()
         right.plot(epochs, [r["ndcg@10"] for r in history], color=GREEN, marker="^")
         best = max(history, key=lambda r: r["ndcg@10"])
-        right.annotate(_("kept"), (best["epoch"], best["ndcg@10"]), (0, 10), textcoords="offset points", ha="center")
+        right.annotate(_("best"), (best["epoch"], best["ndcg@10"]), (0, 10), textcoords="offset points", ha="center")
         right.set(xlabel=_("epoch"), ylabel=_("held-out nDCG@10"))
         right.margins(y=0.2)
         _widen(right, 0.05)

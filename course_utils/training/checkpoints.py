@@ -108,9 +108,11 @@ def _resumable(folder, settings, quiet):
     """Return the last whole checkpoint made with these settings, or None; damaged ones are removed."""
     if not (folder / SETTINGS).exists():
         return None
-    if _json(folder / SETTINGS) != json.loads(json.dumps(settings)):
-        if not quiet and _json(folder / SETTINGS) is None:
-            print(_("{folder} is damaged: training starts anew").format(folder=folder / SETTINGS))
+    found = _json(folder / SETTINGS)
+    if found != json.loads(json.dumps(settings)):
+        other = _("{folder} is of another recipe, data or weights: training starts anew")
+        if not quiet:
+            print((_("{folder} is damaged: training starts anew") if found is None else other).format(folder=folder))
         return None
     for checkpoint in sorted(folder.glob("checkpoint-*")):
         damaged = _damage(checkpoint)

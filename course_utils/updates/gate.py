@@ -135,8 +135,8 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
                 "queries": len(new.train),
                 "data": _groups_hash(new.train),
                 "strategy": _check_strategy(strategy, earlier),
-                "recipe": recipe.asdict(),
-                "learned": {k: v for k, v in done.items() if k != "stage"},
+                "recipe": done["recipe"],
+                "learned": {k: v for k, v in done.items() if k not in ("stage", "recipe")},
                 "agreement": agreed,
                 **_measured(gate, sets, before, after, figures),
             }  # fmt: skip

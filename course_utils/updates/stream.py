@@ -62,7 +62,7 @@ def learn(reranker, stage, earlier=(), strategy="default", recipe=Recipe(), *, q
 
     Returns:
         A dict: stage, seconds, best_epoch, replayed (queries), alpha (share of the new weights; 0
-        when they were not better, else 1 without interpolation).
+        when they were not better, else 1 without interpolation), recipe (as it was carried out).
 
     Raises:
         InputError: unknown strategy; a strategy that needs earlier data and gets none; as ``adapt``.
@@ -85,14 +85,10 @@ def learn(reranker, stage, earlier=(), strategy="default", recipe=Recipe(), *, q
     alpha = 1.0 if done.best_epoch else 0.0  # no epoch was better than the start: adapt kept the start
     if settings["interpolate"] and done.best_epoch:
         alpha = _choose_share(reranker, before, dev, [groups for _, groups in old], settings["allowed"], seed)
-    seconds = time.perf_counter() - started
     return {
-        "stage": stage.name,
-        "seconds": seconds,
-        "best_epoch": done.best_epoch,
-        "replayed": len(replayed),
-        "alpha": alpha,
-    }
+        "stage": stage.name, "recipe": done.recipe, "seconds": time.perf_counter() - started,
+        "best_epoch": done.best_epoch, "replayed": len(replayed), "alpha": alpha,
+    }  # fmt: skip
 
 
 def _check_strategy(strategy, earlier=()):
