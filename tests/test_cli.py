@@ -51,6 +51,10 @@ def test_adapt_writes_everything_that_was_promised(files, tmp_path, capsys):
         assert set(found[part]) >= METRICS
     assert found["low"] <= found["delta_ndcg@10"] <= found["high"]
     assert found["delta_ndcg@10"] == pytest.approx(found["after"]["ndcg@10"] - found["before"]["ndcg@10"])
+    rule = found["rule"]
+    assert rule["above"]["mean"] == pytest.approx(found["after"]["ndcg@10"] - rule["base_and_rule"])
+    assert 0 < rule["random"] < 1 and 0 < rule["document_alone"] <= 1
+    assert "without reading the query, random order" in capsys.readouterr().out
     assert found["seconds"] > 0
     assert found["peak_memory_mb"] > 50
     assert 0 < found["trainable_parameters"] < found["total_parameters"]

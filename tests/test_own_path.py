@@ -60,11 +60,22 @@ def test_adapt_evaluate_and_check_take_any_shape_and_say_what_they_took(world, c
     assert "(query, pos, neg)" in said.err and "separated by semicolon" in said.err
     assert main(["adapt", "--model", "model", "--train", "train.jsonl", "--test", "test.csv", "--layers", "1", "--epochs", "1", "--no-replay", "--out", "out", "--json", "r.json"]) == 0  # fmt: skip
     found = json.loads((world / "r.json").read_text())
-    assert found["train_queries"] == 8 and found["test_queries"] == 6 and found["run"]["recipe"]["loss"] == "both"
+    assert (
+        found["train_queries"] == 7
+        and found["dev_queries"] == 1
+        and found["test_queries"] == 6
+        and found["run"]["recipe"]["loss"] == "both"
+    )
     capsys.readouterr()
     assert main(["evaluate", "--model", "model", "--data", "test.csv", "--columns", "query=Question,document=Paragraph", "--json", "e.json"]) == 0  # fmt: skip
     assert json.loads((world / "e.json").read_text())["ndcg@10"] == found["before"]["ndcg@10"]
     assert "(Question, Paragraph, Label)" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "model", "--data", "test.csv", "--rule", "train.jsonl", "--bm25", "--json", "e.json"]) == 0  # fmt: skip
+    assert "document alone" in capsys.readouterr().out
+    rule = json.loads((world / "e.json").read_text())["models"][2]
+    assert rule["metrics"]["ndcg@10"] == found["rule"]["document_alone"] and "f1" not in rule["metrics"]
+    assert main(["evaluate", "--model", "model", "--data", "test.csv", "--rule", "test.csv"]) == 2
+    assert "share" in capsys.readouterr().err
     assert main(["evaluate", "--model", "model", "--data", "test.csv", "--columns", "query=Frage"]) == 2
     assert 'No column is named "Frage"' in capsys.readouterr().err
 
@@ -426,18 +437,24 @@ def test_the_closing_words_say_what_the_figures_say(best, difference, general, w
         1,
         2,
         recipe={"layers": 3, "epochs": 3, "loss": "both", "keep": "best"},
+        counts={"trained": 85, "dev": {"queries": 15}, "replayed": 20},
         kept={"ndcg@10": 0.6},
     )
     differences = [d and Difference(*d, 10, 5) for d in (difference, general)]
-    text = paragraph(done, 100, 60, *differences)
-    assert all(w in text for w in words), text
+    text = paragraph(done, 60, *differences)
+    assert all(w in text for w in [*words, "from 85 queries (15 more are dev; 20 general ones mixed in)"]), text
+    told = paragraph(done, 60, *differences, Difference(0.0, -0.02, 0.02, 5, 5))  # a rule does as much
+    assert ("that queries are read is not settled" in told) == (difference[1] > 0) and "more than a rule" not in told
+    told = paragraph(done, 60, *differences, Difference(0.03, 0.01, 0.05, 9, 5))
+    assert ("more than a rule that never reads" in told) == ("one seed of many" in text) == (difference[1] > 0)
     if best:
         assert f"epoch {best} of 3 kept" in text
         done.recipe["keep"], done.best_epoch = "halfway", 3
-        half = paragraph(done, 100, 60, *differences)
+        half = paragraph(done, 60, *differences)
         assert "half of the way to epoch 3 kept" in half and ("--epochs 6" in half) == (best == 3)
-        done.kept["ndcg@10"] = 0.4  # below the start on dev
-        worse = paragraph(done, 100, 60, *differences)
+        assert "dev was best before" not in half, "dev did not choose"
+        done.kept |= {"low": -0.2, "high": -0.1}  # below the start on dev, for sure
+        worse = paragraph(done, 60, *differences)
         assert "ranks worse than the start" in worse and "--keep best" in worse and "--epochs 6" not in worse
 
 

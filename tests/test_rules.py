@@ -9,7 +9,7 @@ from course_utils.data.groups import Group
 from course_utils.data.negatives import random_scores
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate_scores
-from course_utils.evaluation.rules import betrayed, document_alone
+from course_utils.evaluation.rules import _beside_rule, betrayed, document_alone
 
 WORDS = [
     "river",
@@ -89,3 +89,23 @@ def test_the_halves_of_one_file_judge_each_other():
     assert rule > 0.95 > chance + 0.2 and gain.low > 0.2
     chance, rule, gain = betrayed(balanced(200, 3))
     assert rule < chance + 0.03
+
+
+def test_a_gain_of_style_is_not_above_base_and_rule_and_one_of_reading_is():
+    def marked(count, seed):
+        return [
+            Group(g.query, tuple(d + (" (see there)" if r else "") for d, r in zip(g.documents, g.relevance, strict=True)), g.relevance)
+            for g in balanced(count, seed)
+        ]  # fmt: skip
+
+    def beside(make, after):
+        train, test = make(80, 1), make(60, 2)
+        before = evaluate_scores(random_scores(test, 3), test)
+        return before, _beside_rule(train, test, before, evaluate_scores(after(train, test), test))
+
+    before, style = beside(marked, document_alone)
+    assert style["document_alone"] > 0.95 and style["base_and_rule"] > before.summary["ndcg@10"] + 0.2
+    assert style["above"].mean < 0.5 * (style["document_alone"] - before.summary["ndcg@10"])
+    before, read = beside(balanced, lambda train, test: [np.array(g.relevance, dtype=float) for g in test])
+    assert read["above"].low > 0 and abs(read["document_alone"] - read["random"]) < 0.1
+    assert _beside_rule([Group("q", ("a", "b"), (1, 1))], balanced(5, 1, 2), before, before) is None

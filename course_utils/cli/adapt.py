@@ -209,6 +209,7 @@ def _result(args, parts, done, before, after, kept):
     }
     said = _("after:  nDCG@10 {ndcg_10:.3f}, difference {difference}")
     print(said.format(ndcg_10=result["after"]["ndcg@10"], difference=difference))
+    rule = _rule(args, parts, before["test"], after["test"])
     if "general" in parts:
         for name, found in (("general_before", before["general"]), ("general_after", after["general"])):
             result[name] = {m: found.summary[m] for m in METRICS}
@@ -224,10 +225,11 @@ def _result(args, parts, done, before, after, kept):
         "peak_memory_mb": peak_memory_mb(),
         "trainable_parameters": done.trainable,
         "total_parameters": done.total,
-        "train_queries": len(parts["train"]),
+        "train_queries": done.counts["trained"],
+        "dev_queries": done.counts["dev"]["queries"],
         "test_queries": len(parts["test"]),
-        "best_epoch": done.best_epoch,
-        "kept": {"keep": done.recipe["keep"], **done.kept},
+        "best_epoch": done.best_epoch if done.recipe["keep"] == "best" else None,
+        "kept": {"keep": done.recipe["keep"], "epoch": done.best_epoch, **done.kept},
         "history": done.history,
         "model": options.shown(args.model),
         "seed": args.seed,
@@ -235,9 +237,22 @@ def _result(args, parts, done, before, after, kept):
     print(_("{seconds:.0f} s, peak {peak_memory_mb:.0f} MB").format(**result))
     kept.content["recipe"] = done.recipe
     general = compare(before["general"], after["general"], seed=args.seed) if "general" in parts else None
-    result["in_words"] = told.paragraph(done, len(parts["train"]), len(parts["test"]), difference, general)
+    result["in_words"] = told.paragraph(done, len(parts["test"]), difference, general, rule and rule["above"])
+    if rule:
+        result["rule"] = rule | {"above": {k: getattr(rule["above"], k) for k in ("mean", "low", "high")}}
     print("\n" + _filled(result["in_words"]) + "\n", flush=True)
     return {**result, "run": kept.finish()}
+
+
+def _rule(args, parts, before, after):
+    """Print, and return, what a rule that never reads the query makes of the test lists, see ``_beside_rule``."""
+    from course_utils.evaluation.rules import _beside_rule
+
+    found = _beside_rule(parts["train"], parts["test"], before, after, args.seed)
+    said = _("rule:   nDCG@10 {document_alone:.3f} without reading the query, random order {random:.3f}; before, with the "
+             "rule added, {base_and_rule:.3f}; after is above that by {above}")  # fmt: skip
+    print(said.format(**found) if found else _("rule:   none without reading the query: train lists teach none"))
+    return found
 
 
 def _filled(text):

@@ -11,6 +11,7 @@ from course_utils.errors import InputError
 from course_utils.files import _write_lines, check_outputs
 from course_utils.language import _
 
+RULE = "document alone"
 METRICS = ("ndcg@10", "mrr@10", "map", "accuracy", "f1")
 
 
@@ -23,6 +24,13 @@ def add(commands):
     options.add_grades(parser)
     options.add_model(parser, several=True)
     add("--bm25", action="store_true", help=_("measure BM25 on the same lists, too"))
+    add(
+        "--rule",
+        metavar="T",
+        help=_(
+            "measure a rule that reads documents alone, too; it learns from these labelled pairs, your training file"
+        ),
+    )
     add("--worst", type=int, metavar="N", help=_("print the N queries that the first model ranks worst"))
     add(
         "--per-query",
@@ -40,7 +48,7 @@ def run(args):
     names = list(dict.fromkeys(args.model))
     if len(names) < len(args.model):
         raise InputError("A model is named twice; name each once.")
-    check_outputs([args.json, args.per_query], [args.data, *names])
+    check_outputs([args.json, args.per_query], [args.data, args.rule, *names])
     kept, groups = record.Record(args), reading.read(args, args.data)
     groups, found, counts = _measured(args, names, groups, kept)
     rows = [_row(name, own, next(iter(found.values())), args.seed) for name, own in found.items()]
@@ -60,8 +68,8 @@ def run(args):
 
 def _measured(args, names, groups, kept):
     """Return (the groups that all models can rank, {name: Evaluation}, the Counts)."""
-    from course_utils.data import bm25_scores, usable
-    from course_utils.evaluation import evaluate, evaluate_scores
+    from course_utils.data import bm25_scores, check_no_leak, rankable, usable
+    from course_utils.evaluation import document_alone, evaluate, evaluate_scores
 
     scored, counts, stay = {}, None, {id(g) for g in groups}
     for name in names:
@@ -84,6 +92,10 @@ def _measured(args, names, groups, kept):
         )
     if args.bm25:
         found["BM25"] = evaluate_scores(bm25_scores(left), left)
+    if args.rule:
+        train = reading.read(args, args.rule)
+        check_no_leak(train, left, (args.rule, args.data))
+        found[RULE] = evaluate_scores(document_alone(rankable(train), left), left)
     return left, found, counts
 
 
@@ -93,8 +105,8 @@ def _row(name, own, first, seed):
 
     values = own.per_query()
     mean = paired_bootstrap(np.zeros(len(values)), values, seed=seed)
-    # The scores of BM25 have no border between right and wrong.
-    metrics = {m: v for m, v in own.summary.items() if name != "BM25" or m not in ("accuracy", "f1")}
+    # The scores of these have no border between right and wrong.
+    metrics = {m: v for m, v in own.summary.items() if name not in ("BM25", RULE) or m not in ("accuracy", "f1")}
     row = {"model": options.shown(name), "metrics": metrics, "low": mean.low, "high": mean.high}
     if own is not first:
         gap = compare(first, own, seed=seed)

@@ -8,26 +8,30 @@ FALL = 0.01  # nDCG@10 on general data that is worth a word
 MANY = 2000  # test queries beyond which nobody labels
 
 
-def paragraph(done, train, test, difference, general=None):
+def paragraph(done, test, difference, general=None, above=None):
     """Return the closing paragraph of ``adapt``.
 
     Args:
         done: the Adaptation.
-        train: number of training queries.
         test: number of test queries.
         difference: Difference in nDCG@10 on the test queries.
         general: Difference on the general set, or None.
+        above: Difference to the model before plus a rule that never reads the query, or None.
     """
-    parts = [_learned(done, train, test, difference), _settled(done, test, difference), _cost(general)]
-    return _joined([part for part in parts if part] + _next(done, train, difference, general))
+    parts = [_learned(done, test, difference), _settled(done, test, difference, above), _cost(general)]
+    return _joined([part for part in parts if part] + _next(done, difference, general))
 
 
-def _learned(done, train, test, d):
-    recipe = done.recipe
+def _learned(done, test, d):
+    recipe, train = done.recipe, _("{n} queries").format(n=done.counts["trained"])
+    beside = [_("{n} more are dev").format(n=done.counts["dev"]["queries"])]
+    if done.counts["replayed"]:
+        beside += [_("{n} general ones mixed in").format(n=done.counts["replayed"])]
+    train += _(" ({beside})").format(beside=_("; ").join(beside))
     if done.best_epoch == 0:
-        return _(
-            "Nothing was learned from {train} queries: no epoch beat the start on dev, so the model is as it was."
-        ).format(train=train)
+        return _("Nothing was learned from {train}: no epoch beat the start on dev, so the model is as it was.").format(
+            train=train
+        )
     what = (
         _("all layers") if recipe["layers"] == "all" else _("the last {layers} layers").format(layers=recipe["layers"])
     )
@@ -39,7 +43,7 @@ def _learned(done, train, test, d):
         _("half of the way to epoch {epochs}") if recipe["keep"] == "halfway" else _("epoch {best_epoch} of {epochs}")
     )
     return _(
-        "Learned from {train} queries{by}, in {what}, {kept} kept: nDCG@10 on {test} "
+        "Learned from {train}{by}, in {what}, {kept} kept: nDCG@10 on {test} "
         "test queries {gain} {mean:.3f}; {wins} are ranked better, {losses} worse."
     ).format(
         train=train,
@@ -54,12 +58,21 @@ def _learned(done, train, test, d):
     )
 
 
-def _settled(done, test, d):
+def _settled(done, test, d, above):
     if done.best_epoch == 0:
         return ""
     interval = _("the 95 % interval goes from {low:+.3f} to {high:+.3f}").format(low=d.low, high=d.high)
+    if d.low > 0 and above and above.low <= 0:
+        return _(
+            "Lists are ranked better ({interval}), but that queries are read is not settled: a rule that never reads the "
+            "query does as much, or nearly ({above:+.3f} [{low:+.3f}, {high:+.3f}] above the base with that rule); choose "
+            "wrong documents from the same source and style as right ones, or label more test queries."
+        ).format(interval=interval, above=above.mean, low=above.low, high=above.high)
     if d.low > 0:
-        return _("That is settled: {interval}.").format(interval=interval)
+        beside = _(", and it is more than a rule that never reads the query adds") if above else ""
+        return _("That is settled for this training, one seed of many: {interval}{beside}.").format(
+            interval=interval, beside=beside
+        )
     if d.high < 0:
         return _("That it is worse is settled: {interval}; do not use it.").format(interval=interval)
     half, text = (d.high - d.low) / 2, _("That is not settled: {interval} and holds 0").format(interval=interval)
@@ -90,12 +103,12 @@ def _cost(d):
     )
 
 
-def _next(done, train, d, general):
+def _next(done, d, general):
     """Return sentences on what to try, the most promising first; two at most."""
     out, recipe, best = [], done.recipe, max(done.history, key=lambda row: row["ndcg@10"])["epoch"]
     if done.best_epoch == 0:
         out += [_("Next: look at the labels with data check, then add training queries or lower --learning-rate.")]
-    elif done.kept["ndcg@10"] < done.history[0]["ndcg@10"]:
+    elif done.kept.get("high", 0) < 0:
         out += [
             _(
                 "Next: on dev what is kept ranks worse than the start; look at the labels with data check, or use --keep best."
@@ -105,9 +118,11 @@ def _next(done, train, d, general):
         out += [
             _("Next: dev was best in the last epoch, so try --epochs {epochs}.").format(epochs=2 * recipe["epochs"])
         ]
-    elif d.high > 0 and train < 300:
+    elif d.high > 0 and done.counts["trained"] < 300:
         out += [
             _("Next: dev was best before the last epoch, so more epochs will not help; more training questions may.")
+            if recipe["keep"] == "best"
+            else _("Next: more training questions may help.")
         ]
     if general is not None and (general.high < 0 or general.mean < -FALL):
         fewer = recipe["layers"] in (1, None)

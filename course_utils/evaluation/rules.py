@@ -2,9 +2,14 @@
 
 import numpy as np
 
+from course_utils.data.groups import subset
 from course_utils.data.negatives import bm25_tokens
 from course_utils.errors import InputError
-from course_utils.evaluation.measure import compare, evaluate_scores
+from course_utils.evaluation.measure import compare, evaluate_scores, paired_bootstrap
+from course_utils.evaluation.slices import add_rule
+
+BLIND = 2000  # queries that the rule learns from where nobody asked for it
+WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8)  # of the rule beside a model
 
 
 def _surface(texts):
@@ -102,3 +107,34 @@ def betrayed(train, test=None):
     chance = evaluate_scores([np.zeros(len(g.documents)) for g in test], test)
     rule = evaluate_scores(scores, test)
     return chance.summary["ndcg@10"], rule.summary["ndcg@10"], compare(chance, rule)
+
+
+def _beside_rule(train, test, before, after, seed=0):
+    """Return what a rule that never reads the query makes of test lists, beside a model before and after training.
+
+    The control that a gain has to pass: the model before training plus the rule. For each half of the test queries the
+    weight of the rule is the one that is best on the other half.
+
+    Args:
+        train: list of Group that the rule learns from; of very many, some.
+        test: list of Group, as measured.
+        before, after: Evaluations of ``test``.
+        seed: of the interval.
+
+    Returns:
+        {"random", "document_alone", "base_and_rule": nDCG@10; "above": Difference of ``after`` to the base plus the rule};
+        None where the training lists teach no rule.
+    """
+    try:
+        rule = document_alone(subset(train, BLIND), test)
+    except InputError:
+        return None
+    tried = {w: evaluate_scores(add_rule(before.scores, rule, w), test).per_query() for w in WEIGHTS}
+    both = tried[0.0].copy()
+    for own, other in ((0, 1), (1, 0)) if len(both) > 1 else ():
+        weight = max(WEIGHTS, key=lambda w: tried[w][other::2].mean())
+        both[own::2] = tried[weight][own::2]
+    chance = evaluate_scores([np.zeros(len(g.documents)) for g in test], test).summary["ndcg@10"]
+    alone = evaluate_scores(rule, test).summary["ndcg@10"]
+    above = paired_bootstrap(both, after.per_query(), seed=seed)
+    return {"random": chance, "document_alone": alone, "base_and_rule": float(both.mean()), "above": above}

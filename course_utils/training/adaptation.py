@@ -53,9 +53,10 @@ class Adaptation:
         names: names of the tensors that trained.
         recipe: the Recipe as it was carried out, every default filled in, as a dict.
         counts: {"train": ..., "dev": ...}: what was left out and cut, see ``data.Counts.as_dict``; "train" before dev was
-            held out. "replayed": queries mixed in.
+            held out. "trained": queries that trained, dev not among them; "replayed": queries mixed in.
         warnings: sentences on what makes the result say less than it seems to.
-        kept: of the weights that were kept, on dev: dev_loss, ndcg@10.
+        kept: of the weights that were kept, on dev: dev_loss, ndcg@10; with "halfway" low and high, too: the 95 % interval
+            of the difference to the start.
     """
 
     history: list
@@ -183,7 +184,7 @@ def _counted(reranker, train, dev, replay, recipe):
 
 def _with_cuts(counts, sources):
     """Return the counts as a dict, with the documents that did not fit into the prompt."""
-    out = {"replayed": counts["replayed"]}
+    out = {"trained": len(sources[0].groups) - counts["replayed"], "replayed": counts["replayed"]}
     for name, source in zip(("train", "dev"), sources, strict=True):
         out[name] = replace(counts[name], cut=source.encoded.truncated).as_dict()
     return out
@@ -198,8 +199,8 @@ def _warnings(dev, keep, epoch, kept, trainer, quiet):
         found.append(said.format(queries=queries))
     if epoch == 0:
         found.append(_("no epoch beat the start on dev: the weights are unchanged"))
-    if keep == "halfway" and kept["ndcg@10"] < trainer.progress.history[0]["ndcg@10"]:
-        found.append(_('what is kept ranks dev worse than the start did: look at the labels, or keep "best".'))
+    if kept.get("high", 0) < 0:
+        found.append(_("what is kept ranks dev worse than the start did, for sure: look at the labels, or keep the best epoch."))  # fmt: skip
     if trainer.alike:
         found.append(_("after the last epoch all documents of a dev query get the same score: the model ranks nothing."))  # fmt: skip
     if not quiet:
@@ -279,6 +280,7 @@ def _run(trainer, last, quiet):
     """Train from the start, measured first, or go on from the checkpoint ``last``."""
     if last is None:
         trainer.evaluate()
+        trainer.start_values = trainer.dev_values.tolist()
     else:
         trainer.progress.restore(json.loads((Path(last) / HISTORY).read_text(encoding="utf-8")))
         if not quiet:

@@ -12,6 +12,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from course_utils import machine
 from course_utils.errors import InputError
+from course_utils.evaluation.measure import paired_bootstrap
 from course_utils.files import write_json
 from course_utils.language import _
 from course_utils.model.checkpoint import _weights_hash
@@ -81,10 +82,13 @@ def _kept(trainer, keep, folder, quiet):
         load_tensors(model, _mix(load_file(start, str(trainer.args.device)), trained_tensors(model), 0.5))
         found = trainer.dev_metrics()
         row |= {"ndcg@10": found["ndcg@10"], "dev_loss": found["loss"]}
+        if trainer.start_values:
+            change = paired_bootstrap(trainer.start_values, trainer.dev_values)
+            row |= {"low": change.low, "high": change.high}
         if not quiet:
             said = _("half of the way to epoch {epoch}:  dev loss {dev_loss:6.3f}  dev nDCG@10 {ndcg_10:.3f}")
             print(said.format(epoch=row["epoch"], dev_loss=row["dev_loss"], ndcg_10=row["ndcg@10"]))
-    return row["epoch"], {name: row[name] for name in ("dev_loss", "ndcg@10")}
+    return row["epoch"], {name: row[name] for name in ("dev_loss", "ndcg@10", "low", "high") if name in row}
 
 
 @contextmanager

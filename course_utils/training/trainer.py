@@ -37,7 +37,7 @@ class _GroupTrainer(Trainer):
     def __init__(self, *args, train_source, dev_source, batch_tokens, recipe, **kwargs):
         self.train_source, self.dev_source, self.batch_tokens = train_source, dev_source, batch_tokens
         self.batch_losses, self.ema_decay, self.average, self.alike = [], recipe.ema_decay, None, False
-        self.layer_decay = recipe.layer_decay
+        self.layer_decay, self.dev_values, self.start_values = recipe.layer_decay, None, None
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False  # the loss is a mean over queries: divide it by the parts of a step
 
@@ -117,7 +117,9 @@ class _GroupTrainer(Trainer):
         labels = torch.tensor([r for g in source.groups for r in g.relevance])
         owner = torch.tensor([i for i, g in enumerate(source.groups) for _ in g.relevance])
         loss = float(scorer.loss(flat, labels, owner, *([torch.cat(source.teacher)] if scorer.taught else [])))
-        return {"ndcg@10": evaluate_scores(scores, source.groups).summary["ndcg@10"], "loss": loss}
+        found = evaluate_scores(scores, source.groups)
+        self.dev_values = found.per_query()
+        return {"ndcg@10": found.summary["ndcg@10"], "loss": loss}
 
     def start_average(self):
         """Begin the moving average where one is wanted and none has begun."""
@@ -166,12 +168,13 @@ class _Progress(TrainerCallback):
 
     def record(self):
         """Return what a checkpoint keeps, so that a resumed run reports all epochs."""
-        return {"history": self.history, "batch_losses": self.trainer.batch_losses}
+        start = self.trainer.start_values
+        return {"history": self.history, "batch_losses": self.trainer.batch_losses, "start_values": start}
 
     def restore(self, record):
         """Go on from what a checkpoint kept."""
         self.history[:], self.trainer.batch_losses[:] = record["history"], record["batch_losses"]
-        self.seen = len(record["batch_losses"])
+        self.seen, self.trainer.start_values = len(record["batch_losses"]), record.get("start_values")
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         losses = self.trainer.batch_losses[self.seen :]
