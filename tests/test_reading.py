@@ -290,6 +290,12 @@ def test_a_likely_column_is_proposed_by_its_texts(tmp_path):
         read_data(path)
     with pytest.raises(InputError, match=r'q.csv: No column is the document .*--columns "document=Absatz"'):
         read_data(path, {"query": "Frage"})
+    path.write_text(table([{"Nr": i, "Frage": Q, "Fundstelle": f"H-{i:09}"} for i in range(3)]), encoding="utf-8")
+    with pytest.raises(InputError, match=r'--columns "query=Frage"'):  # a code is no text
+        read_data(path)
+    rows = [{"Nr": i, "Text": A + B, "Titel": Q} for i in range(3)]
+    with pytest.raises(InputError, match=r'--columns "query=Titel"'):  # Text goes by the name of a document
+        read_data(rows)
 
 
 def test_columns_may_hold_commas():

@@ -35,7 +35,9 @@ def _columns_of(text, option):
     pairs = [part.partition("=") for part in parts if part]
     if any(not mark or not role.strip() or not column.strip() for role, mark, column in pairs):
         raise InputError(
-            '{option} is "{text}"; write it as query=Question,document=Paragraph.', option=option, text=text
+            '{option} is "{text}"; write it as query=Question,document=Paragraph, or for a handbook id=Code,document=Text.',
+            option=option,
+            text=text,
         )
     return {role.strip(): column.strip() for role, _, column in pairs}
 

@@ -6,6 +6,7 @@ from numbers import Real
 
 from course_utils.errors import InputError
 from course_utils.language import _
+from course_utils.text import _units
 
 # Role -> names it goes by, without case, spaces and underscores. Sources: the README files of FlagEmbedding, ms-swift,
 # sentence-transformers, MTEB, Tevatron and MS MARCO, and what spreadsheets say in English and Chinese.
@@ -77,10 +78,13 @@ def _naming(file, records=(), before=""):
 
 
 def _likely(unsure, records):
-    """Return the column with the longest texts; where any may be the query, the second: the longest is the document."""
-    length = {n: sum(len(row[n]) for _, row in records if isinstance(row.get(n), str)) for n in unsure.names}
-    best = sorted(unsure.names, key=lambda n: -length[n])
-    return best[unsure.role == "query" and not unsure.fit and len(best) > 1 and length[best[1]] > 0]
+    """Return the column with the longest texts, for the query the second of them: the longest is the document."""
+    other = {"query": "document", "document": "query"}.get(unsure.role)
+    names = [n for n in unsure.names if unsure.fit or _key(n) not in NAMES.get(other, ())]
+    words = {n: sum(_units(row[n]) for _, row in records if isinstance(row.get(n), str)) / len(records) for n in names}
+    best = sorted((n for n in names if words[n]), key=lambda n: -words[n]) or ["..."]
+    second = unsure.role == "query" and not unsure.fit and len(best) > 1 and len(names) == len(unsure.names)
+    return best[1] if second and words[best[1]] >= 2 else best[0]  # codes and numbers are one word
 
 
 def _check_given(columns, names, roles=GIVEN):

@@ -8,10 +8,9 @@ from pathlib import PurePath
 from course_utils.data.columns import _choices
 from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import _SearchBm25
-from course_utils.data.passages import _units
 from course_utils.errors import InputError
 from course_utils.language import _
-from course_utils.text import normalise
+from course_utils.text import _units, normalise
 
 
 def _match(groups, pieces, handbook):

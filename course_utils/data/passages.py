@@ -13,7 +13,7 @@ from course_utils.data.columns import NAMES, _check_given, _choices, _key, _nami
 from course_utils.data.tables import SUFFIXES, _decode, _open_table
 from course_utils.errors import InputError
 from course_utils.language import _, _later
-from course_utils.text import CJK
+from course_utils.text import _UNIT, _units
 
 _WHOLE = 10**9  # words of a piece with which documents stay as they are
 _TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
@@ -30,7 +30,6 @@ _MARKDOWN = (
 )
 # Columns of a table that name its passages.
 _IDS = set(["id", "docid", "passageid", "ref", "no", "nr", "编号", "序号"])
-_UNIT = re.compile(rf"[{CJK}]|[^\s{CJK}]+")
 
 
 @dataclass(frozen=True)
@@ -202,10 +201,6 @@ def _pdf(file):
         return "\n".join(page.extract_text() for page in pypdf.PdfReader(file).pages)
     except Exception as error:  # pypdf lets errors of every kind through from broken files
         raise InputError("{file} cannot be read as a PDF: {error}", file=file, error=str(error)[:100]) from None
-
-
-def _units(text):
-    return len(_UNIT.findall(text))
 
 
 def _sentences(text, size):

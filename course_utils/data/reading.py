@@ -172,7 +172,7 @@ def convert(source, out, columns=None, overwrite=False, **options):
     check_outputs([out], [source] if isinstance(source, (str, Path)) else [])
     found = read_data(source, columns, **options)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _as_rows(found.groups))
-    if not overwrite and Path(out).is_file() and Path(out).read_bytes() != lines.encode():
+    if not overwrite and Path(out).is_file() and Path(out).read_bytes() not in (b"", lines.encode()):
         raise InputError(
             "{out} is there and holds other lines, which would be lost; choose another name, delete it, or give "
             "overwrite=True (--overwrite).",
