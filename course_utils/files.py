@@ -43,10 +43,7 @@ def _part(path):
 
 
 def _refusal(path, error):
-    return InputError(
-        "{path} cannot be written: {value}. Free space or choose another place.",
-        path=path, value=error.strerror or error
-    )  # fmt: skip
+    return InputError("{path} cannot be written: {value}. Free space or choose another place.", path=path, value=error.strerror or error)  # fmt: skip
 
 
 @contextmanager
@@ -122,26 +119,27 @@ def check_ours(folder):
         if folder.exists() or folder.is_symlink():
             raise InputError("{folder} is a file, and a folder is to be written there; choose another name.", folder=folder)  # fmt: skip
         return
-    names, ours = _names(folder), set()
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        ours = set(json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"])
+    names, ours, hashes = _names(folder), set(), {}
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        ours, hashes = set(marker["files"]), dict(marker.get("sha256", {}))
     if not ours and "reranker.json" in names:
         ours = _MODEL_FILES | {name for name in names if name.startswith("model") and name.endswith(".safetensors")}
     foreign = sorted(n for n in names - ours - {MARKER, _LOCK} if n.rpartition("/")[2] not in _LITTER)
     if foreign:
-        raise InputError(
-            "{folder} holds {foreign_0}, which was not written by this program, and would be replaced; choose "
-            "another folder or move its files away.",
-            folder=folder, foreign_0=foreign[0]
-        )  # fmt: skip
+        raise InputError("{folder} holds {foreign_0}, which was not written by this program, and would be replaced; choose another folder or move its files away.", folder=folder, foreign_0=foreign[0])  # fmt: skip
+    changed = next((n for n in sorted(names & ours & hashes.keys()) if sha256(folder / n) != hashes[n]), None)
+    if changed:
+        raise InputError("{path} was changed since this program wrote it, and would be replaced; choose another folder or move the file away.", path=folder / changed)  # fmt: skip
 
 
 @contextmanager
-def whole_folder(folder):
+def whole_folder(folder, hashed=False):
     """Yield a temporary folder that takes the place of ``folder`` when the block ends well, else goes away.
 
     The old folder stays until the new one is there. A marker file lists what was written; with it the next call knows
-    what it may replace (``check_ours``). All files get the mode that the umask asks for.
+    what it may replace (``check_ours``): where it is ``hashed``, no file that people changed since. All files get the
+    mode that the umask asks for.
 
     Raises:
         InputError: when ``folder`` holds what is not ours, or the place cannot be written to.
@@ -157,7 +155,9 @@ def whole_folder(folder):
         raise _refusal(folder, error) from None
     try:
         yield temporary
-        (temporary / MARKER).write_text(json.dumps({"files": sorted(_names(temporary))}), encoding="utf-8")
+        names = sorted(_names(temporary))
+        hashes = {"sha256": {name: sha256(temporary / name) for name in names}} if hashed else {}
+        (temporary / MARKER).write_text(json.dumps({"files": names, **hashes}), encoding="utf-8")
         mode = stat.S_IMODE((temporary / MARKER).stat().st_mode)
         for path in temporary.rglob("*"):  # safetensors writes files that only their owner can read
             if path.is_file() and not path.is_symlink():

@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_UNIT = re.compile(rf"[{CJK}]|[^\s{CJK}]+")
 
 
 class _Plain(dict):
@@ -53,3 +54,8 @@ def markdown_table(head, rows, left=None):
     """
     lines = [head, ["---" if left is None or i < left else "---:" for i in range(len(head))], *rows]
     return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
+
+
+def _units(text):
+    """Return the number of words, in Chinese of characters."""
+    return len(_UNIT.findall(text))

@@ -26,6 +26,8 @@ from failures import (
 PAIR = {"query": "what is fever", "document": "fever is told here", "relevance": 1}
 OTHER = {"query": "what is fever", "document": "rent is something else", "relevance": 0}
 
+IDS = [{"query": f"what is it {i}", "document": f"H-{i:03}"} for i in range(9)]
+
 
 def data(fault, content, says, name="data.json", code=2, new=()):
     """Return a Case in which ``evaluate`` reads a bad file."""
@@ -56,6 +58,8 @@ DATA = [
     data("a CSV with columns that nobody knows", "colour,shape\na,b\n", "No column is the query", "data.csv"),
     data("a CSV row with too many cells", "query,document,relevance\na,b,1,2\n", "broken CSV", "data.csv"),
     data("a Parquet file cut short", b"PAR1 and no more", "broken Parquet", "data.parquet"),
+    Case("Data", "right documents that are ids of nothing", "data prepare asked.json docs.txt --out own",
+         '"H-000", but the passages are called docs.txt:1', prepare=write("asked.json", IDS)),
     data("no right document at all", [OTHER], "nothing to rank"),
     data("right documents only", [PAIR], "nothing to rank"),
     data(
@@ -185,6 +189,8 @@ OUTPUTS = [
          prepare=make("docs/thesis.docx")),
     Case("Outputs", "a model with its delta over a thesis", "delta apply --model model --delta model --out docs",
          "thesis.docx, which was not written", prepare=make("docs/thesis.docx")),
+    Case("Outputs", "converted data over a file that holds other lines", "data convert data.json notes.jsonl", "notes.jsonl is there and holds other",
+         prepare=write("notes.jsonl", "mine\n")),
     Case("Outputs", "values for each query at a folder", f"{EVALUATE} --per-query model", "is a folder"),
     Case("Outputs", "a result to /dev/null", f"{RANK} --json /dev/null", "fever", 0),
     Case("Outputs", "a result to standard output", f"{RANK} --json -", '"ranking"', 0),

@@ -279,6 +279,137 @@ def test_the_reranker_keeps_likely_right_answers_out(handbook):
         assert len(hard) <= 2  # the random ones are not judged
 
 
+def clinic(folder, head=("Code", "Chapter", "Text"), named="N-{:03}"):
+    """Write handbook.xlsx with 80 rows under ``head`` and asked.xlsx, whose right documents are ids."""
+    random_ = random.Random(1)
+    book, asked = openpyxl.Workbook(), openpyxl.Workbook()
+    book.active.append(head)
+    asked.active.append(["Question", "Place"])
+    for i, (w, d) in enumerate((w, d) for w in WARDS for d in DUTIES):
+        book.active.append([f"N-{i:03}", w, f"{sentence(random_, w, d)} {sentence(random_, w, d)}"])
+        asked.active.append([f"Which rule holds for {d} on the {w} ward?", named.format(i)])
+    book.save(folder / "handbook.xlsx")
+    asked.save(folder / "asked.xlsx")
+    return folder / "asked.xlsx", folder / "handbook.xlsx"
+
+
+PLACE = {"query": "Question", "document": "Place"}
+
+
+def test_the_ids_of_a_handbook_are_found_by_what_the_questions_name(tmp_path):
+    done = prepare(*clinic(tmp_path), columns=PLACE)
+    assert "texts from Text; ids from Code, whose values the questions name; not used: Chapter." in str(done)
+    assert "80 by the name of a passage" in str(done) and done.passages[0].id == "N-000"
+    pieces = {p.text for p in done.passages}
+    assert all(set(g.positives) <= pieces for part in done.parts.values() for g in part)
+    passages, said = read_passages(tmp_path / "handbook.xlsx")
+    assert passages[0].id == "handbook.xlsx:2" and "no column of ids found; not used: Code, Chapter" in said[1]
+    passages, said = read_passages(tmp_path / "handbook.xlsx", columns={"id": "Code"})
+    assert passages[0].id == "N-000" and "ids from Code; not used: Chapter" in said[1]
+
+
+def test_values_say_more_than_the_usual_name_of_a_column(tmp_path):
+    done = prepare(*clinic(tmp_path, ("Code", "id", "Text")), columns=PLACE)
+    assert "ids from Code, whose values the questions name; not used: id." in str(done)
+
+
+def test_right_documents_that_are_unknown_ids_are_refused_before_a_file_is_written(tmp_path, handbook):
+    asked, book = clinic(tmp_path, named="H-{:03}")
+    for source, seen in (
+        (book, r"texts from Text; no column of ids found; not used: Code, Chapter"),
+        (handbook / "handbook", "90 documents"),
+    ):
+        with pytest.raises(
+            InputError, match=r'80 of 80 right documents .* look like ids .* for example "H-000"'
+        ) as refused:
+            prepare(asked, source, tmp_path / "out", columns=PLACE)
+        assert seen in str(refused.value) and "(--passage-columns id=COLUMN)" in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_texts_stand_in_the_lists_alone_and_that_is_said(handbook):
+    groups = data.read_data(handbook / "questions.xlsx").groups
+    groups = [
+        *groups[:50],
+        *(Group(f"{g.query} {i}", (f"Nobody wrote down what {i} asks for.",), (1,)) for i, g in enumerate(groups[50:])),
+    ]
+    done = prepare(groups, handbook / "handbook", handbook / "out")
+    assert (
+        '10 are in no passage, for example "Nobody wrote down what 0 asks for.", and stand in the lists alone'
+        in str(done)
+    )
+    lists = "".join((handbook / "out" / f"{part}.jsonl").read_text() for part in ("train", "dev", "test"))
+    assert "Nobody wrote" in lists and "Nobody wrote" not in (handbook / "out" / "passages.jsonl").read_text()
+
+
+def test_handbooks_are_read_as_the_options_say(tmp_path, monkeypatch, capsys):
+    from course_utils.cli import main
+
+    clinic(tmp_path, ("Code", "Chapter", "Wording"))
+    book = openpyxl.load_workbook(tmp_path / "handbook.xlsx")
+    book.create_sheet("Notes").append(["nothing", "here"])
+    book.save(tmp_path / "handbook.xlsx")
+    monkeypatch.chdir(tmp_path)
+    questions = [
+        "data",
+        "prepare",
+        "asked.xlsx",
+        "handbook.xlsx",
+        "--out",
+        "out",
+        "--columns",
+        "query=Question,document=Place",
+    ]
+    index = ["index", "handbook.xlsx", "--out", "index"]
+    for command, before in ((questions, "passage-"), (index, "")):
+        plain = before.replace("-", "_")
+        assert main(command) == 2
+        assert (
+            f"handbook.xlsx has 2 sheets with data: Sheet, Notes. Name one: {plain}sheet=... (--{before}sheet)."
+            in capsys.readouterr().err
+        )
+        command += [f"--{before}sheet", "Sheet"]
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert (
+            "error: handbook.xlsx: No column is the document for certain; the columns are: Code, Chapter, Wording. "
+            in said
+        )
+        assert f'Name one: {plain}columns={{"document": "Wording"}} (--{before}columns "document=Wording").' in said
+        assert main([*command, f"--{before}columns", "document=Wording,id=Code"]) == 0
+        assert "texts from Wording; ids from Code; not used: Chapter" in capsys.readouterr().out
+    assert SearchIndex(tmp_path / "index").ids[0][0] == "N-000"
+
+
+def test_what_prepare_writes_is_a_handbook_too(tmp_path):
+    prepare(*clinic(tmp_path), tmp_path / "out", columns=PLACE)
+    passages, said = read_passages(tmp_path / "out" / "passages.jsonl")
+    assert passages[0].id == "N-000" and passages[0].text.startswith("On the surgery ward")
+    assert "texts from text; ids from id; not used: document" in said
+
+
+def test_lists_that_were_changed_by_hand_are_kept(handbook):
+    make = lambda: prepare(handbook / "questions.xlsx", handbook / "handbook", handbook / "out")  # noqa: E731
+    make()
+    make()  # nothing was changed
+    path = handbook / "out" / "test.jsonl"
+    changed = path.read_text().replace('"relevance": 0', '"relevance": 1', 1)
+    path.write_text(changed)
+    with pytest.raises(InputError, match=r"test.jsonl was changed since this program wrote it"):
+        make()
+    assert path.read_text() == changed
+    path.unlink()
+    make()
+    assert path.read_text() != changed
+
+
+def test_prepare_and_index_cut_alike():
+    import inspect
+
+    assert Plan().size == inspect.signature(build_index).parameters["size"].default
+    assert Plan().size == inspect.signature(read_passages).parameters["size"].default
+
+
 def test_wrong_plans_and_too_few_questions_are_refused(handbook):
     for plan, message in (
         ({"by": "chance"}, 'by is "chance"'),
@@ -304,6 +435,14 @@ def test_the_road_from_a_spreadsheet_in_commands(handbook, monkeypatch, capsys):
     run = lambda *arguments: (main([str(a) for a in arguments]), capsys.readouterr())  # noqa: E731
     code, said = run("data", "convert", "questions.xlsx", "pairs.jsonl")
     assert code == 0 and "(Question, Paragraph)" in said.out and len(data.read_groups("pairs.jsonl")) == 60
+    code, said = run("data", "convert", "questions.xlsx", "pairs.jsonl")
+    assert code == 0  # the same lines again
+    (handbook / "pairs.jsonl").write_text("mine\n")
+    code, said = run("data", "convert", "questions.xlsx", "pairs.jsonl")
+    assert code == 2 and "pairs.jsonl is there and holds other lines" in said.err
+    assert (handbook / "pairs.jsonl").read_text() == "mine\n"
+    code, said = run("data", "convert", "questions.xlsx", "pairs.jsonl", "--overwrite")
+    assert code == 0 and len(data.read_groups("pairs.jsonl")) == 60
     code, said = run("data", "prepare", "questions.xlsx", "handbook", "--out", "prepared", "--json", "report.json")
     assert code == 0 and "Next: adapt --train prepared/train.jsonl" in said.out
     assert json.loads((handbook / "report.json").read_text())["queries"] == {"train": 42, "dev": 6, "test": 12}

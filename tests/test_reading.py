@@ -232,10 +232,88 @@ def test_an_excel_sheet_of_questions_and_paragraphs(tmp_path):
         read_data(path)
 
 
+def clinic_sheet(path, merge=True):
+    """Save a sheet as offices make it: a title over merged cells, a header in row 3, each question over its rows."""
+    book = openpyxl.Workbook()
+    book.active["A1"] = "Questions of the clinic"
+    book.active.merge_cells("A1:C1")
+    rows = [["No.", "Frage", "Absatz", "gut"], [1, Q, A, 1], [1, None, B, 0], [2, "Was nun?", C, 1], [2, None, A, 0]]
+    for number, row in enumerate(rows, 3):
+        for place, cell in enumerate(row, 1):
+            book.active.cell(number, place, cell)
+    if merge:
+        book.active.merge_cells("B4:B5")
+        book.active.merge_cells("B6:B7")
+    book.save(path)
+    return {"query": "Frage", "document": "Absatz", "relevance": "gut"}
+
+
+def test_a_title_above_the_header_is_skipped_and_merged_cells_are_filled_down(tmp_path):
+    columns = clinic_sheet(tmp_path / "q.xlsx")
+    found = read_data(tmp_path / "q.xlsx", columns)
+    assert found.groups == [Group(Q, [A, B], [1, 0]), Group("Was nun?", [C, A], [1, 0])]
+    assert 'skipped above the header in row 3: "Questions of the clinic"' in str(found)
+    assert "merged cells filled down: Frage" in str(found)
+    clinic_sheet(tmp_path / "q.xlsx", merge=False)  # empty cells that nobody merged stay empty
+    with pytest.raises(data.DataError, match="row 5: no text for the query"):
+        read_data(tmp_path / "q.xlsx", columns)
+
+
+def test_what_stands_above_or_beside_a_table_is_named(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (["Questions", "as of May"], ["Frage", "Absatz", "gut"], [Q, A, 1]):
+        book.active.append(row)
+    book.save(tmp_path / "q.xlsx")
+    with pytest.raises(
+        InputError, match=r"row 2: more cells than the header names \(Questions, as of May\); delete what"
+    ):
+        read_data(tmp_path / "q.xlsx")
+
+
+def test_a_sheet_of_one_column_has_no_title(tmp_path):
+    book = openpyxl.Workbook()
+    for text in ("Text", A, B, C):
+        book.active.append([text])
+    book.active["B4"] = "a remark"
+    book.save(tmp_path / "q.xlsx")
+    with pytest.raises(InputError, match=r"row 4: more cells than the header names \(Text\)"):
+        data.read_passages(tmp_path / "q.xlsx")
+    book.active["B4"] = None
+    book.save(tmp_path / "q.xlsx")
+    assert [p.text for p in data.read_passages(tmp_path / "q.xlsx")[0]] == [A, B, C]
+
+
+def test_a_likely_column_is_proposed_by_its_texts(tmp_path):
+    path = tmp_path / "q.csv"
+    path.write_text(table([{"Nr": i, "Frage": Q, "Absatz": A + B, "gut": 1} for i in range(3)]), encoding="utf-8")
+    with pytest.raises(InputError, match=r'q.csv: No column is the query .*--columns "query=Frage"'):
+        read_data(path)
+    with pytest.raises(InputError, match=r'q.csv: No column is the document .*--columns "document=Absatz"'):
+        read_data(path, {"query": "Frage"})
+    path.write_text(table([{"Nr": i, "Frage": Q, "Fundstelle": f"H-{i:09}"} for i in range(3)]), encoding="utf-8")
+    with pytest.raises(InputError, match=r'--columns "query=Frage"'):  # a code is no text
+        read_data(path)
+    rows = [{"Nr": i, "Text": A + B, "Titel": Q} for i in range(3)]
+    with pytest.raises(InputError, match=r'--columns "query=Titel"'):  # Text goes by the name of a document
+        read_data(rows)
+
+
+def test_columns_may_hold_commas():
+    from argparse import Namespace
+
+    from course_utils.cli import reading
+
+    asked = Namespace(columns="query=Frage (kurz, wörtlich), document = Text, gekürzt,", separator=None)
+    assert reading.given(asked) == {"columns": {"query": "Frage (kurz, wörtlich)", "document": "Text, gekürzt"}}
+    with pytest.raises(InputError, match='--columns is "Frage, document=Text"; write it as'):
+        reading.given(Namespace(columns="Frage, document=Text", separator=None))
+
+
 def test_columns_are_named_by_hand():
     rows = [{"Frage": Q, "Absatz": A, "gut": "1"}, {"Frage": Q, "Absatz": B, "gut": "0"}]
     with pytest.raises(
-        InputError, match=r"No column is the query for certain; the columns are: Frage, Absatz, gut. .*--columns query="
+        InputError,
+        match=r'No column is the query for certain; the columns are: Frage, Absatz, gut. .*--columns "query=',
     ):
         read_data(rows)
     found = read_data(rows, {"query": "Frage", "document": "Absatz", "relevance": "gut"})

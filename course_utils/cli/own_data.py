@@ -19,6 +19,7 @@ def add(commands):
     convert.add_argument("out", metavar="OUT", help=_("the file to write, .jsonl"))
     reading.add_reading(convert)
     convert.add_argument("--drop-repeated", action="store_true", help=_("keep the first of pairs that stand twice"))
+    convert.add_argument("--overwrite", action="store_true", help=_("replace a file OUT that holds other lines"))
     what = _("make train, dev and test lists from questions with their right passages and a handbook")
     prepare = options.command(
         commands, "prepare", what, "data prepare questions.xlsx handbook --out prepared", run_prepare
@@ -30,7 +31,10 @@ def add(commands):
     prepare.add_argument(
         "--out", required=True, metavar="DIR", help=_("folder for train.jsonl, dev.jsonl, test.jsonl and more")
     )
-    reading.add_columns(prepare)
+    reading.add_reading(prepare)
+    own = prepare.add_argument_group(_("a handbook in a table"))
+    what = _("which column of a table holds the texts and which the ids, as document=COLUMN,id=COLUMN")
+    reading.add_table(own, what, "passage-")
     prepare.add_argument(
         "--by", choices=["auto", "topic", "document", "query"], default="auto", help=_("what stays together")
     )
@@ -58,7 +62,8 @@ def run_convert(args):
     """Print what was read and taken for what."""
     from course_utils.data import convert
 
-    found = convert(args.source, args.out, drop_repeated=args.drop_repeated, **reading.given(args))
+    how = {"drop_repeated": args.drop_repeated, "overwrite": args.overwrite, **reading.given(args)}
+    found = convert(args.source, args.out, **how)
     print(found)
     print(_("Written to {out}.").format(out=args.out))
 
@@ -86,8 +91,8 @@ def run_prepare(args):
         from course_utils.ship.dense import _both_stages
 
         first = {"first_stage": _both_stages(args.dense)}
-    columns = reading.columns_of(args.columns)
-    done = prepare(args.questions, args.passages, args.out, plan, reranker=reranker, columns=columns, **first)
+    how = {**first, **reading.given(args), **reading.given(args, "passage_")}
+    done = prepare(args.questions, args.passages, args.out, plan, reranker=reranker, **how)
     print(done)
     print(
         _(

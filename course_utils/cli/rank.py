@@ -22,7 +22,7 @@ def add(commands):
         help=_("one document a line, a table, or a folder of texts; - reads standard input"),
     )
     parser.add_argument("--top-k", type=int, metavar="K", help=_("print and write the best K only"))
-    reading.add_columns(parser)
+    reading.add_table(parser, _("which column of a table holds the texts, as document=COLUMN"))
     options.add_long_documents(parser)
     options.add_model(parser)
     parser.add_argument("--json", metavar="R", help=_("write the ranking here; - is standard output"))

@@ -1,5 +1,6 @@
 """Labelled data and documents for a command: the plain form by its strict rules, any other shape as data convert reads it."""
 
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -15,38 +16,42 @@ _MORE = {"score", "scores", "teacherscore", "instruction", "task", "指令"}
 def add_reading(parser):
     """Add the options that say how a file of another shape is to be read."""
     own = parser.add_argument_group(_("files of other shapes than query, document, relevance"))
-    add_columns(own)
-    own.add_argument("--sheet", help=_("of an Excel file"))
-    own.add_argument("--encoding", help=_("of a text file, for example gb18030 or cp1252"))
-    own.add_argument("--separator", help=_("of a CSV file"))
+    add_table(own, _("which column is the query, the document, the relevance, ..."))
     own.add_argument("--part", help=_("split of a dataset, or which judgements of a collection"))
     own.add_argument("--threshold", type=float, metavar="X", help=_("the least label that means relevant"))
 
 
-def add_columns(parser):
-    """Add ``--columns``."""
-    what = _("which column is the query, the document, the relevance, ...")
-    parser.add_argument("--columns", metavar="ROLE=COLUMN,...", help=what)
+def add_table(parser, what, before=""):
+    """Add ``--columns`` with the help ``what``, ``--sheet``, ``--encoding``, ``--separator``; ``before``: "passage-"."""
+    parser.add_argument(f"--{before}columns", metavar="ROLE=COLUMN,...", help=what)
+    parser.add_argument(f"--{before}sheet", metavar="NAME", help=_("of an Excel file"))
+    parser.add_argument(f"--{before}encoding", metavar="NAME", help=_("of a text file, for example gb18030 or cp1252"))
+    parser.add_argument(f"--{before}separator", metavar="MARK", help=_("of a CSV file"))
 
 
-def columns_of(text):
-    """Return {role: column} of ``role=column,role=column``; raise InputError for anything else."""
-    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+def _columns_of(text, option):
+    """Return {role: column} of ``role=column,role=column``, with commas in columns; raise InputError for anything else."""
+    parts = re.split(r",(?=\s*[\w-]+\s*=)", (text or "").strip(" ,"))
+    pairs = [part.partition("=") for part in parts if part]
     if any(not mark or not role.strip() or not column.strip() for role, mark, column in pairs):
-        raise InputError('--columns is "{text}"; write it as query=Question,document=Paragraph.', text=text)
+        raise InputError(
+            '{option} is "{text}"; write it as query=Question,document=Paragraph, or for a handbook id=Code,document=Text.',
+            option=option,
+            text=text,
+        )
     return {role.strip(): column.strip() for role, _, column in pairs}
 
 
-def given(args):
-    """Return the arguments of ``data.read_data`` that the options of ``add_reading`` ask for."""
-    mark = {"tab": "\t", "\\t": "\t"}.get(args.separator, args.separator)
+def given(args, before=""):
+    """Return the arguments of ``data.read_data`` that the options of ``add_reading`` or ``add_table`` ask for."""
+    names = ("columns", "sheet", "encoding", "separator", "part", "threshold")
+    found = {name: getattr(args, before + name, None) for name in names}
+    option = "--" + before.replace("_", "-")
+    found["columns"] = _columns_of(found["columns"], f"{option}columns")
+    found["separator"] = mark = {"tab": "\t", "\\t": "\t"}.get(found["separator"], found["separator"])
     if mark is not None and len(mark) != 1:
-        raise InputError('--separator is "{mark}"; give one character, or tab.', mark=mark)
-    found = {
-        "columns": columns_of(args.columns), "sheet": args.sheet, "encoding": args.encoding, "separator": mark,
-        "part": args.part, "threshold": args.threshold,
-    }  # fmt: skip
-    return {name: value for name, value in found.items() if value not in (None, {})}
+        raise InputError('{option} is "{mark}"; give one character, or tab.', option=f"{option}separator", mark=mark)
+    return {before + name: value for name, value in found.items() if value not in (None, {})}
 
 
 def read(args, path):
@@ -114,18 +119,19 @@ def documents(args, path):
     from course_utils import data
     from course_utils.data.passages import _TABLES, _WHOLE
 
-    path, columns = Path(path), columns_of(args.columns)
+    path, how = Path(path), given(args)
     if (path / "config.json").is_file():
         raise InputError("{path} is a folder of a model; give texts.", path=path)
     if not path.is_dir() and path.suffix.lower() not in (*_TABLES, ".md", ".html", ".htm", ".pdf"):
-        if columns:
-            raise InputError("--columns is for tables, and {path} holds one document a line; leave it out.", path=path)
+        if how:
+            option = f"--{next(iter(how))}"
+            raise InputError("{option} is for tables, and {path} holds one document a line; leave it out.", option=option, path=path)  # fmt: skip
         return None
     try:
-        passages, said = data.read_passages(path, _WHOLE, 0, columns.get("document"))
+        passages, said = data.read_passages(path, _WHOLE, 0, **how)
         texts, said = [p.text for p in passages], f"{path}: {'; '.join(said)}."
     except InputError:
-        if path.is_dir() or columns:
+        if path.is_dir() or how:
             raise
         found = data.read_data(path)  # lists for queries: their documents
         texts, said = [d for g in found.groups for d in g.documents], str(found)

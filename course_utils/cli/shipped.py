@@ -3,7 +3,7 @@
 import sys
 import warnings
 
-from course_utils.cli import options, record
+from course_utils.cli import options, reading, record
 from course_utils.cli.terminal import note
 from course_utils.files import check_ours, check_outputs
 from course_utils.language import _
@@ -41,10 +41,13 @@ def add(commands):
     )
     parser.add_argument("--out", required=True, metavar="FOLDER")
     parser.add_argument(
-        "--size", type=int, default=120, metavar="N", help=_("words of a passage at most (default 120)")
+        "--size", type=int, default=200, metavar="N", help=_("words of a passage at most (default 200)")
     )
     dense = _("a sentence-transformers model whose vectors find passages beside BM25 (default: none)")
     parser.add_argument("--dense", metavar="MODEL", help=dense)
+    reading.add_table(
+        parser, _("which column of a table holds the texts and which the ids, as document=COLUMN,id=COLUMN")
+    )
     parser = options.command(
         commands, "search", _('find the passages of an index that answer a question'),
         "search 'how often is the dressing changed?' --index handbook.index", find,
@@ -94,7 +97,7 @@ def index(args):
     """Write the index and say what it holds."""
     from course_utils.ship import build_index
 
-    count, said = build_index(args.documents, args.out, args.size, dense=args.dense)
+    count, said = build_index(args.documents, args.out, args.size, dense=args.dense, **reading.given(args))
     print(*said, _("{count:,} passages in {out}").format(count=count, out=args.out), sep="\n")
 
 

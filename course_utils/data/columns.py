@@ -1,10 +1,12 @@
 """Which column means what, and which label means right: guessed only where it is certain, and said."""
 
 import re
+from contextlib import contextmanager
 from numbers import Real
 
 from course_utils.errors import InputError
 from course_utils.language import _
+from course_utils.text import _units
 
 # Role -> names it goes by, without case, spaces and underscores. Sources: the README files of FlagEmbedding, ms-swift,
 # sentence-transformers, MTEB, Tevatron and MS MARCO, and what spreadsheets say in English and Chinese.
@@ -41,12 +43,56 @@ def _choices(names):
     return ", ".join(str(n)[:40] for n in list(names)[:8])
 
 
-def _check_given(columns, names):
+class _Unsure(InputError):
+    # No column, or one of several, is meant: the role, the columns to choose from, whether their names fit, and a likely one.
+    def __init__(self, role, names, fit, likely="..."):
+        self.role, self.names, self.fit = role, names, fit
+        said = {"role": role, "choices": _choices(names), "likely": likely}
+        name_one = _('Name one: columns={{"{role}": "{likely}"}} (--columns "{role}={likely}").').format(**said)
+        text = _("Several columns may be the {role}: {choices}. {name_one}") if fit else _("No column is the {role} for certain; the columns are: {choices}. {name_one}")  # fmt: skip
+        super().__init__(text.format(name_one=name_one, **said))
+
+
+@contextmanager
+def _naming(file, records=(), before=""):
+    """Let errors of the block name the file and a likely column, and arguments and options as they are called.
+
+    Args:
+        file: what is read; None names none.
+        records: list of (where, dict), for the likely column.
+        before: what stands before the names of arguments: "passage_" for those of ``prepare``'s handbook.
+    """
+    try:
+        yield
+    except InputError as error:
+        unsure = isinstance(error, _Unsure) and records
+        text = str(_Unsure(error.role, error.names, error.fit, _likely(error, records)) if unsure else error)
+        if before:
+            option = before.replace("_", "-")
+            text = re.sub(r"(?<![a-z_-])(columns|sheet|encoding|separator)(?==)", rf"{before}\1", text)
+            text = re.sub(r"--(columns|sheet|encoding|separator)(?![a-z])", rf"--{option}\1", text)
+        if file is not None and str(file) not in text:
+            text = _("{where}: {text}").format(where=file, text=text)
+        error.args = (text,)
+        raise
+
+
+def _likely(unsure, records):
+    """Return the column with the longest texts, for the query the second of them: the longest is the document."""
+    other = {"query": "document", "document": "query"}.get(unsure.role)
+    names = [n for n in unsure.names if unsure.fit or _key(n) not in NAMES.get(other, ())]
+    words = {n: sum(_units(row[n]) for _, row in records if isinstance(row.get(n), str)) / len(records) for n in names}
+    best = sorted((n for n in names if words[n]), key=lambda n: -words[n]) or ["..."]
+    second = unsure.role == "query" and not unsure.fit and len(best) > 1 and len(names) == len(unsure.names)
+    return best[1] if second and words[best[1]] >= 2 else best[0]  # codes and numbers are one word
+
+
+def _check_given(columns, names, roles=GIVEN):
     """Raise InputError unless ``columns`` names roles that exist and columns that stand in ``names``."""
     for role, column in columns.items():
-        if role not in GIVEN:
+        if role not in roles:
             raise InputError(
-                '"{role}" is no role of a column; the roles are: {given}.', role=role, given=", ".join(GIVEN)
+                '"{role}" is no role of a column; the roles are: {given}.', role=role, given=", ".join(roles)
             )
         if column not in names:
             raise InputError(
@@ -67,16 +113,8 @@ def _one_of(role, names, given, needed=False):
     exact = [n for n in fit if n == role]
     if len(exact or fit) == 1:
         return (exact or fit)[0]
-    example = _('columns={{"{role}": "{value_0}"}} (--columns {role}=...)').format(
-        role=role, value_0=(fit or [*names, "..."])[0]
-    )
-    said = {"role": role, "choices": _choices(fit or names), "example": example}
-    if fit:
-        raise InputError("Several columns may be the {role}: {choices}. Name one: {example}.", **said)
-    if needed:
-        raise InputError(
-            "No column is the {role} for certain; the columns are: {choices}. Name one: {example}.", **said
-        )
+    if fit or needed:
+        raise _Unsure(role, fit or list(names), bool(fit))
     return None
 
 

@@ -1,16 +1,19 @@
 """Find the right documents of questions among the passages of a handbook."""
 
-from collections import Counter, defaultdict
+import re
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import PurePath
 
+from course_utils.data.columns import _choices
 from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import _SearchBm25
+from course_utils.errors import InputError
 from course_utils.language import _
-from course_utils.text import normalise
+from course_utils.text import _units, normalise
 
 
-def _match(groups, pieces):
+def _match(groups, pieces, handbook):
     """Return (groups whose right documents are passages, {query: texts that must not be its negatives}, sentences).
 
     A right document may be the name of a passage or of its document, the same text, a part of a passage, a text that was
@@ -21,13 +24,17 @@ def _match(groups, pieces):
     Args:
         groups: list of Group with right documents.
         pieces: list of Passage.
+        handbook: what was read as pieces, in words.
+
+    Raises:
+        InputError: half of the right documents or more look like ids and no passage is called so.
     """
-    index, counts, around, out = _Index(pieces), Counter(), {}, []
+    index, kinds, around, out = _Index(pieces), defaultdict(list), {}, []
     for g in groups:
         right, near, labels = [], {}, dict(zip(g.documents, g.relevance, strict=True))
         for document in g.positives:
             kind, found = index.find(document)
-            counts[kind] += 1
+            kinds[kind].append(document)
             best = index.best(g.query, found) if len(found) > 1 and kind != "inside" else found
             texts = [p.text for p in best] if kind not in ("nearly", "unknown") else [document]
             right += [(t, labels[document]) for t in texts if t not in dict(right)]
@@ -42,14 +49,25 @@ def _match(groups, pieces):
         "inside": _("are part of a passage, which is taken whole"),
         "cut": _("were cut into several passages, of which the best match is taken"),
         "nearly": _("are nearly the same as a passage and are kept as they are"),
-        "unknown": _("are not among the passages and are added to them"),
+        "unknown": _('are in no passage, for example "{example}", and stand in the lists alone'),
     }
-    parts = [f"{counts[kind]:,} {words}" for kind, words in said.items() if counts[kind]]
-    return (
-        out,
-        around,
-        [_("Of {counts:,} right documents {parts}.").format(counts=sum(counts.values()), parts=_("; ").join(parts))],
-    )
+    total, unknown = sum(map(len, kinds.values())), kinds["unknown"]
+    strange = [d for d in unknown if _is_id(d)]
+    if 2 * len(strange) >= total:
+        raise InputError(
+            '{count:,} of {total:,} right documents of the questions look like ids of passages, for example "{name}", but '
+            "the passages are called {called} and so on ({handbook}); name the column with these ids, "
+            'passage_columns={{"id": "..."}} (--passage-columns id=COLUMN), or call the files so.',
+            count=len(strange), total=total, name=strange[0], called=_choices([p.id for p in pieces[:2]]), handbook=handbook,
+        )  # fmt: skip
+    parts = [f"{len(kinds[kind]):,} {words}" for kind, words in said.items() if kinds[kind]]
+    parts = _("; ").join(parts).format(example=unknown[0][:40]) if unknown else _("; ").join(parts)
+    return out, around, [_("Of {counts:,} right documents {parts}.").format(counts=total, parts=parts)]
+
+
+def _is_id(text):
+    """Return whether a text looks like the id of a passage: "N-047", "§ 12", "rules.txt"."""
+    return len(text) <= 40 and _units(text) <= 3 and bool(re.search(r"\d|\w\.\w{2,5}$", text))
 
 
 class _Index:

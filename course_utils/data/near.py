@@ -1,10 +1,9 @@
 """Near-duplicates, exactly and quickly: texts that share most of their neighbouring words."""
 
-import re
 from collections import Counter, defaultdict
 from math import ceil
 
-from course_utils.text import CJK, normalise
+from course_utils.text import _UNIT, normalise
 
 # Passages count as near-duplicates from 0.5 on three neighbouring words: about one word in nine changed. Queries are
 # short and their frames repeat ("what are the symptoms of ..."), so they do from 0.8 on two.
@@ -14,7 +13,7 @@ QUERIES = {"threshold": 0.8, "width": 2}
 
 def _shingles(text, width=3):
     """Return the set of hashes of all runs of ``width`` words (in Chinese: characters) of the normalised text."""
-    units = re.findall(rf"[{CJK}]|[^\s{CJK}]+", normalise(text))
+    units = _UNIT.findall(normalise(text))
     return {hash(tuple(units[i : i + width])) for i in range(max(1, len(units) - width + 1))}
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from course_utils.data.columns import NAMES, _check_given, _key, _one_of, _text_of
+from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _one_of, _text_of
 from course_utils.data.tables import SUFFIXES, _decode, _open_table
 from course_utils.errors import InputError
 from course_utils.language import _, _later
-from course_utils.text import CJK
+from course_utils.text import _UNIT, _units
 
 _WHOLE = 10**9  # words of a piece with which documents stay as they are
 _TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
@@ -30,7 +30,6 @@ _MARKDOWN = (
 )
 # Columns of a table that name its passages.
 _IDS = set(["id", "docid", "passageid", "ref", "no", "nr", "编号", "序号"])
-_UNIT = re.compile(rf"[{CJK}]|[^\s{CJK}]+")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class _Passage:
     place: int = 0
 
 
-def read_passages(source, size=200, overlap=1, column=None):
+def read_passages(source, size=200, overlap=1, columns=None, named=(), **how):
     """Return (list of Passage, sentences on what was read) of a folder or a file.
 
     In a folder each text, Markdown, HTML or PDF file is a document, and each row of a table. A single text file holds one
@@ -60,7 +59,9 @@ def read_passages(source, size=200, overlap=1, column=None):
         source: folder or file: .txt, .md, .html, .pdf (needs ``pypdf``), .csv, .xlsx, .jsonl, .json, .parquet.
         size: words (Chinese: characters) of a piece at most.
         overlap: sentences that neighbouring pieces share.
-        column: of a table, that holds the text; None finds it.
+        columns: of tables: {"document": the one with the texts, "id": the one with the ids}; what is not given is found.
+        named: texts that may be names of passages, as questions give them: a column that holds most of them has the ids.
+        how: sheet, encoding and separator, as for ``read_data``.
 
     Raises:
         InputError: no such file, an unknown format, no text; a document that cannot be read is named.
@@ -74,14 +75,17 @@ def read_passages(source, size=200, overlap=1, column=None):
         )
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-    documents, said, other = [], [], Counter()
+    documents, said, other, tables = [], [], Counter(), {}
+    wanted = {text.strip().casefold() for text in named}
     for file in tqdm(files, unit="file", desc=_("reading"), disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         suffix = file.suffix.lower()
         if suffix in _TABLES:
-            documents += _rows(file, name, column)
+            rows, told = _rows(file, name, columns or {}, wanted, how)
+            documents += rows
+            tables[told] = None  # once for tables that are alike
         elif suffix in _TEXTS:
-            text = _text(file, suffix)
+            text = _text(file, suffix, how.get("encoding"))
             own = [(name, text)] if path.is_dir() or suffix != ".txt" else _parts(name, text)
             other[_later("files without text")] += not text.strip()
             documents += [(n, t) for n, t in own if t.strip()]
@@ -98,6 +102,7 @@ def read_passages(source, size=200, overlap=1, column=None):
     counted = _("{n_documents:,} documents in {n_passages:,} passages of at most {size} words")
     counted = counted if size < _WHOLE else _("{n_documents:,} documents, each as it is")
     said.append(counted.format(n_documents=len(documents), n_passages=len(passages), size=size))
+    said += tables
     said += [_("{n} {what} left out").format(n=n, what=_(what)) for what, n in other.items() if n]
     return passages, said
 
@@ -110,28 +115,46 @@ def _parts(name, text):
     return [(f"{name}:{i}", part.strip()) for i, part in enumerate(parts, 1) if part.strip()]
 
 
-def _rows(file, name, column=None):
-    """Return (id, text) of the rows of a table."""
-    records, _ = _open_table(file, single=column or NAMES["document"][0])
-    names = list(dict.fromkeys(key for _, row in records for key in row))
-    _check_given({"document": column} if column else {}, names)
-    column = column or _one_of("document", [n for n in names if n != "title"], {}, needed=True)
-    key = next((n for n in names if _key(n).strip(".") in _IDS), None)
-    out = []
+def _rows(file, name, columns, wanted, how):
+    """Return ((id, text) of the rows of a table, a sentence on how it was read)."""
+    records, said = _open_table(file, single=columns.get("document", NAMES["document"][0]), **how)
+    names = list(dict.fromkeys(key for _where, row in records for key in row))
+    with _naming(file, records):
+        _check_given(columns, names, ("id", "document"))
+        own = {"id", "document", "text"} <= set(names)  # what prepare writes: its documents are names
+        free = ["text"] if own else [n for n in names if n not in ("title", columns.get("id"))]
+        document = _one_of("document", free, {k: v for k, v in columns.items() if k == "document"}, needed=True)
+    key, by_values = (columns["id"], False) if "id" in columns else _id_column(records, names, document, wanted)
+    out, used = [], [*(["title"] if "title" in names and document != "title" else []), document]
     for where, row in records:
-        text = _text_of({"title": row.get("title"), "text": row.get(column)}) if "title" in names else None
-        text = text or _text_of(row.get(column))
+        text = _text_of({"title": row.get("title"), "text": row.get(document)}) if len(used) > 1 else None
+        text = text or _text_of(row.get(document))
         if text:
             own = _text_of(row.get(key)) if key else ""
             number = re.findall(r"\d+", where)[-1]  # of "line 3"
             out.append((own or f"{name}:{number}", text))
-    return out
+    said.append(_("texts from {columns}").format(columns=_(", ").join(used)))
+    ids = _("ids from {column}, whose values the questions name") if by_values else _("ids from {column}")
+    said.append(ids.format(column=key) if key else _("no column of ids found"))
+    rest = [n for n in names if n not in (*used, key)]
+    return out, _("; ").join([*said, *([_("not used: {names}").format(names=_choices(rest))] if rest else [])])
 
 
-def _text(file, suffix):
+def _id_column(records, names, document, wanted):
+    """Return (column of the ids or None, whether its values tell): most of what is wanted, else a usual name."""
+    cells = {n: {(_text_of(row.get(n)) or "").casefold() for _where, row in records} for n in names}
+    least, wanted = min(len(wanted), len(records)) / 2, wanted - cells.pop(document)
+    hits = {n: len(own & wanted) for n, own in cells.items()}
+    best = max(hits, key=hits.get, default=None)
+    if best is not None and hits[best] >= max(least, 1):
+        return best, True
+    return next((n for n in cells if _key(n).strip(".") in _IDS), None), False
+
+
+def _text(file, suffix, encoding=None):
     if suffix == ".pdf":
         return _pdf(file)
-    text, _ = _decode(file.read_bytes(), file)
+    text, _ = _decode(file.read_bytes(), file, encoding)
     if suffix in (".html", ".htm"):
         page = _Page()
         page.feed(text)
@@ -178,10 +201,6 @@ def _pdf(file):
         return "\n".join(page.extract_text() for page in pypdf.PdfReader(file).pages)
     except Exception as error:  # pypdf lets errors of every kind through from broken files
         raise InputError("{file} cannot be read as a PDF: {error}", file=file, error=str(error)[:100]) from None
-
-
-def _units(text):
-    return len(_UNIT.findall(text))
 
 
 def _sentences(text, size):

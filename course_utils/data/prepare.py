@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from course_utils.data.columns import _naming
 from course_utils.data.groups import check_no_leak, leaks, rankable, split, without_answers
 from course_utils.data.match import _match
 from course_utils.data.near import DOCUMENTS, _near_index
@@ -19,12 +20,12 @@ from course_utils.data.passages import read_passages
 from course_utils.data.plan import _CHANGE, _DEPTHS, PARTS, Plan, _Prepared
 from course_utils.data.reading import _NO_WRONG, _as_rows, read_data
 from course_utils.errors import InputError
-from course_utils.files import _write_lines, check_outputs, whole_folder
+from course_utils.files import _write_lines, check_ours, check_outputs, whole_folder
 from course_utils.language import _
 from course_utils.text import normalise
 
 
-def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=None, first_stage=_SearchBm25):
+def prepare(questions, passages, out=None, plan=None, *, reranker=None, first_stage=_SearchBm25, **how):
     """Make training, dev and test lists from questions with right passages and a handbook.
 
     Questions are split first; each passage belongs to one part: right ones to that of their questions, the others at
@@ -39,25 +40,32 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=
         out: folder for train.jsonl, dev.jsonl, test.jsonl, passages.jsonl, suspects.jsonl, report.txt; None writes none.
         plan: a Plan.
         reranker: a Reranker whose margin drops candidates that are likely right answers.
-        columns: of the questions, as for ``read_data``.
         first_stage: makes of texts what finds some of them, with the ``texts`` and the ``top`` of Bm25; default: BM25 as
             ``index`` counts it. Hard negatives, recall and suspects come from it.
+        how: arguments of ``read_data`` for the questions, for example columns; with "passage_" before their names those of
+            ``read_passages``, for example passage_columns={"id": "Code", "document": "Text"}.
 
     Returns:
         Prepared.
 
     Raises:
-        InputError: as for ``read_data`` and ``read_passages``; too few questions for three parts.
+        InputError: as for ``read_data`` and ``read_passages``; right documents that look like ids and no passage is called so;
+            too few questions for three parts; a file in ``out`` that was changed.
     """
     plan = plan or Plan()
+    own = {k.removeprefix("passage_"): how.pop(k) for k in [*how] if k.startswith("passage_")}
     if out is not None:
         inputs = [p for p in (questions, passages) if isinstance(p, (str, Path))]
         check_outputs([], inputs, folders=[out])
-    groups, notes = _questions(questions, columns)
-    pieces, said = read_passages(passages, plan.size, plan.overlap)
-    notes += [_("{where}: {text}").format(where=passages, text=_("{parts}.").format(parts=_("; ").join(said)))]
-    groups, around, said = _match(groups, pieces)
-    notes += said
+        check_ours(out)
+    groups, notes = _questions(questions, how)
+    with _naming(None, before="passage_"):
+        pieces, said = read_passages(
+            passages, plan.size, plan.overlap, named=[d for g in groups for d in g.positives], **own
+        )
+    handbook = _("{where}: {text}").format(where=passages, text=_("; ").join(said))
+    groups, around, said = _match(groups, pieces, handbook)
+    notes += [_("{parts}.").format(parts=handbook), *said]
     split_groups, said = _split(groups, pieces, plan)
     notes.append(said)
     pools = _pools(split_groups, pieces, around, plan)
@@ -77,11 +85,11 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, columns=
     return done
 
 
-def _questions(questions, columns):
+def _questions(questions, how):
     if isinstance(questions, list) and all(hasattr(g, "positives") for g in questions):
         groups, notes = list(questions), []
     else:
-        found = read_data(questions, columns, drop_repeated=True)
+        found = read_data(questions, drop_repeated=True, **how)
         text = str(found).removesuffix(_(_NO_WRONG)).rstrip()  # they are about to be mined
         groups, notes = found.groups, [text]
     kept = [g for g in groups if g.positives]
@@ -226,7 +234,7 @@ def _suspects(groups, index, around, reranker):
 
 def _write(out, done):
     """Write all files into a folder that is whole or not there."""
-    with whole_folder(out) as folder:
+    with whole_folder(out, hashed=True) as folder:
         for part, groups in done.parts.items():
             _write_lines(folder / f"{part}.jsonl", _as_rows(groups))
         rows = [{"id": p.id, "document": p.document, "text": p.text} for p in done.passages]

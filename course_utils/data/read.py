@@ -31,6 +31,20 @@ class DataError(InputError):
         )
 
 
+def _checked(rows, name):
+    """Return a list of (where, record); raise DataError where one is broken or no record."""
+    rows = list(rows)
+    broken = [(where, *row) for where, row in rows if isinstance(row, _Problem)]
+    broken += [
+        (where, "not a record", _("a {kind}, not a record of named fields").format(kind=type(row).__name__))
+        for where, row in rows
+        if not isinstance(row, (dict, _Problem))
+    ]
+    if broken:
+        raise DataError(name, broken)
+    return rows
+
+
 def check_row(row, max_relevance=1):
     """Return (query, document, relevance) of one record, or the list of its Problems."""
     if isinstance(row, _Problem):

@@ -1,18 +1,19 @@
 """One reader for files as people have them, and the plain form that everything else reads."""
 
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course_utils.data.columns import _check_given
+from course_utils.data.columns import _check_given, _naming
 from course_utils.data.groups import Group
 from course_utils.data.qrels import _is_collection, _read_collection
 from course_utils.data.read import DataError, _twice
 from course_utils.data.shapes import _items
 from course_utils.data.tables import _open_table
 from course_utils.errors import InputError
-from course_utils.files import _write_lines, check_outputs
+from course_utils.files import check_outputs, whole
 from course_utils.language import _, _joined, _later
 
 _NO_WRONG = _later("No document is wrong: add negatives before training, for example with prepare or mine.")
@@ -102,8 +103,9 @@ def read_data(
         raise InputError("{name} holds no pairs.", name=name)
     names = list(dict.fromkeys(key for _, row in records for key in row))
     columns = dict(columns or {})
-    _check_given(columns, names)
-    found = _items(records, columns, name, threshold)
+    with _naming(source if isinstance(source, (str, Path)) else None, records):
+        _check_given(columns, names)
+        found = _items(records, columns, name, threshold)
     groups = _groups(found, name, drop_repeated)
     ignored = [n for n in names if n not in found.used]
     return _Reading(name, groups, found.shape, notes + found.said, found.dropped, ignored)
@@ -152,21 +154,30 @@ def _as_rows(groups):
             yield row
 
 
-def convert(source, out, columns=None, **options):
+def convert(source, out, columns=None, overwrite=False, **options):
     """Read ``source`` as ``read_data`` does and write it to ``out`` as plain JSON lines; return the Reading.
 
     Args:
         source: as for ``read_data``.
         out: a file name; one that ends in .jsonl.
         columns: as for ``read_data``.
+        overwrite: whether a file that is there and holds other lines is replaced.
         options: the further arguments of ``read_data``.
 
     Raises:
-        InputError: as for ``read_data``; an output that is the input or cannot be written.
+        InputError: as for ``read_data``; an output that is the input, holds other lines or cannot be written.
     """
     if Path(out).suffix.lower() not in (".jsonl", ".ndjson"):
         raise InputError("{out}: the plain form is JSON lines; name the file .jsonl.", out=out)
     check_outputs([out], [source] if isinstance(source, (str, Path)) else [])
     found = read_data(source, columns, **options)
-    _write_lines(out, _as_rows(found.groups))
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _as_rows(found.groups))
+    if not overwrite and Path(out).is_file() and Path(out).read_bytes() not in (b"", lines.encode()):
+        raise InputError(
+            "{out} is there and holds other lines, which would be lost; choose another name, delete it, or give "
+            "overwrite=True (--overwrite).",
+            out=out,
+        )
+    with whole(out) as file:
+        file.write(lines)
     return found

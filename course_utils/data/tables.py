@@ -5,16 +5,19 @@ What was detected is said; what is not certain is an error that lists the choice
 
 import csv
 import io
+import re
 from pathlib import Path
 
 from course_utils.data.columns import NAMES, _choices, _key
-from course_utils.data.records import _Problem, iter_rows
+from course_utils.data.read import _checked
+from course_utils.data.records import iter_rows
 from course_utils.errors import InputError
 from course_utils.language import _, _later
 
 SEPARATORS = {",": _later("comma"), ";": _later("semicolon"), "\t": _later("tab"), "|": _later("bar")}
 # What spreadsheets of the last decades write.
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "gb18030", "big5", "shift_jis", "euc_kr"]
+_TITLES = 10  # rows of a sheet among which a header is looked for
 SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".json", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -43,7 +46,7 @@ def _decode(raw, name, encoding=None):
         from charset_normalizer import from_bytes
     except ImportError:
         raise InputError(
-            "{name}: byte {where} is not UTF-8. Save it as UTF-8, name its encoding (encoding=...), or let it be "
+            "{name}: byte {where} is not UTF-8. Save it as UTF-8, name its encoding (encoding=..., --encoding), or let it be "
             'found out: pip install "reranker-course[files]".',
             name=name,
             where=where,
@@ -57,7 +60,7 @@ def _decode(raw, name, encoding=None):
     ]
     if rivals:
         fits = "; ".join(f'{m.encoding}: "{_foreign(str(m))}"' for m in [best, *rivals])
-        raise InputError("{name} is not UTF-8, and several encodings fit: {fits}. Name the right one: encoding=...", name=name, fits=fits)  # fmt: skip
+        raise InputError("{name} is not UTF-8, and several encodings fit: {fits}. Name the right one: encoding=... (--encoding).", name=name, fits=fits)  # fmt: skip
     return str(best), best.encoding
 
 
@@ -99,8 +102,8 @@ def _split_cells(text, name, separator=None, single=None):
     if len(tables) != 1:
         which = _(", ").join(_(SEPARATORS[m]) for m in tables) or _("none of comma, semicolon, tab and bar")
         raise InputError(
-            "{name}: as separator {which} would give an even table of two or more columns. Name it: separator=..., "
-            "and quote texts that hold it.",
+            "{name}: as separator {which} would give an even table of two or more columns. Name it: separator=... "
+            "(--separator), and quote texts that hold it.",
             name=name,
             which=which,
         )
@@ -120,7 +123,9 @@ def _one_column(text, single):
 
 
 def _excel_cells(path, sheet=None):
-    """Return (header, list of (where, row of cells), name of the sheet) of an Excel file.
+    """Return (header, list of (where, row of cells), sentences on what was read) of an Excel file.
+
+    A title above the header is skipped; merged cells of a column are filled down.
 
     Raises:
         InputError: broken file, several sheets with data and none named, no such sheet.
@@ -132,11 +137,7 @@ def _excel_cells(path, sheet=None):
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         tables = {
-            s.title: [
-                (_("row {number}").format(number=i), row)
-                for i, row in enumerate(s.iter_rows(values_only=True), 1)
-                if any(map(_full, row))
-            ]
+            s.title: [(i, list(row)) for i, row in enumerate(s.iter_rows(values_only=True), 1) if any(map(_full, row))]
             for s in book.worksheets
         }
     except Exception as error:  # a broken zip, XML or style: openpyxl has no exception of its own for them
@@ -146,15 +147,44 @@ def _excel_cells(path, sheet=None):
         raise InputError('{path} has no sheet "{sheet}"; its sheets are: {choices}.', path=path, sheet=sheet, choices=_choices(tables))  # fmt: skip
     if sheet is None and len(filled) != 1:
         raise InputError(
-            "{path} has {n_filled} sheets with data: {choices}. Name one: sheet=...",
+            "{path} has {n_filled} sheets with data: {choices}. Name one: sheet=... (--sheet).",
             path=path,
             n_filled=len(filled),
             choices=_choices(filled),
         )
-    table = tables[sheet or filled[0]]
+    sheet = sheet or filled[0]
+    table = tables[sheet]
     if not table:
         raise InputError('{path}: the sheet "{sheet}" is empty.', path=path, sheet=sheet)
-    return [str(c).strip() if _full(c) else "" for c in table[0][1]], table[1:], sheet or filled[0]
+    known = any(_key(c) in names for c in table[0][1] for names in NAMES.values())
+    # A title is a cell alone in its row; a table of one column has no fuller row in reach.
+    start = 0 if known else next((i for i, (_n, row) in enumerate(table[:_TITLES]) if sum(map(_full, row)) > 1), 0)
+    title, (top, header), table = table[:start], table[start], table[start + 1 :]
+    header = [str(c).strip() if _full(c) else "" for c in header]
+    merged = [header[i] for i in _fill_down(dict(table), book[sheet], top) if i < len(header)]
+    said = [_('Excel, sheet "{sheet}"').format(sheet=sheet)]
+    if title:
+        shown = _(", ").join(f'"{str(c).strip()[:40]}"' for _n, row in title for c in row if _full(c))
+        said.append(_("skipped above the header in row {top}: {shown}").format(top=top, shown=shown))
+    if merged:
+        said.append(_("merged cells filled down: {names}").format(names=_(", ").join(merged)))
+    return header, [(_("row {number}").format(number=i), row) for i, row in table], said
+
+
+def _fill_down(rows, sheet, top):
+    """Fill merged cells of ``rows``, {number: list of cells}, below row ``top`` in place; return the columns' places."""
+    from openpyxl.utils import column_index_from_string
+
+    with sheet._get_source() as file:  # openpyxl tells of merged cells only where it holds the whole book in memory
+        merged = re.findall(rb'<(?:\w+:)?mergeCell [^>]*?ref="([A-Z]+)(\d+):[A-Z]+(\d+)"', file.read())
+    places, last = {}, max(rows, default=0)
+    for letters, first, end in merged:
+        first, end, i = int(first), min(int(end), last), column_index_from_string(letters.decode()) - 1
+        if first > top and first in rows and i < len(rows[first]) and _full(rows[first][i]):
+            for row in (rows[n] for n in range(first + 1, end + 1) if n in rows):
+                row += [None] * (i + 1 - len(row))
+                row[i], places[i] = rows[first][i], None
+    return sorted(places)
 
 
 def _full(cell):
@@ -193,8 +223,8 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
             suffixes=", ".join(SUFFIXES),
         )
     if suffix == ".xlsx":
-        header, table, sheet = _excel_cells(path, sheet)
-        return _named(path, header, table), [_('Excel, sheet "{sheet}"').format(sheet=sheet)]
+        header, table, said = _excel_cells(path, sheet)
+        return _named(path, header, table), said
     if suffix in (".csv", ".tsv", ".txt"):
         text, encoding = _decode(path.read_bytes(), path, encoding)
         header, table, mark = _split_cells(text, path, separator or ("\t" if suffix == ".tsv" else None), single)
@@ -212,24 +242,11 @@ def _named(path, header, table):
     if twice is not None:
         raise InputError('{path}: the column "{twice}" stands twice; give every column its own name.', path=path, twice=twice)  # fmt: skip
     long = next((where for where, row in table if any(map(_full, row[len(header) :]))), None)
+    if long and path.suffix.lower() == ".xlsx":
+        raise InputError("{path}, {long}: more cells than the header names ({header}); delete what stands above the header or beside the table.", path=path, long=long, header=_choices(header))  # fmt: skip
     if long:
         raise InputError("{path}, {long}: more cells than the header names; quote text with separators in it.", path=path, long=long)  # fmt: skip
     return [(where, dict(zip(header, row, strict=False))) for where, row in table]
-
-
-def _checked(rows, name):
-    from course_utils.data.read import DataError
-
-    rows = list(rows)
-    broken = [(where, *row) for where, row in rows if isinstance(row, _Problem)]
-    broken += [
-        (where, "not a record", _("a {kind}, not a record of named fields").format(kind=type(row).__name__))
-        for where, row in rows
-        if not isinstance(row, (dict, _Problem))
-    ]
-    if broken:
-        raise DataError(name, broken)
-    return rows
 
 
 def _dataset(path, part):

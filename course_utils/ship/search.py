@@ -44,7 +44,7 @@ class _Hit:
     place: int
 
 
-def build_index(source, out, size=120, overlap=1, dense=None):
+def build_index(source, out, size=200, overlap=1, dense=None, **how):
     """Write a search index of a file or of all files below a folder to ``out``, whole or not at all.
 
     Args:
@@ -53,6 +53,7 @@ def build_index(source, out, size=120, overlap=1, dense=None):
         size: words (Chinese: characters) of a passage at most.
         overlap: sentences that neighbouring passages share.
         dense: a sentence-transformers model, folder or hub name, whose vectors find passages beside BM25; None for none.
+        how: of tables, as for ``read_passages``: columns, sheet, encoding, separator.
 
     Returns:
         (number of passages, list of sentences on what was read). A passage that stands twice is kept once.
@@ -63,7 +64,7 @@ def build_index(source, out, size=120, overlap=1, dense=None):
     import bm25s
 
     check_outputs((), [source], folders=[out])
-    passages, said = read_passages(source, size, overlap)
+    passages, said = read_passages(source, size, overlap, **how)
     kept = {}
     for p in passages:
         kept.setdefault(p.text, p)
