@@ -32,11 +32,10 @@ def add(commands):
     options.add_grades(check)
     reading.add_reading(check)
     own_data.add(own)
-    what = _("draw train, dev and test topics of a domain of the course's data, and record them")
-    split = options.command(own, "split", what, "data split medical en --data FOLDER", run_split)
-    split.add_argument("domain")
-    split.add_argument("language")
-    split.add_argument("--force", action="store_true", help=_("replace the recorded splits"))
+    what = _("split a file of labelled pairs into train, dev and test; or draw the topics of the course's data")
+    split = options.command(own, "split", what, "data split pairs.csv --out lists", run_split)
+    own_data.add_split(split)
+    split.add_argument("--force", action="store_true", help=_("of the course's data: replace the recorded splits"))
     what = _("write DOMAIN_SPLIT.json of the course's four domains as plain pairs")
     build = options.command(own, "build", what, "data build --out pairs --language en", run_build)
     build.add_argument("--out", required=True, metavar="DIR")
@@ -157,19 +156,27 @@ def _length(folder):
 
 
 def run_split(args):
-    """Draw train, dev and test topics of a domain and record them."""
+    """Split a file; with a language, draw train, dev and test topics of a domain of the course's data and record them."""
     from course_utils.data import grid, read_cases
 
+    if args.language is None:
+        own_data.run_split(args)
+        return
+    if args.out:
+        raise InputError(
+            "{source} {language} means the course's data, which take no --out; to split a file give the file alone.",
+            source=args.source, language=args.language,
+        )  # fmt: skip
     data = Path(args.data or grid.DATA)
-    place = data / args.domain / args.language
+    place = data / args.source / args.language
     made = {}
     if (place / "cases.md").is_file():
-        cases = read_cases(args.domain, args.language, data, splits=False)
+        cases = read_cases(args.source, args.language, data, splits=False)
         made[place / "cases_splits.json"] = {
             s: sorted(t for t in cases.splits if cases.splits[t] == s) for s in grid.SPLITS
         }
     if (place / "grid.md").is_file() or not made:
-        made[place / "splits.json"] = grid.make_splits(grid.read_cells(args.domain, args.language, data))
+        made[place / "splits.json"] = grid.make_splits(grid.read_cells(args.source, args.language, data))
     for path in made:
         if path.exists() and not args.force:
             raise InputError(
