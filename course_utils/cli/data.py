@@ -93,7 +93,7 @@ def _blind(report, file, test, max_relevance):
         rule=rule, chance=chance, mean=gain.mean, low=gain.low, high=gain.high
     )
     if gain.low > 0 and gain.mean >= 0.02:
-        own = _Finding("document tells", round(100 * gain.mean), [], _(" ({text})").format(text=found))
+        own = _Finding("document tells", round(100 * gain.mean), [], _(" ({kinds})").format(kinds=found))
         return replace(report, findings=[*report.findings, own])
     if gain.high < 0:  # it learned documents by heart, and each is right for one query and wrong for others
         said = _(

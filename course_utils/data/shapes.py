@@ -19,7 +19,7 @@ from course_utils.data.columns import (
     _numbered,
     _one_of,
     _text_of,
-)
+)  # fmt: skip
 from course_utils.data.read import DataError
 from course_utils.errors import InputError
 from course_utils.language import _, _later
@@ -254,9 +254,8 @@ def _unread(cell):
         return _("the label is missing")
     if _is_word(cell):
         return _('the label is "{cell}", a word among numbers').format(cell=cell)
-    return _('the label is "{cell}": no number, yes or no, or not written as the others are').format(
-        cell=str(cell)[:40]
-    )
+    said = _('the label is "{cell}": no number, yes or no, or not written as the others are')
+    return said.format(cell=str(cell)[:40])
 
 
 def _settle(found, name, threshold):
