@@ -144,6 +144,9 @@ OPTIONS = [
     option("a profile that there is not", "course --profile huge", "invalid choice"),
     option("grades below 0", "data check data.json --max-relevance=-1", "must be above 0"),
     option("a domain that there is not", "data split medical xx", "There is no"),
+    option("a domain without a language", "data split medical", "say in which language"),
+    option("a split without a folder", "data split data.json", "Name the folder to write to"),
+    option("shares that do not sum to 1", "data split data.json --out own --fractions 1,2", "sum to 1"),
 ]
 
 
@@ -185,6 +188,9 @@ OUTPUTS = [
          prepare=make("out/model/thesis.docx")),
     Case("Outputs", "a work folder that holds notes", ADAPT, "notes.txt, which was not written",
          prepare=make("out/work/notes.txt")),
+    Case("Outputs", "lists over a thesis", "data split data.json --out docs", "thesis.docx, which was not written",
+         prepare=make("docs/thesis.docx")),
+    Case("Outputs", "lists over a model", "data split data.json --out model", "would be replaced"),
     Case("Outputs", "an export over a thesis", "export --model model --to one-label --out docs", "thesis.docx, which was not written",
          prepare=make("docs/thesis.docx")),
     Case("Outputs", "a model with its delta over a thesis", "delta apply --model model --delta model --out docs",
@@ -257,6 +263,8 @@ def pickled(folder):
 MODELS = [
     Case("Models", "a name that is mistyped", RANK.replace("model model", "model modle/x/y"), "There is no folder"),
     Case("Models", "no config.json", RANK, "config.json", prepare=remove("config.json")),
+    Case("Models", "a folder of versions", RANK.replace("model model", "model kept"), "folder of versions, which gate keeps",
+         prepare=make("kept/current")),
     Case("Models", "no weights", RANK, "weights|safetensors", prepare=remove("model.safetensors")),
     Case("Models", "weights as a pickle", RANK, "safetensors", prepare=pickled),
     Case("Models", "weights cut short", RANK, "bytes where its header", prepare=cut_short),

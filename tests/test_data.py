@@ -453,16 +453,27 @@ def test_the_report_names_each_fault_with_an_example_and_what_to_do():
     assert 'row 6 "q one" / "right, one" (compare row 1)' in by_kind["labelled both ways"]
     assert '"lonely"' in by_kind["query without relevant document"]
     assert '"default answer"' in by_kind["frequent document"]
-    assert "data.split" in by_kind["document in test"]
+    assert "data split (data.split)" in by_kind["document in test"]
     for finding in by_kind.values():
         assert "For example" in finding or "Few pairs" in finding
     assert "Mend this before you use it:" in str(report) and "Have a look at this:" in str(report)
 
 
+def test_grades_are_named_with_the_option_that_takes_them():
+    rows = [{"query": f"q{i}", "document": f"d{i} {n}", "relevance": n} for i in range(3) for n in (0, 1, 3)]
+    for highest, told in ((1, True), (2, True), (3, False)):
+        assert (
+            "--max-relevance 3 (max_relevance=3)" in str(data_report.check_file(rows, max_relevance=highest))
+        ) == told
+    rows[0]["relevance"] = 1000  # no grade
+    report = str(data_report.check_file(rows))
+    assert "--max-relevance" not in report and "Mend or delete them" in report
+
+
 def test_files_without_right_or_wrong_documents_are_told():
     rows = [{"query": f"q{i}", "document": f"d{i}", "relevance": 1} for i in range(20)]
     report = data_report.check_file(rows)
-    assert report.counts["no other document"] == 20 and "negatives.mine" in str(report) and not report.ok
+    assert report.counts["no other document"] == 20 and "data prepare (negatives.mine)" in str(report) and not report.ok
     report = data_report.check_file([{**r, "relevance": 0} for r in rows])
     assert report.counts["no relevant document"] == 20 and "query without relevant document" not in report.counts
 

@@ -204,6 +204,7 @@ def test_every_command_explains_itself_with_an_example(capsys):
                 "serve",
                 "delta",
                 "gate",
+                "versions",
                 "rollback",
             )
         ),

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 
 import numpy as np
@@ -83,7 +84,9 @@ def test_adapt_evaluate_and_check_take_any_shape_and_say_what_they_took(world, c
 def test_plain_files_keep_their_strict_rules_and_grades_are_named(world, capsys):
     (world / "g.json").write_text(json.dumps([{**r, "relevance": 3 * r["relevance"]} for r in rows(8, 6)]))
     assert main(["evaluate", "--model", "model", "--data", "g.json"]) == 2
-    assert "--max-relevance" in capsys.readouterr().err
+    assert "give the highest: --max-relevance 3." in capsys.readouterr().err
+    assert main(["data", "check", "g.json", "--model", "model"]) == 2
+    assert "If the labels are grades, say so with --max-relevance 3" in capsys.readouterr().out
     assert main(["evaluate", "--model", "model", "--data", "g.json", "--max-relevance", "3"]) == 0
     lines(world / "half.jsonl", [{**r, "relevance": 0.87 if r["relevance"] else 0.1} for r in rows(8, 6)])
     assert main(["evaluate", "--model", "model", "--data", "half.jsonl"]) == 0
@@ -155,6 +158,124 @@ def test_models_and_bm25_stand_side_by_side(world, tokenizer, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3  # the table alone
 
 
+def test_data_check_ends_with_a_verdict_that_agrees_with_what_it_found(world, capsys):
+    def checked(lists):
+        (world / "lists.json").write_text(
+            json.dumps([dict(zip(("query", "document", "relevance"), r, strict=True)) for r in lists])
+        )
+        assert main(["data", "check", "lists.json", "--model", "model"]) == 0
+        return capsys.readouterr().out.strip().split("\n")
+
+    words = ["salt", "lamp", "boat", "rope", "tree", "coin", "milk", "sand"]
+    text = [" ".join(words[n // 8**k % 8] for k in range(4)) for n in range(0, 4096, 3)]
+    marked = [
+        (f"query {i}", text[5 * i + j] + ("." if j == 0 else "?"), int(j == 0)) for i in range(250) for j in range(5)
+    ]
+    *above, verdict = checked(marked)
+    assert "- Documents betray their label; hundredths of nDCG@10" in above[-1] and "random order" in above[-1]
+    assert "Nothing must be mended; look at what stands above" in verdict
+    shared = [(f"query {i}", text[(i + j) % 60], int(j == 0)) for i in range(60) for j in range(10)]
+    shared += [(f"other {i}", text[60 + (i + j) % 240], int(j == 0)) for i in range(240) for j in range(4)]
+    said = checked(shared)
+    assert said[-1] == "Nothing suspicious: go ahead." and not any("betray their label;" in line for line in said)
+    assert any("does worse than random order, as happens where documents are right for one query" in s for s in said), (
+        said
+    )
+    (world / "half.json").write_text(json.dumps([*rows(0, 2), {"query": "q", "document": "d", "relevance": None}]))
+    assert main(["data", "check", "half.json", "--model", "model"]) == 2
+    assert "is tried once every row can be used" in capsys.readouterr().out
+
+
+def labelled(queries=40):
+    """Return rows of a file of labelled pairs: right documents of one query stand in the lists of others."""
+    words = ["salt", "lamp", "boat", "rope", "tree", "coin", "milk", "sand"]
+    text = [" ".join(words[n * 37 // 8**k % 8] for k in range(8)) + f" {n}" for n in range(queries)]
+    return [
+        {"query": f"what of {i}", "document": text[(i + j) % queries], "relevance": 2 * (j == 0)}
+        for i in range(queries)
+        for j in range(6)
+    ]
+
+
+def test_a_file_is_split_and_what_that_took_is_said(world, capsys):
+    own = [{**r, "instruction": "Find it.", "score": 0.5 + r["relevance"] / 5} for r in labelled()]
+    own += [{"query": "no right one", "document": "none", "relevance": 0, "instruction": "", "score": 0.1}]
+    own += [{"query": "WHAT of 3", "document": r["document"], "relevance": r["relevance"], "instruction": "", "score": 0.2}
+            for r in own[18:24]]  # fmt: skip
+    lines(world / "pairs.jsonl", own)
+    assert main(["data", "split", "pairs.jsonl", "--out", "lists"]) == 0
+    said = capsys.readouterr().out
+    parts = {part: read_data(f"lists/{part}.jsonl").groups for part in ("train", "dev", "test")}
+    kept = sum(len(g.documents) for p in parts.values() for g in p)
+    for name, part in parts.items():
+        assert f"{name}.jsonl: {len(part)} queries, {sum(len(g.documents) for g in part)} documents" in said
+        assert {r for g in part for r in g.relevance} == {0, 2} and all(g.scores for g in part)
+    assert {g.instruction for g in parts["train"]} >= {"Find it."}
+    assert (
+        sum(map(len, parts.values())) == 41
+        and "1 queries are in no part: 1 have no right or no wrong document, 0" in said
+    )
+    assert f"{len(own) - 1 - kept} wrong documents left lists of train or dev" in said and len(own) - 1 > kept
+    found = [data.leaks(parts[a], parts[b]) for a, b in (("train", "test"), ("train", "dev"), ("dev", "test"))]
+    assert not any(f.queries or f.documents or f.answers or f.near_answers for f in found)
+    assert 25 <= len(parts["train"]) <= 31 and len(parts["test"]) >= 6
+    command = said.strip().rpartition("python -m course_utils ")[2].split()
+    assert command[0] == "adapt" and "--max-relevance 2" in " ".join(command)
+    assert main([*command, "--model", "model", "--layers", "1", "--epochs", "1", "--no-replay"]) == 0
+    texts = [(world / "lists" / f"{part}.jsonl").read_bytes() for part in parts]
+    assert main(["data", "split", "pairs.jsonl", "--out", "lists"]) == 0  # what it wrote it may write again
+    assert texts == [(world / "lists" / f"{part}.jsonl").read_bytes() for part in parts]
+    assert main(["data", "split", "pairs.jsonl", "--out", "lists", "--seed", "1", "--fractions", "0.8,0.2"]) == 0
+    assert sorted(p.name for p in (world / "lists").glob("*.jsonl")) == ["test.jsonl", "train.jsonl"]
+    assert (world / "lists" / "test.jsonl").read_bytes() != texts[2]
+
+
+def test_near_copies_of_a_right_document_stay_in_one_part_and_short_parts_are_told(world, capsys):
+    own = labelled(12)
+    for r in own:
+        if r["relevance"] and int(r["query"].split()[-1]) < 10:  # one text, a word changed
+            r["document"] = (
+                "the ward opens at eight in the morning and visitors leave by nine " + r["query"].split()[-1]
+            )
+    lines(world / "pairs.jsonl", own)
+    assert main(["data", "split", "pairs.jsonl", "--out", "lists", "--fractions", "0.5,0.5"]) == 0
+    test = {g.query for g in read_data("lists/test.jsonl").groups}
+    train = {g.query for g in read_data("lists/train.jsonl").groups}
+    copies = {f"what of {i}" for i in range(10)}
+    assert copies & (train | test) and not (copies & train and copies & test)
+    assert "fewer than half of the queries asked for" in capsys.readouterr().out
+
+
+SPLIT = {
+    "a file that is not ours": ("data split pairs.json --out mine", "mine holds train.jsonl, which was not written by this program"),
+    "a model": ("data split pairs.json --out model", "model holds .*, and would be replaced; choose another folder"),
+    "the folder of the file": ("data split pairs.json --out .", "would be written over pairs.json"),
+    "no folder": ("data split pairs.json", "Name the folder to write to: data split pairs.json --out FOLDER"),
+    "a domain alone": ("data split medical", "say in which language: data split medical en"),
+    "a folder for the course's data": ("data split medical en --out o", "take no --out"),
+    "the course's data for a file": ("data split pairs.json --out o --data d", "--force and --data are for the course's data"),
+    "shares that are none": ("data split pairs.json --out o --fractions 1,2", '--fractions is "1,2"'),
+    "a share of nothing": ("data split pairs.json --out o --fractions 0.5,0,0.5", "three shares above 0"),
+    "pairs that stand twice": ("data split twice.json --out o", "--drop-repeated keeps the first of each"),
+    "no wrong document": ("data split right.json --out o", "Add wrong documents with data prepare"),
+    "no such file": ("data split nowhere.json --out o", "nowhere.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_what_cannot_be_split_is_refused_and_nothing_is_written(world, capsys, name):
+    (world / "pairs.json").write_text(json.dumps(labelled(12)))
+    (world / "twice.json").write_text(json.dumps(labelled(12) + labelled(1)))
+    (world / "right.json").write_text(json.dumps([r for r in labelled(12) if r["relevance"]]))
+    (world / "mine").mkdir()
+    (world / "mine" / "train.jsonl").write_text("years of labels")
+    before = {p: p.read_bytes() for p in world.rglob("*") if p.is_file()}
+    command, message = SPLIT[name]
+    assert main(command.split()) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert {p: p.read_bytes() for p in world.rglob("*") if p.is_file()} == before
+
+
 def test_delta_gate_and_rollback(world, capsys):
     model = Reranker.load(world / "model", device="cpu", quiet=True)
     with torch.no_grad():
@@ -211,10 +332,19 @@ def test_delta_gate_and_rollback(world, capsys):
     assert main(["rollback", "v", "--list"]) == 0 and "v0001" in capsys.readouterr().out
     if not found["accepted"]:
         assert main(["rollback", "v"]) == 2
+    capsys.readouterr()
+    assert main(["rank", "--model", "v", "--query", "fever", "--documents", "docs.txt"]) == 2
+    said = capsys.readouterr().err
+    assert "v is a folder of versions" in said
+    command = said.strip().rpartition("python -m course_utils ")[2].replace("FOLDER", "used").split()
+    assert main([*command, "--device", "cpu"]) == 2 and "load that base first (--model)" in capsys.readouterr().err
+    now = (world / "v" / "current").read_text()
+    assert main([*command, "--device", "cpu", "--model", "model"]) == 0 and (world / "v" / "current").read_text() == now
+    assert main(["rank", "--model", "used", "--query", "fever", "--documents", "docs.txt"]) == 0
     assert main([*call.replace("--layers 1", "--layers 0").split(), "--least", "5"]) == 2
 
 
-def test_an_accepted_candidate_is_in_use_and_rolled_back(tokenizer, tmp_path, monkeypatch):
+def test_an_accepted_candidate_is_in_use_and_rolled_back(tokenizer, tmp_path, monkeypatch, capsys):
     from course_utils.updates import Gate, candidate, current_version, load_version, rollback
 
     groups = data.to_groups([(r["query"], r["document"], r["relevance"]) for r in rows(0, 6)])
@@ -222,6 +352,26 @@ def test_an_accepted_candidate_is_in_use_and_rolled_back(tokenizer, tmp_path, mo
     with torch.no_grad():
         other.model.model.layers[-1].mlp.down_proj.weight.add_(0.1)
     monkeypatch.setattr(candidate, "decide", lambda *_: (True, "The gain is real.", {}))
+    for reranker in (base, other):
+        reranker.save(tmp_path / reranker.name)
+    (tmp_path / "g.json").write_text(json.dumps(rows(0, 6)))
+    monkeypatch.chdir(tmp_path)
+    judged = "gate w --model a --candidate b --target g.json --guard g=g.json --least 2 --layers 1 --device cpu"
+    assert main(judged.split()) == 0
+    line = capsys.readouterr().out.strip().split("\n")[-1]
+    assert line.startswith("To use it: python -m course_utils versions w --out FOLDER --model a;")
+    assert (
+        main(
+            [*line.partition("course_utils ")[2].partition(";")[0].replace("FOLDER", "used").split(), "--device", "cpu"]
+        )
+        == 0
+    )
+    used = Reranker.load("used", device="cpu", quiet=True).model.state_dict()
+    assert all(torch.equal(used[k], v) for k, v in other.model.state_dict().items())
+    assert (
+        main(["rollback", "w", "--model", "a", "--device", "cpu"]) == 0
+        and "To use it: python" in capsys.readouterr().out
+    )
     done = candidate._consider(tmp_path / "v", base, other, Gate(groups, {"g": groups}, least=2), layers=1)
     assert done.accepted and current_version(tmp_path / "v") == done.version
     name, weight = "model.layers.1.mlp.down_proj.weight", other.model.model.layers[-1].mlp.down_proj.weight

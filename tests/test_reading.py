@@ -331,7 +331,12 @@ UNCERTAIN = {
     "no document": ([{"query": Q, "remark": A}], "No column is the document for certain; the columns are: query, remark"),
     "stars": ([{"query": Q, "document": A, "rating": 5}, {"query": Q, "document": B, "rating": 1}], "none of them is 0"),
     "logits": ([{"query": Q, "document": A, "score": 7.5}, {"query": Q, "document": B, "score": -3}], "scores from -3 to 7.5"),
-    "a word for a label": ([{"query": Q, "document": A, "label": "maybe"}], "a label is missing or is no number, yes or no"),
+    "a word for a label": ([{"query": Q, "document": A, "label": "maybe"}], 'row 1: the label is "maybe": no number, yes or no'),
+    "no label": ([{"query": Q, "document": A, "label": ""}, {"query": Q, "document": B, "label": 1}], "row 1: the label is missing"),
+    "a percentage among numbers": ([{"query": Q, "document": A, "label": "90 %"}, {"query": Q, "document": B, "label": 0}], 'label is "90 %"'),
+    "a comma among points": ([{"query": Q, "document": A, "label": "0,9"}, {"query": Q, "document": B, "label": "0.1"}], 'label is "0,9"'),
+    "thousands": ([{"query": Q, "document": A, "label": "1,000"}, {"query": Q, "document": B, "label": "0"}], 'label is "1,000"'),
+    "a score in words": ([{"query": Q, "document": A, "label": 1, "score": "high"}], "score is no number"),
     "no query": ([{"query": "", "document": A, "label": 1}], "row 1: no text for the query"),
     "no text": ([{"query": Q, "document": [A], "label": 1}], "no text for the document"),
     "twice": ([{"query": Q, "document": A, "label": 1}] * 2, "1 x duplicate pair: row 2|1 x duplicate pair. row 2"),
@@ -348,6 +353,43 @@ def test_what_is_not_certain_is_an_error_that_lists_the_choices(name):
     records, message = UNCERTAIN[name]
     with pytest.raises(InputError, match=message):
         read_data(records)
+
+
+WRITTEN = {
+    "percentages": ("90 %", "12,5％", 0.9, 0.125, "percentages are read as scores, 90 % as 0.9"),
+    "decimal commas": ("0,9", "0", 0.9, 0.0, "the comma in labels is read as a decimal point"),
+    "German": ("Ja", "nein", None, None, 'taken for relevant: "Ja"; taken for not relevant: "nein"'),
+    "French": ("oui", "non", None, None, '"oui"'),
+    "Spanish": ("Sí", "no", None, None, '"Sí"'),
+    "Italian": ("sì", "non pertinente", None, None, '"non pertinente"'),
+    "Chinese": ("匹配", "不匹配", None, None, '"不匹配"'),
+    "Chinese, too": ("符合", "不符合", None, None, '"不符合"'),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_labels_are_read_as_people_of_other_languages_write_them(name, tmp_path):
+    right, wrong, high, low, said = WRITTEN[name]
+    path = tmp_path / "labels.csv"
+    path.write_text(f"query;document;relevance\n{Q};{A};{right}\n{Q};{B};{wrong}\n", encoding="utf-8")
+    found = read_data(path)
+    assert found.groups == [Group(Q, (A, B), (1, 0), scores=() if high is None else (high, low))]
+    assert said in str(found)
+    lists = read_data([{"query": Q, "docs": [A, B], "labels": [right, wrong]}])
+    assert lists.groups == found.groups and said in str(lists)
+    if high is not None:  # a teacher's score beside labels is written no other way
+        rows = [{"query": Q, "document": d, "label": n, "score": s} for d, n, s in ((A, 1, right), (B, 0, wrong))]
+        assert read_data(rows).groups == found.groups
+
+
+def test_words_for_labels_stand_in_a_plain_table_too(tmp_path):
+    from course_utils.cli.reading import is_plain
+
+    path = tmp_path / "labels.csv"
+    path.write_text(f"query,document,relevance\n{Q},{A},ja\n{Q},{B},nein\n", encoding="utf-8")
+    assert not is_plain(path)
+    path.write_text(f"query,document,relevance\n{Q},{A},1\n{Q},{B},2\n", encoding="utf-8")
+    assert is_plain(path)
 
 
 def test_a_threshold_decides_what_is_relevant():

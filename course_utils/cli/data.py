@@ -32,11 +32,10 @@ def add(commands):
     options.add_grades(check)
     reading.add_reading(check)
     own_data.add(own)
-    what = _("draw train, dev and test topics of a domain of the course's data, and record them")
-    split = options.command(own, "split", what, "data split medical en --data FOLDER", run_split)
-    split.add_argument("domain")
-    split.add_argument("language")
-    split.add_argument("--force", action="store_true", help=_("replace the recorded splits"))
+    what = _("split a file of labelled pairs into train, dev and test; or draw the topics of the course's data")
+    split = options.command(own, "split", what, "data split pairs.csv --out lists", run_split)
+    own_data.add_split(split)
+    split.add_argument("--force", action="store_true", help=_("of the course's data: replace the recorded splits"))
     what = _("write DOMAIN_SPLIT.json of the course's four domains as plain pairs")
     build = options.command(own, "build", what, "data build --out pairs --language en", run_build)
     build.add_argument("--out", required=True, metavar="DIR")
@@ -63,16 +62,17 @@ def run_check(args):
                 raise
             refused.append(str(error))
             continue
-        print(f"{'' if i == 0 else chr(10)}{report}\n{_blind(*sources, highest)}")
+        print(f"{'' if i == 0 else chr(10)}{_blind(report, *sources, highest)}")
         bad += [] if report.ok else [file]
     bad = [_("{bad}: to be mended before use, as said above.").format(bad=" and ".join(bad))] if bad else []
     if bad or refused:
         raise InputError(_joined(refused + bad))
 
 
-def _blind(file, test, max_relevance):
-    """Return a remark on how far documents betray their label to a rule that never reads the query."""
+def _blind(report, file, test, max_relevance):
+    """Return a report with what a rule finds that never reads the query: a finding, or a sentence."""
     from course_utils.data import rankable, read_groups, subset
+    from course_utils.data.remarks import _Finding
     from course_utils.evaluation import betrayed
 
     try:
@@ -82,18 +82,29 @@ def _blind(file, test, max_relevance):
             if f
         ]
         chance, rule, gain = betrayed(*parts)
-    except InputError:  # rows that cannot be used were named above; lists of one label teach no rule
-        return _("A rule that reads documents alone was not tried: it needs lists with right and wrong documents.")
+    except InputError:  # lists of one label teach no rule
+        said = (
+            _("A rule that reads documents alone is tried once every row can be used.")
+            if report.unusable
+            else _("A rule that reads documents alone was not tried: it needs lists with right and wrong documents.")
+        )
+        return replace(report, said=said)
     found = _("nDCG@10 {rule:.3f}, random order {chance:.3f}, difference {mean:+.3f} [{low:+.3f}, {high:+.3f}]").format(
         rule=rule, chance=chance, mean=gain.mean, low=gain.low, high=gain.high
     )
-    if gain.low <= 0 or gain.mean < 0.02:
-        return _("A rule that never reads the query finds nothing that betrays the label: {found}.").format(found=found)
-    return _(
-        "Documents betray their label: a rule that never reads the query reaches {found}. A gain from training "
-        "up to this size is no sign that queries are read; choose wrong documents from the same source and style "
-        "as right ones."
-    ).format(found=found)
+    if gain.low > 0 and gain.mean >= 0.02:
+        own = _Finding("document tells", round(100 * gain.mean), [], _(" ({kinds})").format(kinds=found))
+        return replace(report, findings=[*report.findings, own])
+    if gain.high < 0:  # it learned documents by heart, and each is right for one query and wrong for others
+        said = _(
+            "A rule that never reads the query does worse than random order, as happens where documents are right for one "
+            "query and wrong for others: they do not betray their label ({found})."
+        )
+    elif gain.low > 0:
+        said = _("A rule that never reads the query gains too little to matter, less than 0.02: {found}.")
+    else:
+        said = _("A rule that never reads the query finds nothing that betrays the label: {found}.")
+    return replace(report, said=said.format(found=found))
 
 
 def _sources(args, file):
@@ -145,19 +156,27 @@ def _length(folder):
 
 
 def run_split(args):
-    """Draw train, dev and test topics of a domain and record them."""
+    """Split a file; with a language, draw train, dev and test topics of a domain of the course's data and record them."""
     from course_utils.data import grid, read_cases
 
+    if args.language is None:
+        own_data.run_split(args)
+        return
+    if args.out:
+        raise InputError(
+            "{source} {language} means the course's data, which take no --out; to split a file give the file alone.",
+            source=args.source, language=args.language,
+        )  # fmt: skip
     data = Path(args.data or grid.DATA)
-    place = data / args.domain / args.language
+    place = data / args.source / args.language
     made = {}
     if (place / "cases.md").is_file():
-        cases = read_cases(args.domain, args.language, data, splits=False)
+        cases = read_cases(args.source, args.language, data, splits=False)
         made[place / "cases_splits.json"] = {
             s: sorted(t for t in cases.splits if cases.splits[t] == s) for s in grid.SPLITS
         }
     if (place / "grid.md").is_file() or not made:
-        made[place / "splits.json"] = grid.make_splits(grid.read_cells(args.domain, args.language, data))
+        made[place / "splits.json"] = grid.make_splits(grid.read_cells(args.source, args.language, data))
     for path in made:
         if path.exists() and not args.force:
             raise InputError(

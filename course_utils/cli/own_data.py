@@ -1,4 +1,7 @@
-"""data convert and data prepare: from the files that people have to the lists that a training reads."""
+"""data convert, split and prepare: from the files that people have to the lists that a training reads."""
+
+import shlex
+from pathlib import Path
 
 from course_utils.cli import options, reading
 from course_utils.errors import InputError
@@ -60,12 +63,70 @@ def add(commands):
 
 def run_convert(args):
     """Print what was read and taken for what."""
-    from course_utils.data import convert
+    from course_utils.data import DataError, convert
 
     how = {"drop_repeated": args.drop_repeated, "overwrite": args.overwrite, **reading.given(args)}
-    found = convert(args.source, args.out, **how)
+    try:
+        found = convert(args.source, args.out, **how)
+    except DataError as error:
+        raise _repeated(error) from None
     print(found)
     print(_("Written to {out}.").format(out=args.out))
+
+
+def _repeated(error):
+    """Return a DataError with the option that mends it, where repeated pairs are all that is wrong."""
+    if set(error.counts) <= {"duplicate pair", "contradictory pair"}:
+        return InputError("{error} --drop-repeated keeps the first of each.", error=error)
+    return error
+
+
+def add_split(parser):
+    """Add what ``data split`` takes for a file."""
+    parser.add_argument(
+        "source", metavar="FILE", help=_("labelled pairs, as adapt reads them; or a domain of the course's data")
+    )
+    parser.add_argument(
+        "language", nargs="?", metavar="LANGUAGE", help=_("of the course's data, en or zh: its topics are drawn")
+    )
+    parser.add_argument("--out", metavar="DIR", help=_("folder for train.jsonl, dev.jsonl and test.jsonl"))
+    what = _("shares of train, dev and test, or of train and test (default 0.7,0.1,0.2)")
+    parser.add_argument("--fractions", metavar="A,B,C", default="0.7,0.1,0.2", help=what)
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--drop-repeated", action="store_true", help=_("keep the first of pairs that stand twice"))
+    reading.add_reading(parser)
+
+
+def run_split(args):
+    """Split a file of labelled pairs, print the counts and what to do next."""
+    from course_utils.data import DOMAINS, DataError
+    from course_utils.data.parts import _split_file
+
+    if args.source in DOMAINS and not Path(args.source).exists():
+        raise InputError("{source} is a domain of the course's data; say in which language: data split {source} en", source=args.source)  # fmt: skip
+    if not args.out:
+        raise InputError("Name the folder to write to: data split {source} --out FOLDER", source=args.source)
+    if args.force or args.data:
+        raise InputError("--force and --data are for the course's data, and {source} is a file; leave them out.", source=args.source)  # fmt: skip
+    try:
+        fractions = tuple(float(x) for x in args.fractions.split(","))
+    except ValueError:
+        fractions = ()
+    if len(fractions) not in (2, 3) or not min(fractions) > 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise InputError(
+            '--fractions is "{fractions}"; give three shares above 0 that sum to 1, such as 0.7,0.1,0.2, or two.',
+            fractions=args.fractions,
+        )
+    how = {"drop_repeated": args.drop_repeated, **reading.given(args)}
+    try:
+        done = _split_file(args.source, args.out, fractions, args.seed, **how)
+    except DataError as error:
+        raise _repeated(error) from None
+    files = [word for part in done.parts for word in (f"--{part}", f"{args.out}/{part}.jsonl")]
+    grades = ["--max-relevance", str(int(done.grade))] if done.grade > 1 else []
+    words = ["python", "-m", "course_utils", "adapt", *files, *grades, "--out", "adapted", "--json", "result.json"]
+    print(done)
+    print(_("Written to {out}. Next: {command}").format(out=args.out, command=shlex.join(words)))
 
 
 def run_prepare(args):

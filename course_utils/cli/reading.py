@@ -69,8 +69,11 @@ def read(args, path):
     try:
         return data.read_groups(path, args.max_relevance)
     except data.DataError as error:
-        if "wrong label" in error.counts and args.max_relevance == 1:
-            raise InputError("{error} If these are grades, give the highest: --max-relevance.", error=error) from None
+        grade = data.read._highest_grade(path, args.max_relevance) if "wrong label" in error.counts else 0
+        if grade:
+            raise InputError(
+                "{error} If these are grades, give the highest: --max-relevance {grade}.", error=error, grade=grade
+            ) from None
         raise
 
 
@@ -106,6 +109,9 @@ def _plain_table(path, iter_rows):
     if not _plain_names({name.strip().strip('"') for name in head.split(mark)}):
         return False
     rows = [row for _, row in islice(iter_rows(path, ()), _LOOK)]
+    labels = [str(row.get("relevance") or "0") for row in rows if isinstance(row, dict)]
+    if not all(re.fullmatch(r"\s*-?\d+\s*", label) for label in labels):
+        return False  # words, percentages, fractions
     return not any(getattr(row, "kind", "") == "not UTF-8" for row in rows)
 
 

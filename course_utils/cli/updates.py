@@ -1,4 +1,6 @@
-"""delta, gate, rollback: a trade as a small file on one base; a new version behind a gate; the way back."""
+"""delta, gate, versions, rollback: a trade as a small file on one base; a new version behind a gate; the way back."""
+
+import shlex
 
 from course_utils.cli import options, reading, record
 from course_utils.errors import InputError
@@ -23,12 +25,17 @@ def add(commands):
         parser.add_argument("--out", required=True, metavar="FOLDER")
         options.add_model(parser)
     _add_gate(commands)
+    what = _("show the versions that gate keeps, and write the one in use as a model, for rank, search and serve")
+    shown = options.command(commands, "versions", what, "versions versions --out model", undo)
+    shown.set_defaults(list=True)
+    shown.add_argument("--out", metavar="FOLDER", help=_("write the version in use here as a model"))
     what = _("put the version before the one in use in use again")
     back = options.command(commands, "rollback", what, "rollback versions --out model", undo)
-    back.add_argument("versions", metavar="VERSIONS", help=_("the folder of versions that gate keeps"))
-    back.add_argument("--list", action="store_true", help=_("only show the versions"))
+    back.add_argument("--list", action="store_true", help=_("go back nowhere: do what the command versions does"))
     back.add_argument("--out", metavar="FOLDER", help=_("write the version that is in use then as a model"))
-    options.add_model(back)
+    for parser in (shown, back):
+        parser.add_argument("versions", metavar="VERSIONS", help=_("the folder of versions that gate keeps"))
+        options.add_model(parser)
 
 
 def _add_gate(commands):
@@ -114,13 +121,23 @@ def judge(args):
     candidate = Reranker.load(args.candidate, device=first.device.type, dtype=first.dtype, quiet=True)
     done = _consider(args.versions, base, candidate, gate, args.layers, train)
     print(done)
+    if done.accepted:
+        print(_to_use(args))
     figures = {name: {"mean": d.mean, "low": d.low, "high": d.high} for name, d in done.figures.items()}
     said = {"accepted": done.accepted, "version": done.version, "reason": done.reason, "figures": figures}
     return {**said, "run": kept.finish()}
 
 
+def _to_use(args):
+    """Return the line with the command that writes the version in use as a model."""
+    given = {name: getattr(args, name) for name in ("model", "dtype")}
+    more = [word for name, value in given.items() if value not in ("nano", None) for word in (f"--{name}", value)]
+    command = shlex.join(["python", "-m", "course_utils", "versions", args.versions, "--out", "FOLDER", *more])
+    return _("To use it: {command}; FOLDER is then a model, as rank, search and serve take it.").format(command=command)
+
+
 def undo(args):
-    """Go back, say what is in use, and write it as a model where asked."""
+    """Go back (``versions``: nowhere), say what is in use, and write it as a model where asked."""
     from course_utils.updates import current_version, load_version, rollback, version_table
 
     if args.out:
@@ -133,3 +150,5 @@ def undo(args):
         load_version(args.versions, reranker)
         reranker.save(args.out)
         print(_("Written: {out}").format(out=args.out))
+    else:
+        print(f"\n{_to_use(args)}")

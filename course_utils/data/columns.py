@@ -30,9 +30,17 @@ NAMES = {
 NAMES = {role: names.split() for role, names in NAMES.items()}
 GIVEN = ("query", "document", "relevance", "score", "instruction", "topic", "positive", "negative")
 
-YES = set(["yes", "y", "true", "relevant", "positive", "pos", "right", "correct", "是", "相关", "对", "正确", "有关"])
-NO = {"not relevant", "no", "n", "false", "irrelevant", "nonrelevant", "negative", "neg", "wrong", "incorrect"}
-NO |= set(["否", "不相关", "错", "错误", "无关", "不是"])
+# Words for right and wrong, one a comma: English, German, French, Spanish, Italian, Chinese.
+YES = (
+    "yes,y,true,relevant,positive,pos,right,correct,ja,j,wahr,richtig,passend,positiv,oui,vrai,pertinent,sí,si,sì,verdadero,"
+    "relevante,pertinente,vero,rilevante,是,相关,对,正确,有关,真,符合,匹配,正例,正样本,有用,相關,正確,有關,對"
+)
+NO = (
+    "not relevant,no,n,false,irrelevant,nonrelevant,negative,neg,wrong,incorrect,nein,falsch,nicht relevant,unpassend,negativ,"
+    "non,faux,non pertinent,falso,no relevante,irrelevante,non pertinente,non rilevante,irrilevante,"
+    "否,不相关,错,错误,无关,不是,不,不对,不正确,假,不符合,不匹配,负例,负样本,没用,无用,不相關,錯,錯誤,無關,不對"
+)
+YES, NO = set(YES.split(",")), set(NO.split(","))
 
 
 def _key(name):
@@ -169,6 +177,35 @@ def _number_of(label):
     if not isinstance(label, Real) or label != label or abs(label) > 1e9:
         return None
     return float(label)
+
+
+def _column_numbers(cells):
+    """Return (the number or None of each cell of a column of labels, sentences on what was read as what).
+
+    A per cent sign, or a comma for a point, is read where the whole column is written so; a word among numbers is a slip.
+    """
+    filled = [c.strip() if isinstance(c, str) else c for c in cells if _text_of(c) != ""]
+    texts, said = [c for c in filled if isinstance(c, str)], []
+    words = list(dict.fromkeys(c for c in texts if _is_word(c)))
+    slip = words and len([c for c in filled if _is_word(c)]) < len(filled)
+    percent = filled and all(re.search(r"\d\s*[%％]$", str(c)) for c in filled)
+    comma = any(re.match(r"-?\d+,\d", c) and not re.match(r"[1-9]\d*,\d{3}$", c) for c in texts) and not any(
+        "." in c for c in texts
+    )
+    if words and not slip:
+        sides = [_(", ").join(f'"{w}"' for w in words if (w.casefold() in YES) == right) for right in (True, False)]
+        told = (_("taken for relevant: {words}"), _("taken for not relevant: {words}"))
+        said += [t.format(words=w) for t, w in zip(told, sides, strict=True) if w]
+    said += [_("percentages are read as scores, 90 % as 0.9")] if percent else []
+    said += [_("the comma in labels is read as a decimal point")] if comma else []
+    numbers = []
+    for cell in cells:
+        if isinstance(cell, str):
+            cell = re.sub(r"\s*[%％]\s*$", "", cell) if percent else cell
+            cell = re.sub(r"^(\s*-?\d+),(\d+\s*)$", r"\1.\2", cell) if comma else cell
+        number = None if slip and _is_word(cell) else _number_of(cell)
+        numbers.append(round(number / 100, 9) if percent and number is not None else number)
+    return numbers, said
 
 
 def _labels_of(numbers, threshold=None):

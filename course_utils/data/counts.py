@@ -108,6 +108,7 @@ def usable(groups, reranker=None):
     counts = replace(counts, documents=sum(len(g.documents) for g in kept))
     if not kept:
         why = f" {counts.sentence()}" if groups else ""
+        why += _(" Add wrong documents with data prepare.") if only and not without else ""
         raise InputError(
             "No query has both a relevant and a non-relevant document: there is nothing to rank.{why}", why=why
         )

@@ -231,7 +231,7 @@ def check_no_leak(train, test, names=("train", "test")):
     if shared:
         raise InputError(
             "{names_0} and {names_1} share {shared}: the test would measure memory. Remove them from one side, or "
-            "split again by query.",
+            "split again (data split).",
             names_0=names[0],
             names_1=names[1],
             shared=_(" and ").join(shared),

@@ -91,6 +91,13 @@ def check_row(row, max_relevance=1):
     return problems or (row["query"].strip(), row["document"].strip(), int(label))
 
 
+def _highest_grade(source, allowed=1):
+    """Return the highest relevance of a source whose labels above ``allowed`` are all grades up to 255, else 0."""
+    labels = [row.get("relevance") for _where, row in iter_rows(source) if isinstance(row, dict)]
+    high = [n for n in labels if isinstance(n, Real) and not isinstance(n, bool) and n > allowed]
+    return int(max(high)) if high and all(n <= 255 and n == int(n) for n in high) else 0
+
+
 def _twice(query, where, same):
     """Return (kind, text) of the problem of a pair that stands at ``where``, too; ``same``: with the same label."""
     text = _("same query and document as {where}").format(where=where) + ("" if same else _(", other relevance"))

@@ -16,7 +16,7 @@ from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole
 from course_utils.language import _, _joined, _later
 
-_NO_WRONG = _later("No document is wrong: add negatives before training, for example with prepare or mine.")
+_NO_WRONG = _later("No document is wrong: add negatives before training, with data prepare (or mine).")
 
 
 @dataclass

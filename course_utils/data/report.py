@@ -14,7 +14,7 @@ from typing import NamedTuple
 from course_utils.data.against import _Against
 from course_utils.data.counts import Counts
 from course_utils.data.lengths import _Lengths
-from course_utils.data.read import DataError, check_row, iter_rows
+from course_utils.data.read import DataError, _highest_grade, check_row, iter_rows
 from course_utils.data.remarks import REMARKS, _excerpt, _Finding, _Report
 from course_utils.errors import InputError
 from course_utils.language import _
@@ -69,7 +69,13 @@ def check_file(path, test=None, tokenizer=None, max_length=1024, max_relevance=1
         if unusable:
             raise DataError(name, [(where, *p) for where, own in unusable for p in own])
         raise InputError("{name} holds no pairs.", name=name)
-    return _report(name, rows, unusable, lengths, against)
+    report = _report(name, rows, unusable, lengths, against)
+    grade = _highest_grade(path, max_relevance) if "wrong label" in report.problems else 0
+    if grade:
+        report.findings[0].advice = _(
+            "If the labels are grades, say so with --max-relevance {grade} (max_relevance={grade}); else mend or delete them."
+        ).format(grade=grade)
+    return report
 
 
 def check_groups(groups, test=None, tokenizer=None, max_length=1024, max_relevance=1):

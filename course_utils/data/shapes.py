@@ -9,7 +9,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Real
 
-from course_utils.data.columns import NAMES, _is_word, _key, _labels_of, _number_of, _numbered, _one_of, _text_of
+from course_utils.data.columns import (
+    NAMES,
+    _column_numbers,
+    _is_word,
+    _key,
+    _labels_of,
+    _number_of,
+    _numbered,
+    _one_of,
+    _text_of,
+)  # fmt: skip
 from course_utils.data.read import DataError
 from course_utils.errors import InputError
 from course_utils.language import _, _later
@@ -25,6 +35,7 @@ class _Items:
     scores: list
     instruction: str = ""
     topic: str = ""
+    cells: list = ()  # what stands for the labels, to be quoted
 
 
 @dataclass
@@ -111,14 +122,15 @@ def _passages(records, names, some, columns):
         own = row.get(column)
         if isinstance(own, dict):
             documents = [_text_of(t) for t in _list(own.get(texts))]
-            labels = [_number_of(n) for n in _list(own.get("is_selected"))]
+            cells = _list(own.get("is_selected"))
         else:
             own = [p if isinstance(p, dict) else {} for p in _list(own)]
             documents = [_text_of(p) for p in own]
-            labels = [_number_of(next((p[k] for k in label if k in p), None)) for p in own]
-        found.items.append(
-            _Items(where, _text_of(row.get(query)), documents, labels, [], **_shared(found, names, columns, row))
-        )
+            cells = [next((p[k] for k in label if k in p), None) for p in own]
+        item = _Items(where, _text_of(row.get(query)), documents, [], [], **_shared(found, names, columns, row))
+        item.cells = cells
+        found.items.append(item)
+    _read_labels(found)
     return found
 
 
@@ -138,9 +150,21 @@ def _lists(records, names, some, columns):
         used={query, documents, labels},
     )
     for where, row in records:
-        own = [_text_of(d) for d in _list(row.get(documents))], [_number_of(x) for x in _list(row.get(labels))]
-        found.items.append(_Items(where, _text_of(row.get(query)), *own, [], **_shared(found, names, columns, row)))
+        own = [_text_of(d) for d in _list(row.get(documents))]
+        item = _Items(where, _text_of(row.get(query)), own, [], [], **_shared(found, names, columns, row))
+        item.cells = _list(row.get(labels))
+        found.items.append(item)
+    _read_labels(found)
     return found
+
+
+def _read_labels(found):
+    """Set the labels of all items from their cells, in place, and say what was read as what."""
+    numbers, said = _column_numbers([cell for item in found.items for cell in item.cells])
+    found.said += said
+    rest = iter(numbers)
+    for item in found.items:
+        item.labels = [next(rest) for _ in item.cells]
 
 
 def _sides(records, names, some, columns):
@@ -209,20 +233,29 @@ def _pairs(records, names, some, columns):
         found.said.append(_("no column says what is wrong, so every row is a right answer"))
     if any(isinstance(row.get(n), Real) for _, row in records for n in (query, document)):
         found.said.append(_("numbers in the place of texts are read as text"))
-    words = [_is_word(row.get(label)) for _, row in records if row.get(label) not in (None, "")] if label else []
-    mixed = any(words) and not all(words)  # a yes among numbers is a slip
+    marks = iter(_column_numbers([row.get(teacher) for _, row in records])[0] if teacher else ())
     for where, row in records:
+        score = [next(marks)] if teacher else []
         if all(_text_of(row.get(n)) == "" for n in shown):
             found.dropped[_later("empty rows")] += 1
             continue
-        labels = [1.0 if label is None else _number_of(row.get(label))]
-        labels = [None] if mixed and _is_word(row.get(label)) else labels
-        scores = [_number_of(row.get(teacher))] if teacher else []
-        found.items.append(
-            _Items(where, _text_of(row.get(query)), [_text_of(row.get(document))], labels, scores,
-                   **_shared(found, names, given, row))
-        )  # fmt: skip
+        texts = _text_of(row.get(query)), [_text_of(row.get(document))]
+        item = _Items(where, *texts, [1.0], score, **_shared(found, names, given, row))
+        item.cells = [row.get(label)] if label else ()
+        found.items.append(item)
+    if label:
+        _read_labels(found)
     return found
+
+
+def _unread(cell):
+    """Return what is wrong with the cell of a label that could not be read."""
+    if _text_of(cell) == "":
+        return _("the label is missing")
+    if _is_word(cell):
+        return _('the label is "{cell}", a word among numbers').format(cell=cell)
+    said = _('the label is "{cell}": no number, yes or no, or not written as the others are')
+    return said.format(cell=str(cell)[:40])
 
 
 def _settle(found, name, threshold):
@@ -246,9 +279,10 @@ def _settle(found, name, threshold):
             keep = [i for i, d in enumerate(item.documents) if d]
             found.dropped[_later("documents without text")] += len(item.documents) - len(keep)
             item.documents, item.labels = [item.documents[i] for i in keep], [item.labels[i] for i in keep]
+            item.cells = [item.cells[i] for i in keep] if item.cells else ()
             item.scores = [item.scores[i] for i in keep] if item.scores else []
         if None in item.labels:
-            problems.append((item.where, "wrong label", _("a label is missing or is no number, yes or no")))
+            problems.append((item.where, "wrong label", _unread(item.cells[item.labels.index(None)])))
         if None in item.scores:
             problems.append((item.where, "wrong label", _("a teacher's score is no number")))
     if problems:

@@ -48,6 +48,8 @@ def _check_folder(path):
     if not path.is_dir():
         raise InputError("{path} is not a folder; give the folder that holds config.json and {weights}.", path=path, weights=WEIGHTS)  # fmt: skip
     if not (path / "config.json").is_file():
+        if (path / "current").is_file():
+            raise InputError("{path} is a folder of versions, which gate keeps, and no model; write the one in use as a model first: python -m course_utils versions {path} --out FOLDER", path=path)  # fmt: skip
         raise InputError("{path} holds no config.json, so it is not a model folder.", path=path)
     full, roots = path.resolve(), ()
     if full.parent.name == "snapshots" and full.parents[1].name.startswith("models--"):  # how the hub's cache links

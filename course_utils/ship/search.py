@@ -119,7 +119,9 @@ class SearchIndex:
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
-            raise InputError("{folder} is no search index, or a damaged one; make it with build_index.", folder=folder)
+            raise InputError(
+                "{folder} is no search index, or a damaged one; make it with index (build_index).", folder=folder
+            )
 
     def __len__(self):
         return self.size

@@ -74,8 +74,8 @@ def _changed(model, other, layers):
             out[name] = theirs[name].detach().to(p.device, p.dtype).clone()
         elif not torch.equal(p.to(theirs[name].device, theirs[name].dtype), theirs[name]):
             raise InputError(
-                "The candidate differs from the base in {name}, which layers={layers} keeps frozen: give the number of "
-                "layers that it was trained with.",
+                "The candidate differs from the base in {name}, which training of the last {layers} layers keeps frozen: give the number of "
+                "layers that it was trained with (--layers).",
                 name=name,
                 layers=layers,
             )

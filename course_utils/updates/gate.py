@@ -176,8 +176,8 @@ def _check_folder(folder, previous, reranker, layers):
     names = {name for name, p in reranker.model.named_parameters() if p.requires_grad}
     if names != set(begun["tensors"]):
         raise InputError(
-            "The versions in {folder} hold {n_tensors} tensors and layers={layers} trains {n_names}; use the layers "
-            "that the folder was begun with, or another folder.",
+            "The versions in {folder} hold {n_tensors} tensors and the last {layers} layers hold {n_names}; use the layers "
+            "that the folder was begun with (--layers), or another folder.",
             folder=folder,
             n_tensors=len(begun["tensors"]),
             layers=layers,
@@ -185,8 +185,8 @@ def _check_folder(folder, previous, reranker, layers):
         )
     if begun["instruction"] != reranker.instruction:
         raise InputError(
-            'The versions in {folder} were made with the instruction "{instruction}"; set reranker.instruction to '
-            "it, or use another folder.",
+            'The versions in {folder} were made with the instruction "{instruction}"; give it (--instruction, '
+            "reranker.instruction), or use another folder.",
             folder=folder,
             instruction=begun["instruction"],
         )

@@ -149,7 +149,7 @@ def load_version(folder, reranker, name=None):
     tensors = load_file(path)
     if _frozen_hash(reranker.model, tensors) != record.get("base"):
         raise InputError(
-            "{path} was made for another base than {value}; load that base first.",
+            "{path} was made for another base than {value}; load that base first (--model).",
             path=path,
             value=reranker.name or _("this reranker"),
         )
