@@ -328,6 +328,7 @@ def test_delta_gate_and_rollback(world, capsys):
     code = main(f"{call} --least 5 --margin 1 --json g.json --train train.json".split())
     found = json.loads((world / "g.json").read_text())
     assert code == int(not found["accepted"]) and set(found["figures"]) == {"target", "general"}
+    assert any("never reads the query" in w for w in found["run"]["warnings"]), "right documents end on words of their own"
     assert main(f"{call} --least 5 --train test.json".split()) == 2  # it learned what measures it
     assert main(["rollback", "v", "--list"]) == 0 and "v0001" in capsys.readouterr().out
     if not found["accepted"]:

@@ -121,11 +121,31 @@ def judge(args):
     candidate = Reranker.load(args.candidate, device=first.device.type, dtype=first.dtype, quiet=True)
     done = _consider(args.versions, base, candidate, gate, args.layers, train)
     print(done)
+    _beware(kept, gate, train)
     if done.accepted:
         print(_to_use(args))
     figures = {name: {"mean": d.mean, "low": d.low, "high": d.high} for name, d in done.figures.items()}
     said = {"accepted": done.accepted, "version": done.version, "reason": done.reason, "figures": figures}
     return {**said, "run": kept.finish()}
+
+
+def _beware(kept, gate, train):
+    """Warn where the documents of the target tell their label: a rule that never reads the query gains there, too."""
+    from course_utils.data import rankable, subset
+    from course_utils.evaluation import betrayed
+    from course_utils.evaluation.rules import BLIND
+
+    try:
+        chance, rule, gain = betrayed(*(subset(rankable(part), BLIND) for part in (train, gate.target) if part))
+    except InputError:  # one kind of label teaches no rule
+        return
+    if gain.low > 0 and gain.mean >= record.SETTLED:
+        kept.warn(
+            _(
+                "a rule that never reads the query reaches nDCG@10 {rule:.3f} on the target, random order {chance:.3f}: a gain "
+                "up to {gain:.3f} there is no sign that queries are read."
+            ).format(rule=rule, chance=chance, gain=gain.mean)
+        )
 
 
 def _to_use(args):
