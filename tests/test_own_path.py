@@ -228,6 +228,11 @@ def test_a_file_is_split_and_what_that_took_is_said(world, capsys):
     assert main(["data", "split", "pairs.jsonl", "--out", "lists", "--seed", "1", "--fractions", "0.8,0.2"]) == 0
     assert sorted(p.name for p in (world / "lists").glob("*.jsonl")) == ["test.jsonl", "train.jsonl"]
     assert (world / "lists" / "test.jsonl").read_bytes() != texts[2]
+    (world / "lists" / "test.jsonl").write_bytes(texts[2])  # somebody read it and mended it
+    capsys.readouterr()
+    assert main(["data", "split", "pairs.jsonl", "--out", "lists"]) == 2
+    assert "test.jsonl was changed since this program wrote it" in capsys.readouterr().err
+    assert (world / "lists" / "test.jsonl").read_bytes() == texts[2]
 
 
 def test_near_copies_of_a_right_document_stay_in_one_part_and_short_parts_are_told(world, capsys):

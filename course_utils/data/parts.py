@@ -131,7 +131,7 @@ def _split_file(source, out, fractions=(0.7, 0.1, 0.2), seed=0, **options):
         raise InputError("{out} holds {other}, and would be replaced; choose another folder.", out=out, other=other[0])
     read = read_data(source, **options)
     done = replace(_apart(read.groups, fractions, seed), read=read)
-    with whole_folder(out) as folder:
+    with whole_folder(out, hashed=True) as folder:
         for part, own in done.parts.items():
             _write_lines(folder / f"{part}.jsonl", _as_rows(own))
     return done
