@@ -75,10 +75,21 @@ def test_adapt_evaluate_and_check_take_any_shape_and_say_what_they_took(world, c
     assert "document alone" in capsys.readouterr().out
     rule = json.loads((world / "e.json").read_text())["models"][2]
     assert rule["metrics"]["ndcg@10"] == found["rule"]["document_alone"] and "f1" not in rule["metrics"]
+    lines(world / "one.jsonl", [r for r in rows(30, 4) if r["relevance"]])
+    assert main(["evaluate", "--model", "model", "--data", "test.csv", "--rule", "one.jsonl"]) == 2
+    assert "no list with a right and a wrong document" in capsys.readouterr().err
     assert main(["evaluate", "--model", "model", "--data", "test.csv", "--rule", "test.csv"]) == 2
     assert "share" in capsys.readouterr().err
     assert main(["evaluate", "--model", "model", "--data", "test.csv", "--columns", "query=Frage"]) == 2
     assert 'No column is named "Frage"' in capsys.readouterr().err
+
+
+def test_rank_reads_lines_of_another_encoding(world, capsys):
+    (world / "gbk.txt").write_bytes("发热要看医生\n租金每月交\n".encode("gb18030"))
+    call = ["rank", "--model", "model", "--query", "发热", "--documents", "gbk.txt"]
+    assert main(call) == 2 and "is not UTF-8" in capsys.readouterr().err
+    assert main([*call, "--encoding", "gb18030"]) == 0 and "租金每月交" in capsys.readouterr().out
+    assert main([*call, "--sheet", "A"]) == 2 and "--sheet is for tables" in capsys.readouterr().err
 
 
 def test_plain_files_keep_their_strict_rules_and_grades_are_named(world, capsys):
@@ -260,8 +271,10 @@ SPLIT = {
     "a folder for the course's data": ("data split medical en --out o", "take no --out"),
     "the course's data for a file": ("data split pairs.json --out o --data d", "--force and --data are for the course's data"),
     "shares that are none": ("data split pairs.json --out o --fractions 1,2", '--fractions is "1,2"'),
+    "a share that is no number": ("data split pairs.json --out o --fractions 0.5,nan,0.5", "three shares above 0"),
+    "too few for dev": ("data split click.json --out o", "Or leave dev out: --fractions 0.8,0.2"),
     "a share of nothing": ("data split pairs.json --out o --fractions 0.5,0,0.5", "three shares above 0"),
-    "pairs that stand twice": ("data split twice.json --out o", "--drop-repeated keeps the first of each"),
+    "pairs that stand twice": ("data split twice.json --out o", "--drop-repeated keeps one of each; where they differ, the right one"),
     "no wrong document": ("data split right.json --out o", "Add wrong documents with data prepare"),
     "no such file": ("data split nowhere.json --out o", "nowhere.json"),
 }  # fmt: skip
@@ -271,6 +284,8 @@ SPLIT = {
 def test_what_cannot_be_split_is_refused_and_nothing_is_written(world, capsys, name):
     (world / "pairs.json").write_text(json.dumps(labelled(12)))
     (world / "twice.json").write_text(json.dumps(labelled(12) + labelled(1)))
+    same = [{**r, "document": f"{i % 2}"} if r["relevance"] else r for i, r in enumerate(labelled(12))]
+    (world / "click.json").write_text(json.dumps(same))  # two right answers for all
     (world / "right.json").write_text(json.dumps([r for r in labelled(12) if r["relevance"]]))
     (world / "mine").mkdir()
     (world / "mine" / "train.jsonl").write_text("years of labels")
@@ -333,7 +348,9 @@ def test_delta_gate_and_rollback(world, capsys):
     code = main(f"{call} --least 5 --margin 1 --json g.json --train train.json".split())
     found = json.loads((world / "g.json").read_text())
     assert code == int(not found["accepted"]) and set(found["figures"]) == {"target", "general"}
-    assert any("never reads the query" in w for w in found["run"]["warnings"]), "right documents end on words of their own"
+    assert any("never reads the query" in w for w in found["run"]["warnings"]), (
+        "right documents end on words of their own"
+    )
     assert main(f"{call} --least 5 --train test.json".split()) == 2  # it learned what measures it
     assert main(["rollback", "v", "--list"]) == 0 and "v0001" in capsys.readouterr().out
     if not found["accepted"]:

@@ -313,6 +313,46 @@ def test_values_say_more_than_the_usual_name_of_a_column(tmp_path):
     assert "ids from Code, whose values the questions name; not used: id." in str(done)
 
 
+def with_column(book, name, values):
+    sheet = openpyxl.load_workbook(book)
+    column = sheet.active.max_column + 1
+    for row, value in enumerate([name, *values], 1):
+        sheet.active.cell(row, column, value)
+    sheet.save(book)
+
+
+def test_of_two_columns_with_the_ids_the_one_that_can_be_it_is_taken_or_asked_for(tmp_path):
+    asked, book = clinic(tmp_path, ("Code", "Chapter", "Text"))
+    with_column(book, "Copy", [f"N-{i:03}" for i in range(79)] + ["N-000"])  # N-000 stands twice
+    assert "ids from Code, whose values" in str(prepare(asked, book, columns=PLACE))
+    with_column(book, "Old", [f"N-{79 - i:03}" for i in range(80)])
+    with pytest.raises(InputError, match=r'Several columns may be the id: Code, Old.*--passage-columns "id='):
+        prepare(asked, book, columns=PLACE)
+    with_column(book, "Nr.", [f"N-{i:03}" for i in range(80)])
+    assert "ids from Nr., whose values" in str(prepare(asked, book, columns=PLACE))
+
+
+@pytest.mark.parametrize("named", ["candle-bridge {}", "第 {} 条", "rules"])
+def test_names_of_nothing_are_refused_with_and_without_digits(tmp_path, named):
+    with pytest.raises(InputError, match="look like ids of passages"):
+        prepare(*clinic(tmp_path, named=named), columns=PLACE)
+
+
+def test_a_few_names_of_nothing_are_left_out_with_their_questions(tmp_path):
+    asked, book = clinic(tmp_path)
+    sheet = openpyxl.load_workbook(asked)
+    for row in range(2, 12):
+        sheet.active.cell(row, 2, f"X-{row}")
+    sheet.save(asked)
+    done = prepare(asked, book, columns=PLACE)
+    assert (
+        '10 look like ids that no passage has, for example "X-2", and are left out, and with them 10 questions'
+        in str(done)
+    )
+    groups = [g for part in done.parts.values() for g in part]
+    assert len(groups) == 70 and not any(d.startswith("X-") for g in groups for d in g.documents)
+
+
 def test_right_documents_that_are_unknown_ids_are_refused_before_a_file_is_written(tmp_path, handbook):
     asked, book = clinic(tmp_path, named="H-{:03}")
     for source, seen in (
@@ -444,7 +484,7 @@ def test_the_road_from_a_spreadsheet_in_commands(handbook, monkeypatch, capsys):
     code, said = run("data", "convert", "questions.xlsx", "pairs.jsonl", "--overwrite")
     assert code == 0 and len(data.read_groups("pairs.jsonl")) == 60
     code, said = run("data", "prepare", "questions.xlsx", "handbook", "--out", "prepared", "--json", "report.json")
-    assert code == 0 and "Next: adapt --train prepared/train.jsonl" in said.out
+    assert code == 0 and "Next: python -m course_utils adapt --train prepared/train.jsonl" in said.out
     assert json.loads((handbook / "report.json").read_text())["queries"] == {"train": 42, "dev": 6, "test": 12}
     code, said = run("data", "check", "prepared/train.jsonl", "--test", "prepared/test.jsonl")
     assert code == 0 and "nothing shared" in said.out

@@ -328,10 +328,12 @@ UNCERTAIN = {
     "two questions": ([{"question": Q, "anchor": Q, "document": A}], "Several columns may be the query: question, anchor"),
     "two documents": ([{"query": Q, "text": A, "passage": B}], "Several columns may be the document: text, passage"),
     "two labels": ([{"query": Q, "document": A, "label": 1, "grade": 2}], "Several columns may be the relevance: label, grade"),
-    "no document": ([{"query": Q, "remark": A}], "No column is the document for certain; the columns are: query, remark"),
+    "no document": ([{"query": Q, "remark": A}], "No column is the document for certain; the columns are: remark"),
     "stars": ([{"query": Q, "document": A, "rating": 5}, {"query": Q, "document": B, "rating": 1}], "none of them is 0"),
     "logits": ([{"query": Q, "document": A, "score": 7.5}, {"query": Q, "document": B, "score": -3}], "scores from -3 to 7.5"),
     "a word for a label": ([{"query": Q, "document": A, "label": "maybe"}], 'row 1: the label is "maybe": no number, yes or no'),
+    "one word that is none": ([{"query": Q, "document": A, "label": "ja"}, {"query": Q, "document": B, "label": "vielleicht"}],
+        'row 2: the label is "vielleicht": no number, yes or no'),
     "no label": ([{"query": Q, "document": A, "label": ""}, {"query": Q, "document": B, "label": 1}], "row 1: the label is missing"),
     "a percentage among numbers": ([{"query": Q, "document": A, "label": "90 %"}, {"query": Q, "document": B, "label": 0}], 'label is "90 %"'),
     "a comma among points": ([{"query": Q, "document": A, "label": "0,9"}, {"query": Q, "document": B, "label": "0.1"}], 'label is "0,9"'),
@@ -401,9 +403,9 @@ def test_a_threshold_decides_what_is_relevant():
 
 
 UNEVEN = {
-    "odd.csv": (b"query,document\nq,d,1\n", "none of comma, semicolon, tab and bar"),
+    "odd.csv": (b"query,document\nq,d,1\n", "no separator gives an even table .* Delete what stands above the header"),
     "twin.csv": (b"query,query,document\na,b,c\n", 'the column "query" stands twice'),
-    "two.csv": (b"q1,x;y1\nq2,x;y2\n", "as separator comma, semicolon would give"),
+    "two.csv": (b"q1,x;y1\nq2,x;y2\n", "comma, semicolon would each give"),
     "old.doc": (b"x", "unknown format .doc; use .csv, .tsv, .txt, .xlsx"),
     "list.json": (b'{"a": 1}', "one list of records"),
     "bad.jsonl": (b'{"a": 1}\n{', "line 2"),

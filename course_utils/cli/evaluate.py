@@ -68,9 +68,10 @@ def run(args):
 
 def _measured(args, names, groups, kept):
     """Return (the groups that all models can rank, {name: Evaluation}, the Counts)."""
-    from course_utils.data import bm25_scores, check_no_leak, rankable, usable
+    from course_utils.data import bm25_scores, usable
     from course_utils.evaluation import document_alone, evaluate, evaluate_scores
 
+    train = _rule_lists(args, groups) if args.rule else ()
     scored, counts, stay = {}, None, {id(g) for g in groups}
     for name in names:
         with redirect_stdout(sys.stderr):
@@ -93,10 +94,19 @@ def _measured(args, names, groups, kept):
     if args.bm25:
         found["BM25"] = evaluate_scores(bm25_scores(left), left)
     if args.rule:
-        train = reading.read(args, args.rule)
-        check_no_leak(train, left, (args.rule, args.data))
-        found[RULE] = evaluate_scores(document_alone(rankable(train), left), left)
+        found[RULE] = evaluate_scores(document_alone(train, left), left)
     return left, found, counts
+
+
+def _rule_lists(args, groups):
+    """Return the lists that the rule learns from; refuse before anything is measured what it cannot learn from."""
+    from course_utils.data import check_no_leak, rankable
+
+    train = rankable(reading.read(args, args.rule))
+    if not train:
+        raise InputError("{file}: no list with a right and a wrong document, so a rule learns nothing.", file=args.rule)
+    check_no_leak(train, groups, (args.rule, args.data))
+    return train
 
 
 def _row(name, own, first, seed):
@@ -134,7 +144,14 @@ def _table(rows):
         m, d = r["metrics"], r.get("difference")
         gap = f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]" if d else ""
         own = [f"{m[name]:.3f}" if name in m else "-" for name in METRICS[1:]]
-        lines.append([r["model"], f"{m['ndcg@10']:.3f} [{r['low']:.3f}, {r['high']:.3f}]", *own, gap])
+        lines.append(
+            [
+                _(r["model"]) if r["model"] == RULE else r["model"],
+                f"{m['ndcg@10']:.3f} [{r['low']:.3f}, {r['high']:.3f}]",
+                *own,
+                gap,
+            ]
+        )
     return aligned(lines)
 
 

@@ -21,7 +21,11 @@ def add(commands):
     convert.add_argument("source", metavar="IN", help=_("a file (.csv, .xlsx, .jsonl, .json, .parquet) or a folder"))
     convert.add_argument("out", metavar="OUT", help=_("the file to write, .jsonl"))
     reading.add_reading(convert)
-    convert.add_argument("--drop-repeated", action="store_true", help=_("keep the first of pairs that stand twice"))
+    convert.add_argument(
+        "--drop-repeated",
+        action="store_true",
+        help=_("keep one of pairs that stand twice; where they differ, the right one"),
+    )
     convert.add_argument("--overwrite", action="store_true", help=_("replace a file OUT that holds other lines"))
     what = _("make train, dev and test lists from questions with their right passages and a handbook")
     prepare = options.command(
@@ -77,7 +81,7 @@ def run_convert(args):
 def _repeated(error):
     """Return a DataError with the option that mends it, where repeated pairs are all that is wrong."""
     if set(error.counts) <= {"duplicate pair", "contradictory pair"}:
-        return InputError("{error} --drop-repeated keeps the first of each.", error=error)
+        return InputError("{error} --drop-repeated keeps one of each; where they differ, the right one.", error=error)
     return error
 
 
@@ -93,7 +97,11 @@ def add_split(parser):
     what = _("shares of train, dev and test, or of train and test (default 0.7,0.1,0.2)")
     parser.add_argument("--fractions", metavar="A,B,C", default="0.7,0.1,0.2", help=what)
     parser.add_argument("--seed", type=int, default=0, metavar="S")
-    parser.add_argument("--drop-repeated", action="store_true", help=_("keep the first of pairs that stand twice"))
+    parser.add_argument(
+        "--drop-repeated",
+        action="store_true",
+        help=_("keep one of pairs that stand twice; where they differ, the right one"),
+    )
     reading.add_reading(parser)
 
 
@@ -112,7 +120,7 @@ def run_split(args):
         fractions = tuple(float(x) for x in args.fractions.split(","))
     except ValueError:
         fractions = ()
-    if len(fractions) not in (2, 3) or not min(fractions) > 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) not in (2, 3) or not all(f > 0 for f in fractions) or not abs(sum(fractions) - 1) <= 1e-6:
         raise InputError(
             '--fractions is "{fractions}"; give three shares above 0 that sum to 1, such as 0.7,0.1,0.2, or two.',
             fractions=args.fractions,
@@ -122,10 +130,16 @@ def run_split(args):
         done = _split_file(args.source, args.out, fractions, args.seed, **how)
     except DataError as error:
         raise _repeated(error) from None
-    files = [word for part in done.parts for word in (f"--{part}", f"{args.out}/{part}.jsonl")]
-    grades = ["--max-relevance", str(int(done.grade))] if done.grade > 1 else []
-    words = ["python", "-m", "course_utils", "adapt", *files, *grades, "--out", "adapted", "--json", "result.json"]
     print(done)
+    _next(args, done)
+
+
+def _next(args, done):
+    """Print where the lists are and the command that learns from them."""
+    files = [word for part in done.parts for word in (f"--{part}", f"{args.out}/{part}.jsonl")]
+    grade = int(max(r for own in done.parts.values() for g in own for r in g.relevance))
+    grades = ["--max-relevance", str(grade)] if grade > 1 else []
+    words = ["python", "-m", "course_utils", "adapt", *files, *grades, "--out", "adapted", "--json", "result.json"]
     print(_("Written to {out}. Next: {command}").format(out=args.out, command=shlex.join(words)))
 
 
@@ -155,9 +169,5 @@ def run_prepare(args):
     how = {**first, **reading.given(args), **reading.given(args, "passage_")}
     done = prepare(args.questions, args.passages, args.out, plan, reranker=reranker, **how)
     print(done)
-    print(
-        _(
-            "Written to {out}. Next: adapt --train {out}/train.jsonl --dev {out}/dev.jsonl --test {out}/test.jsonl"
-        ).format(out=args.out)
-    )
+    _next(args, done)
     return done.as_dict()

@@ -124,15 +124,19 @@ def documents(args, path):
     """Return the documents of a table or a folder for ``rank``, each once; None where one document a line is meant."""
     from course_utils import data
     from course_utils.data.passages import _TABLES, _WHOLE
+    from course_utils.data.tables import _decode
 
     path, how = Path(path), given(args)
     if (path / "config.json").is_file():
         raise InputError("{path} is a folder of a model; give texts.", path=path)
     if not path.is_dir() and path.suffix.lower() not in (*_TABLES, ".md", ".html", ".htm", ".pdf"):
-        if how:
-            option = f"--{next(iter(how))}"
-            raise InputError("{option} is for tables, and {path} holds one document a line; leave it out.", option=option, path=path)  # fmt: skip
-        return None
+        other = [name for name in how if name != "encoding"]
+        if other:
+            raise InputError("{option} is for tables, and {path} holds one document a line; leave it out.", option=f"--{other[0]}", path=path)  # fmt: skip
+        if not how or not path.is_file():
+            return None
+        lines = _decode(path.read_bytes(), path, how["encoding"])[0].split("\n")
+        return [line.strip(" \t\r") for line in lines if line.strip()]
     try:
         passages, said = data.read_passages(path, _WHOLE, 0, **how)
         texts, said = [p.text for p in passages], f"{path}: {'; '.join(said)}."

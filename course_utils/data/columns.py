@@ -89,10 +89,13 @@ def _likely(unsure, records):
     """Return the column with the longest texts, for the query the second of them: the longest is the document."""
     other = {"query": "document", "document": "query"}.get(unsure.role)
     names = [n for n in unsure.names if unsure.fit or _key(n) not in NAMES.get(other, ())]
-    words = {n: sum(_units(row[n]) for _, row in records if isinstance(row.get(n), str)) / len(records) for n in names}
-    best = sorted((n for n in names if words[n]), key=lambda n: -words[n]) or ["..."]
+    counts = {n: sorted(_units(row[n]) for _, row in records if isinstance(row.get(n), str)) for n in names}
+    words = {
+        n: (own[len(own) // 2], sum(own)) for n, own in counts.items() if own
+    }  # the median; a few ids may be texts
+    best = sorted(words, key=words.get, reverse=True) or ["..."]
     second = unsure.role == "query" and not unsure.fit and len(best) > 1 and len(names) == len(unsure.names)
-    return best[1] if second and words[best[1]] >= 2 else best[0]  # codes and numbers are one word
+    return best[1] if second and words[best[1]][0] >= 3 else best[0]  # codes, grades and numbers have fewer words
 
 
 def _check_given(columns, names, roles=GIVEN):
@@ -122,7 +125,7 @@ def _one_of(role, names, given, needed=False):
     if len(exact or fit) == 1:
         return (exact or fit)[0]
     if fit or needed:
-        raise _Unsure(role, fit or list(names), bool(fit))
+        raise _Unsure(role, fit or [n for n in names if n not in taken], bool(fit))
     return None
 
 
@@ -187,7 +190,7 @@ def _column_numbers(cells):
     filled = [c.strip() if isinstance(c, str) else c for c in cells if _text_of(c) != ""]
     texts, said = [c for c in filled if isinstance(c, str)], []
     words = list(dict.fromkeys(c for c in texts if _is_word(c)))
-    slip = words and len([c for c in filled if _is_word(c)]) < len(filled)
+    slip = words and any(not _is_word(c) and _number_of(c) is not None for c in filled)
     percent = filled and all(re.search(r"\d\s*[%％]$", str(c)) for c in filled)
     comma = any(re.match(r"-?\d+,\d", c) and not re.match(r"[1-9]\d*,\d{3}$", c) for c in texts) and not any(
         "." in c for c in texts

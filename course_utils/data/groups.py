@@ -122,7 +122,7 @@ def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
     Raises:
         InputError: fractions that do not sum to 1, an unknown ``by``, or too few groups for a part.
     """
-    if abs(sum(fractions) - 1) > 1e-6 or min(fractions) < 0:
+    if not abs(sum(fractions) - 1) <= 1e-6 or min(fractions) < 0:  # nor where one is no number
         raise InputError("The fractions {fractions} do not sum to 1.", fractions=fractions)
     if by not in ("query", "topic"):
         raise InputError('by is "{by}"; choose "query" or "topic".', by=by)

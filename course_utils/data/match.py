@@ -10,7 +10,7 @@ from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import _SearchBm25
 from course_utils.errors import InputError
 from course_utils.language import _
-from course_utils.text import _units, normalise
+from course_utils.text import CJK, _units, normalise
 
 
 def _match(groups, pieces, handbook):
@@ -30,11 +30,16 @@ def _match(groups, pieces, handbook):
         InputError: half of the right documents or more look like ids and no passage is called so.
     """
     index, kinds, around, out = _Index(pieces), defaultdict(list), {}, []
+    places = {d: index.find(d) for g in groups for d in g.positives}
+    ids = any(kind == "named" for kind, _found in places.values())  # then a short text of no passage is a wrong id
     for g in groups:
         right, near, labels = [], {}, dict(zip(g.documents, g.relevance, strict=True))
         for document in g.positives:
-            kind, found = index.find(document)
+            kind, found = places[document]
+            kind = "strange" if ids and kind == "unknown" and _is_id(document) else kind
             kinds[kind].append(document)
+            if kind == "strange":
+                continue
             best = index.best(g.query, found) if len(found) > 1 and kind != "inside" else found
             texts = [p.text for p in best] if kind not in ("nearly", "unknown") else [document]
             right += [(t, labels[document]) for t in texts if t not in dict(right)]
@@ -43,6 +48,7 @@ def _match(groups, pieces, handbook):
         own = [*right, *wrong]
         out.append(replace(g, documents=[d for d, _ in own], relevance=[r for _, r in own], scores=()))
         around[g.query] = [t for t in near if t not in dict(own)]
+    out, gone = [g for g in out if g.positives], sum(not g.positives for g in out)
     said = {
         "named": _("by the name of a passage"),
         "same": _("are a passage as it stands"),
@@ -50,9 +56,12 @@ def _match(groups, pieces, handbook):
         "cut": _("were cut into several passages, of which the best match is taken"),
         "nearly": _("are nearly the same as a passage and are kept as they are"),
         "unknown": _('are in no passage, for example "{example}", and stand in the lists alone'),
+        "strange": _(
+            'look like ids that no passage has, for example "{wrong}", and are left out, and with them {gone} questions'
+        ),
     }
     total, unknown = sum(map(len, kinds.values())), kinds["unknown"]
-    strange = [d for d in unknown if _is_id(d)]
+    strange = kinds["strange"] or [d for d in unknown if _is_id(d)]
     if 2 * len(strange) >= total:
         raise InputError(
             '{count:,} of {total:,} right documents of the questions look like ids of passages, for example "{name}", but '
@@ -60,14 +69,14 @@ def _match(groups, pieces, handbook):
             'passage_columns={{"id": "..."}} (--passage-columns id=COLUMN), or call the files so.',
             count=len(strange), total=total, name=strange[0], called=_choices([p.id for p in pieces[:2]]), handbook=handbook,
         )  # fmt: skip
-    parts = [f"{len(kinds[kind]):,} {words}" for kind, words in said.items() if kinds[kind]]
-    parts = _("; ").join(parts).format(example=unknown[0][:40]) if unknown else _("; ").join(parts)
+    some = {"example": "".join(unknown[:1])[:40], "wrong": "".join(strange[:1]), "gone": gone}
+    parts = _("; ").join(f"{len(kinds[kind]):,} {w.format(**some)}" for kind, w in said.items() if kinds[kind])
     return out, around, [_("Of {counts:,} right documents {parts}.").format(counts=total, parts=parts)]
 
 
 def _is_id(text):
-    """Return whether a text looks like the id of a passage: "N-047", "§ 12", "rules.txt"."""
-    return len(text) <= 40 and _units(text) <= 3 and bool(re.search(r"\d|\w\.\w{2,5}$", text))
+    """Return whether a text is so short that it can only name a passage: "N-047", "§ 12", "rules.txt", "第甲子条"."""
+    return len(text) <= 40 and _units(text) <= (8 if re.search(f"[{CJK}]", text) else 3)
 
 
 class _Index:

@@ -33,11 +33,6 @@ class _Parts:
     short: list
     read: object = None
 
-    @property
-    def grade(self):
-        """The highest label."""
-        return max(r for own in self.parts.values() for g in own for r in g.relevance)
-
     def __str__(self):
         lines = [str(self.read)]
         for part, own in self.parts.items():
@@ -85,7 +80,13 @@ def _apart(groups, fractions=(0.7, 0.1, 0.2), seed=0):
     keys = [list(dict.fromkeys(twin for d in g.positives for twin in near[d])) for g in fit]
     proxies = [replace(g, documents=own, relevance=[1] * len(own), scores=()) for g, own in zip(fit, keys, strict=True)]
     place = {id(proxy): i for i, proxy in enumerate(proxies)}
-    before = [[fit[place[id(g)]] for g in own] for own in split(proxies, fractions, seed)]
+    try:
+        dealt = split(proxies, fractions, seed)
+    except InputError as error:
+        if len(fractions) < 3:
+            raise
+        raise InputError("{error} Or leave dev out: --fractions 0.8,0.2.", error=error) from None
+    before = [[fit[place[id(g)]] for g in own] for own in dealt]
     after = []
     for i, own in enumerate(before):
         held_out = [g for part in before[i + 1 :] for g in part]

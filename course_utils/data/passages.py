@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _one_of, _text_of
+from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _one_of, _text_of, _Unsure
 from course_utils.data.tables import SUFFIXES, _decode, _open_table
 from course_utils.errors import InputError
 from course_utils.language import _, _later
@@ -124,7 +124,7 @@ def _rows(file, name, columns, wanted, how):
         own = {"id", "document", "text"} <= set(names)  # what prepare writes: its documents are names
         free = ["text"] if own else [n for n in names if n not in ("title", columns.get("id"))]
         document = _one_of("document", free, {k: v for k, v in columns.items() if k == "document"}, needed=True)
-    key, by_values = (columns["id"], False) if "id" in columns else _id_column(records, names, document, wanted)
+        key, by_values = (columns["id"], False) if "id" in columns else _id_column(records, names, document, wanted)
     out, used = [], [*(["title"] if "title" in names and document != "title" else []), document]
     for where, row in records:
         text = _text_of({"title": row.get("title"), "text": row.get(document)}) if len(used) > 1 else None
@@ -141,14 +141,22 @@ def _rows(file, name, columns, wanted, how):
 
 
 def _id_column(records, names, document, wanted):
-    """Return (column of the ids or None, whether its values tell): most of what is wanted, else a usual name."""
-    cells = {n: {(_text_of(row.get(n)) or "").casefold() for _where, row in records} for n in names}
-    least, wanted = min(len(wanted), len(records)) / 2, wanted - cells.pop(document)
-    hits = {n: len(own & wanted) for n, own in cells.items()}
-    best = max(hits, key=hits.get, default=None)
-    if best is not None and hits[best] >= max(least, 1):
-        return best, True
-    return next((n for n in cells if _key(n).strip(".") in _IDS), None), False
+    """Return (column of the ids or None, whether its values tell): most of what is wanted, else a usual name.
+
+    Raises:
+        InputError: several columns hold as much of what is wanted.
+    """
+    cells = {n: [t.casefold() for _where, row in records if (t := _text_of(row.get(n)))] for n in names}
+    least, wanted = min(len(wanted), len(records)) / 2, wanted - set(cells.pop(document))
+    hits = {n: len(wanted & set(own)) for n, own in cells.items()}
+    usual = [n for n in cells if _key(n).strip(".") in _IDS]
+    top = [n for n in hits if hits[n] >= max(least, 1)]
+    top = [n for n in top if len(set(cells[n])) == len(cells[n])] or top  # an id stands once
+    top = [n for n in top if hits[n] == max(hits[n] for n in top)]
+    top = [n for n in top if n in usual] or top
+    if len(top) > 1:
+        raise _Unsure("id", top, True)
+    return (top[0], True) if top else (next(iter(usual), None), False)
 
 
 def _text(file, suffix, encoding=None):

@@ -107,7 +107,7 @@ def read_data(
         _check_given(columns, names)
         found = _items(records, columns, name, threshold)
     groups = _groups(found, name, drop_repeated)
-    ignored = [n for n in names if n not in found.used]
+    ignored = [n for n in names if n and n not in found.used]
     return _Reading(name, groups, found.shape, notes + found.said, found.dropped, ignored)
 
 

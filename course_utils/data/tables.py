@@ -100,13 +100,10 @@ def _split_cells(text, name, separator=None, single=None):
         named = {m: sum(_key(c) in known for c in t[0][1]) for m, t in tables.items()}
         tables = {m: t for m, t in tables.items() if named[m] == max(named.values())}
     if len(tables) != 1:
-        which = _(", ").join(_(SEPARATORS[m]) for m in tables) or _("none of comma, semicolon, tab and bar")
-        raise InputError(
-            "{name}: as separator {which} would give an even table of two or more columns. Name it: separator=... "
-            "(--separator), and quote texts that hold it.",
-            name=name,
-            which=which,
-        )
+        if not tables:
+            raise InputError("{name}: no separator gives an even table of two or more columns. Delete what stands above the header, quote texts that hold the separator, or name it: separator=... (--separator).", name=name)  # fmt: skip
+        which = _(", ").join(_(SEPARATORS[m]) for m in tables)
+        raise InputError("{name}: {which} would each give an even table of two or more columns. Name the right one: separator=... (--separator), and quote texts that hold it.", name=name, which=which)  # fmt: skip
     mark, table = next(iter(tables.items()))
     return [c.strip() for c in table[0][1]], table[1:], mark
 
@@ -245,7 +242,7 @@ def _named(path, header, table):
     if long and path.suffix.lower() == ".xlsx":
         raise InputError("{path}, {long}: more cells than the header names ({header}); delete what stands above the header or beside the table.", path=path, long=long, header=_choices(header))  # fmt: skip
     if long:
-        raise InputError("{path}, {long}: more cells than the header names; quote text with separators in it.", path=path, long=long)  # fmt: skip
+        raise InputError("{path}, {long}: more cells than the header names ({header}); quote text with separators in it, or delete what stands above the header.", path=path, long=long, header=_choices(header))  # fmt: skip
     return [(where, dict(zip(header, row, strict=False))) for where, row in table]
 
 
