@@ -338,6 +338,18 @@ def test_names_of_nothing_are_refused_with_and_without_digits(tmp_path, named):
         prepare(*clinic(tmp_path, named=named), columns=PLACE)
 
 
+def test_wrong_documents_may_be_named_too_and_short_answers_are_no_names(tmp_path):
+    _asked, book = clinic(tmp_path)
+    texts = {p.id: p.text for p in read_passages(book, columns={"id": "Code"})[0]}
+    groups = [Group(f"{w} {d}", (f"N-{i:03}", f"N-{(i + 1) % 80:03}", "N-999"), (1, 0, 0)) for i, (w, d) in enumerate((w, d) for w in WARDS for d in DUTIES)]  # fmt: skip
+    done = prepare(groups, book)
+    lists = [g for part in done.parts.values() for g in part]
+    assert lists and all(set(g.documents) <= set(texts.values()) for g in lists)
+    short = " ".join(texts["N-000"].split()[:2])
+    groups[:1] = [Group("what is short", (short,), (1,))]
+    assert "are in no passage" in str(prepare(groups, book)) and "look like ids" not in str(prepare(groups, book))
+
+
 def test_a_few_names_of_nothing_are_left_out_with_their_questions(tmp_path):
     asked, book = clinic(tmp_path)
     sheet = openpyxl.load_workbook(asked)

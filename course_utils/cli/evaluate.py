@@ -71,7 +71,7 @@ def _measured(args, names, groups, kept):
     from course_utils.data import bm25_scores, usable
     from course_utils.evaluation import document_alone, evaluate, evaluate_scores
 
-    train = _rule_lists(args, groups) if args.rule else ()
+    train = _rule_lists(args, groups, kept) if args.rule else ()
     scored, counts, stay = {}, None, {id(g) for g in groups}
     for name in names:
         with redirect_stdout(sys.stderr):
@@ -98,15 +98,17 @@ def _measured(args, names, groups, kept):
     return left, found, counts
 
 
-def _rule_lists(args, groups):
+def _rule_lists(args, groups, kept):
     """Return the lists that the rule learns from; refuse before anything is measured what it cannot learn from."""
-    from course_utils.data import check_no_leak, rankable
+    from course_utils.data import check_no_leak, rankable, subset, usable
+    from course_utils.evaluation.rules import BLIND
 
     train = rankable(reading.read(args, args.rule))
     if not train:
         raise InputError("{file}: no list with a right and a wrong document, so a rule learns nothing.", file=args.rule)
     check_no_leak(train, groups, (args.rule, args.data))
-    return train
+    kept.data("rule", args.rule, usable(train)[1])
+    return subset(train, BLIND)
 
 
 def _row(name, own, first, seed):

@@ -15,7 +15,7 @@ MOST = {
     "max_length": 2**17,
     "seed": 2**32 - 1,
 }  # of length, as in the settings file of a saved model; of seeds, as in Recipe
-TEXTS = ("query", "instruction", "model", "documents", "train", "test", "dev", "general", "data", "json", "out")
+TEXTS = ("query", "instruction", "model", "documents", "train", "test", "dev", "general", "data", "rule", "json", "out")
 
 
 def command(commands, name, help, example, run):

@@ -140,10 +140,13 @@ def documents(args, path):
     try:
         passages, said = data.read_passages(path, _WHOLE, 0, **how)
         texts, said = [p.text for p in passages], f"{path}: {'; '.join(said)}."
-    except InputError:
+    except InputError as error:
         if path.is_dir() or how:
             raise
-        found = data.read_data(path)  # lists for queries: their documents
+        try:
+            found = data.read_data(path)  # lists for queries: their documents
+        except InputError:
+            raise error from None
         texts, said = [d for g in found.groups for d in g.documents], str(found)
     note(said)
     return list(dict.fromkeys(texts))

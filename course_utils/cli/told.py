@@ -64,9 +64,9 @@ def _settled(done, test, d, above):
     interval = _("the 95 % interval goes from {low:+.3f} to {high:+.3f}").format(low=d.low, high=d.high)
     if d.low > 0 and above and above.low <= 0:
         return _(
-            "Lists are ranked better ({interval}), but that queries are read is not settled: a rule that never reads the "
-            "query does as much, or nearly ({above:+.3f} [{low:+.3f}, {high:+.3f}] above the base with that rule); choose "
-            "wrong documents from the same source and style as right ones, or label more test queries."
+            "Lists are ranked better ({interval}), but that queries are read is not settled: above the base with a rule that "
+            "never reads the query it is {above:+.3f} [{low:+.3f}, {high:+.3f}], which holds 0 or less; choose wrong documents "
+            "from the same source and style as right ones, or label more test queries."
         ).format(interval=interval, above=above.mean, low=above.low, high=above.high)
     if d.low > 0:
         beside = _(", and it is more than a rule that never reads the query adds") if above else ""

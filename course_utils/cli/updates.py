@@ -150,8 +150,13 @@ def _beware(kept, gate, train):
 
 def _to_use(args):
     """Return the line with the command that writes the version in use as a model."""
-    given = {name: getattr(args, name) for name in ("model", "dtype")}
-    more = [word for name, value in given.items() if value not in ("nano", None) for word in (f"--{name}", value)]
+    given = {name: getattr(args, name) for name in ("model", "dtype", "max_length")}
+    more = [
+        word
+        for name, value in given.items()
+        if value not in ("nano", None)
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
     command = shlex.join(["python", "-m", "course_utils", "versions", args.versions, "--out", "FOLDER", *more])
     return _("To use it: {command}; FOLDER is then a model, as rank, search and serve take it.").format(command=command)
 

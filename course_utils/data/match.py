@@ -36,7 +36,7 @@ def _match(groups, pieces, handbook):
         right, near, labels = [], {}, dict(zip(g.documents, g.relevance, strict=True))
         for document in g.positives:
             kind, found = places[document]
-            kind = "strange" if ids and kind == "unknown" and _is_id(document) else kind
+            kind = "strange" if ids and kind == "unknown" and index.looks_like_id(document) else kind
             kinds[kind].append(document)
             if kind == "strange":
                 continue
@@ -44,8 +44,13 @@ def _match(groups, pieces, handbook):
             texts = [p.text for p in best] if kind not in ("nearly", "unknown") else [document]
             right += [(t, labels[document]) for t in texts if t not in dict(right)]
             near |= {p.text: None for piece in found for p in index.beside(piece)}
-        wrong = [(d, r) for d, r in zip(g.documents, g.relevance, strict=True) if r <= 0 and d not in dict(right)]
-        own = [*right, *wrong]
+        wrong = {}
+        for document, r in zip(g.documents, g.relevance, strict=True):
+            name = index.names.get(document.strip().casefold(), []) if ids and r <= 0 else []
+            text = index.best(g.query, name)[0].text if name else document
+            if r <= 0 and text not in dict(right) and (name or not (ids and index.looks_like_id(document))):
+                wrong[text] = r
+        own = [*right, *wrong.items()]
         out.append(replace(g, documents=[d for d, _ in own], relevance=[r for _, r in own], scores=()))
         around[g.query] = [t for t in near if t not in dict(own)]
     out, gone = [g for g in out if g.positives], sum(not g.positives for g in out)
@@ -61,12 +66,12 @@ def _match(groups, pieces, handbook):
         ),
     }
     total, unknown = sum(map(len, kinds.values())), kinds["unknown"]
-    strange = kinds["strange"] or [d for d in unknown if _is_id(d)]
+    strange = kinds["strange"] or [d for d in unknown if index.looks_like_id(d)]
     if 2 * len(strange) >= total:
         raise InputError(
             '{count:,} of {total:,} right documents of the questions look like ids of passages, for example "{name}", but '
             "the passages are called {called} and so on ({handbook}); name the column with these ids, "
-            'passage_columns={{"id": "..."}} (--passage-columns id=COLUMN), or call the files so.',
+            'passage_columns={{"id": "..."}} (--passage-columns id=COLUMN), call the files so, or give whole passages.',
             count=len(strange), total=total, name=strange[0], called=_choices([p.id for p in pieces[:2]]), handbook=handbook,
         )  # fmt: skip
     some = {"example": "".join(unknown[:1])[:40], "wrong": "".join(strange[:1]), "gone": gone}
@@ -93,6 +98,11 @@ class _Index:
         self.all = {key: normalise(" ".join(p.text for p in own)) for key, own in self.documents.items()}
         self.near = _near_index([p.text for p in pieces], **DOCUMENTS)
         self.bm25 = None
+
+    def looks_like_id(self, document):
+        """Return whether a text is a name by its form, and no short answer that stands in a passage: "2 weeks"."""
+        plain = normalise(document)
+        return _is_id(document) and not (_units(document) > 1 and any(plain in text for text in self.texts))
 
     def find(self, document):
         """Return (how it was found, list of Passage)."""

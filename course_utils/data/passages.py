@@ -162,7 +162,11 @@ def _id_column(records, names, document, wanted):
 def _text(file, suffix, encoding=None):
     if suffix == ".pdf":
         return _pdf(file)
-    text, _ = _decode(file.read_bytes(), file, encoding)
+    raw = file.read_bytes()
+    try:  # gb18030 and cp1252 take most bytes of UTF-8 for something else: a file that is UTF-8 stays so
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text, _ = _decode(raw, file, encoding)
     if suffix in (".html", ".htm"):
         page = _Page()
         page.feed(text)

@@ -35,8 +35,6 @@ from course_utils.training.weights import load_tensors
 # Checkpoints of a short run are seconds apart; the Trainer then sorts them by step, and warns that it does.
 logging.getLogger("transformers.trainer_utils").addFilter(lambda record: "mtime may not" not in record.getMessage())
 
-FEW_DEV = 10  # queries; with fewer, one query more or less decides which epoch is kept
-
 
 @dataclass
 class Adaptation:
@@ -55,8 +53,8 @@ class Adaptation:
         counts: {"train": ..., "dev": ...}: what was left out and cut, see ``data.Counts.as_dict``; "train" before dev was
             held out. "trained": queries that trained, dev not among them; "replayed": queries mixed in.
         warnings: sentences on what makes the result say less than it seems to.
-        kept: of the weights that were kept, on dev: dev_loss, ndcg@10; with "halfway" low and high, too: the 95 % interval
-            of the difference to the start.
+        kept: of the weights that were kept, on dev: dev_loss, ndcg@10; with "halfway" and "last" low and high, too: the
+            95 % interval of the difference to the start, where dev has checkpoints.FEW_DEV queries or more.
     """
 
     history: list
@@ -193,7 +191,7 @@ def _with_cuts(counts, sources):
 def _warnings(dev, keep, epoch, kept, trainer, quiet):
     """Return, and print, sentences on what makes the result say less than it seems to."""
     found = []
-    if dev < FEW_DEV and keep == "best":
+    if dev < checkpoints.FEW_DEV and keep == "best":
         queries = _("1 query") if dev == 1 else _("{n} queries").format(n=dev)
         said = _("dev has {queries}: which epoch is best is left to chance; give at least 30.")
         found.append(said.format(queries=queries))

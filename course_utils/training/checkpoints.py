@@ -19,6 +19,7 @@ from course_utils.model.checkpoint import _weights_hash
 from course_utils.training.trainer import HISTORY, RAW, TENSORS
 from course_utils.training.weights import _mix, load_tensors, trained_tensors
 
+FEW_DEV = 10  # queries; with fewer, one query more or less decides which epoch is kept
 START, SETTINGS = "start.safetensors", "settings.json"
 
 
@@ -82,12 +83,14 @@ def _kept(trainer, keep, folder, quiet):
         load_tensors(model, _mix(load_file(start, str(trainer.args.device)), trained_tensors(model), 0.5))
         found = trainer.dev_metrics()
         row |= {"ndcg@10": found["ndcg@10"], "dev_loss": found["loss"]}
-        if trainer.start_values:
-            change = paired_bootstrap(trainer.start_values, trainer.dev_values)
-            row |= {"low": change.low, "high": change.high}
         if not quiet:
             said = _("half of the way to epoch {epoch}:  dev loss {dev_loss:6.3f}  dev nDCG@10 {ndcg_10:.3f}")
             print(said.format(epoch=row["epoch"], dev_loss=row["dev_loss"], ndcg_10=row["ndcg@10"]))
+    if keep != "best" and trainer.start_values and len(trainer.start_values) >= FEW_DEV:
+        if trainer.dev_values is None:  # of a run that had been finished
+            trainer.dev_metrics()
+        change = paired_bootstrap(trainer.start_values, trainer.dev_values)
+        row |= {"low": change.low, "high": change.high}
     return row["epoch"], {name: row[name] for name in ("dev_loss", "ndcg@10", "low", "high") if name in row}
 
 
