@@ -75,7 +75,7 @@ WHY = (
 )  # fmt: skip
 LOSS = (
     "Real weights on the test lists of real sets, the same queries for every kind; the difference to fp32 is the mean over queries with "
-    "its 95 % interval. These are few queries; nano is an earlier base than the bundled one. Weights in int8 a channel, activations as they come: a scale a batch (torch) or a token (torchao). "
+    "its 95 % interval. These are few queries. Weights in int8 a channel, activations as they come: a scale a batch (torch) or a token (torchao). "
 )
 
 
