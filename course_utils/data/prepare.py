@@ -42,8 +42,8 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, first_st
         reranker: a Reranker whose margin drops candidates that are likely right answers.
         first_stage: makes of texts what finds some of them, with the ``texts`` and the ``top`` of Bm25; default: BM25 as
             ``index`` counts it. Hard negatives, recall and suspects come from it.
-        how: arguments of ``read_data`` for the questions, for example columns; with "passage_" before their names those of
-            ``read_passages``, for example passage_columns={"id": "Code", "document": "Text"}.
+        how: arguments of ``read_data`` for the questions, for example columns; with ``passage_`` before their names those of
+            ``read_passages``, for example ``passage_columns={"id": "Code", "document": "Text"}``.
 
     Returns:
         Prepared.
