@@ -139,7 +139,8 @@ def documents(args, path):
         return [line.strip(" \t\r") for line in lines if line.strip()]
     try:
         passages, said = data.read_passages(path, _WHOLE, 0, **how)
-        texts, said = [p.text for p in passages], f"{path}: {'; '.join(said)}."
+        parts = _("{where}: {text}").format(where=path, text=_("; ").join(said))
+        texts, said = [p.text for p in passages], _("{parts}.").format(parts=parts)
     except InputError as error:
         if path.is_dir() or how:
             raise

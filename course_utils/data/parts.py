@@ -85,7 +85,7 @@ def _apart(groups, fractions=(0.7, 0.1, 0.2), seed=0):
     except InputError as error:
         if len(fractions) < 3:
             raise
-        raise InputError("{error} Or leave dev out: --fractions 0.8,0.2.", error=error) from None
+        raise InputError("{error} Right documents that are nearly the same count as one. Or leave dev out: --fractions 0.8,0.2.", error=error) from None  # fmt: skip
     before = [[fit[place[id(g)]] for g in own] for own in dealt]
     after = []
     for i, own in enumerate(before):
