@@ -3,7 +3,7 @@
     python scripts/get_smollm2.py build/models/smollm2
     python -m benchmarks.own_base --real FOLDER [--base smollm2] [--seeds 3] [--json OUT.json]
 
-own_base.md is of --sets finance-en-tatqa,legal-en-tosdr --ways last3 --queries 100 --encoder-queries 100 --epochs 2 --states FOLDER,
+own_base.md is of --sets finance-en-tatqa,legal-en-tosdr --ways last3,last3-half --queries 100 --encoder-queries 100 --epochs 2 --states FOLDER,
 own_base_ways.md of --course --ways last3,lora,all --queries 100 --train-queries 80 --epochs 2 --states FOLDER --json benchmarks/own_base_ways.json.
 
 FOLDER holds general-en-xquad/train.jsonl, and train.jsonl and test.jsonl of English trades. A general stage trains all layers;
