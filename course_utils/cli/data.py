@@ -12,7 +12,6 @@ from course_utils.files import check_outputs, whole, write_json
 from course_utils.language import _, _joined
 
 MAX_PAIRS = 5000
-BLIND = 2000  # queries that the rule without queries is tried on
 LANGUAGES = ("en", "zh")
 
 
@@ -74,6 +73,7 @@ def _blind(report, file, test, max_relevance):
     from course_utils.data import rankable, read_groups, subset
     from course_utils.data.remarks import _Finding
     from course_utils.evaluation import betrayed
+    from course_utils.evaluation.rules import BLIND, _tells
 
     try:
         parts = [
@@ -92,7 +92,7 @@ def _blind(report, file, test, max_relevance):
     found = _("nDCG@10 {rule:.3f}, random order {chance:.3f}, difference {mean:+.3f} [{low:+.3f}, {high:+.3f}]").format(
         rule=rule, chance=chance, mean=gain.mean, low=gain.low, high=gain.high
     )
-    if gain.low > 0 and gain.mean >= 0.02:
+    if _tells(gain):
         own = _Finding("document tells", round(100 * gain.mean), [], _(" ({kinds})").format(kinds=found))
         return replace(report, findings=[*report.findings, own])
     if gain.high < 0:  # it learned documents by heart, and each is right for one query and wrong for others

@@ -146,14 +146,8 @@ def _table(rows):
         m, d = r["metrics"], r.get("difference")
         gap = f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]" if d else ""
         own = [f"{m[name]:.3f}" if name in m else "-" for name in METRICS[1:]]
-        lines.append(
-            [
-                _(r["model"]) if r["model"] == RULE else r["model"],
-                f"{m['ndcg@10']:.3f} [{r['low']:.3f}, {r['high']:.3f}]",
-                *own,
-                gap,
-            ]
-        )
+        name = _(r["model"]) if r["model"] == RULE else r["model"]
+        lines.append([name, f"{m['ndcg@10']:.3f} [{r['low']:.3f}, {r['high']:.3f}]", *own, gap])
     return aligned(lines)
 
 

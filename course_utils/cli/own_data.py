@@ -21,11 +21,7 @@ def add(commands):
     convert.add_argument("source", metavar="IN", help=_("a file (.csv, .xlsx, .jsonl, .json, .parquet) or a folder"))
     convert.add_argument("out", metavar="OUT", help=_("the file to write, .jsonl"))
     reading.add_reading(convert)
-    convert.add_argument(
-        "--drop-repeated",
-        action="store_true",
-        help=_("keep one of pairs that stand twice; where they differ, the right one"),
-    )
+    _add_repeated(convert)
     convert.add_argument("--overwrite", action="store_true", help=_("replace a file OUT that holds other lines"))
     what = _("make train, dev and test lists from questions with their right passages and a handbook")
     prepare = options.command(
@@ -78,6 +74,12 @@ def run_convert(args):
     print(_("Written to {out}.").format(out=args.out))
 
 
+def _add_repeated(parser):
+    """Add ``--drop-repeated``, which ``_repeated`` names."""
+    what = _("keep one of pairs that stand twice; where they differ, the right one")
+    parser.add_argument("--drop-repeated", action="store_true", help=what)
+
+
 def _repeated(error):
     """Return a DataError with the option that mends it, where repeated pairs are all that is wrong."""
     if set(error.counts) <= {"duplicate pair", "contradictory pair"}:
@@ -97,11 +99,7 @@ def add_split(parser):
     what = _("shares of train, dev and test, or of train and test (default 0.7,0.1,0.2)")
     parser.add_argument("--fractions", metavar="A,B,C", default="0.7,0.1,0.2", help=what)
     parser.add_argument("--seed", type=int, default=0, metavar="S")
-    parser.add_argument(
-        "--drop-repeated",
-        action="store_true",
-        help=_("keep one of pairs that stand twice; where they differ, the right one"),
-    )
+    _add_repeated(parser)
     reading.add_reading(parser)
 
 

@@ -133,13 +133,13 @@ def _beware(kept, gate, train):
     """Warn where the documents of the target tell their label: a rule that never reads the query gains there, too."""
     from course_utils.data import rankable, subset
     from course_utils.evaluation import betrayed
-    from course_utils.evaluation.rules import BLIND
+    from course_utils.evaluation.rules import BLIND, _tells
 
     try:
         chance, rule, gain = betrayed(*(subset(rankable(part), BLIND) for part in (train, gate.target) if part))
     except InputError:  # one kind of label teaches no rule
         return
-    if gain.low > 0 and gain.mean >= record.SETTLED:
+    if _tells(gain):
         kept.warn(
             _(
                 "a rule that never reads the query reaches nDCG@10 {rule:.3f} on the target, random order {chance:.3f}: a gain "

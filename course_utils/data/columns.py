@@ -90,9 +90,8 @@ def _likely(unsure, records):
     other = {"query": "document", "document": "query"}.get(unsure.role)
     names = [n for n in unsure.names if unsure.fit or _key(n) not in NAMES.get(other, ())]
     counts = {n: sorted(_units(row[n]) for _, row in records if isinstance(row.get(n), str)) for n in names}
-    words = {
-        n: (own[len(own) // 2], sum(own)) for n, own in counts.items() if own
-    }  # the median; a few ids may be texts
+    # The median, since a few ids may be texts.
+    words = {n: (own[len(own) // 2], sum(own)) for n, own in counts.items() if own}
     best = sorted(words, key=words.get, reverse=True) or ["..."]
     second = unsure.role == "query" and not unsure.fit and len(best) > 1 and len(names) == len(unsure.names)
     return best[1] if second and words[best[1]][0] >= 3 else best[0]  # codes, grades and numbers have fewer words
