@@ -34,7 +34,7 @@ from course_utils.files import write_json
 PARTS = ("adapting", "scoring", "processes")
 LIST, WORDS, SHORT, DEV = 10, 30, 8, 4  # documents a query, words of a document to learn, to score, lists of dev
 A_QUERY = 100  # documents a query where pairs are scored
-WORK = {"score": 3000, "adapt": 500}  # pairs of nano that one and two processes take
+WORK = {"score": 10_000, "adapt": 2000}  # pairs of nano that one and two processes take
 
 
 def texts(count, words, seed):

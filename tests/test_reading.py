@@ -259,6 +259,67 @@ def test_a_title_above_the_header_is_skipped_and_merged_cells_are_filled_down(tm
         read_data(tmp_path / "q.xlsx", columns)
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    ("title", "header", "shown"),
+    [
+        (["Questions of the clinic"], ["Question", "Passage", "Relevant"], '"Questions of the clinic"'),
+        (["Questions of the clinic", "", ""], ["Frage", "Absatz", "gut"], '"Questions of the clinic"'),
+        (["Questions of the clinic", "May"], ["Question", "Passage", "Relevant"], '"Questions of the clinic", "May"'),
+    ],
+)
+def test_a_title_above_the_header_of_a_csv_file_is_skipped_and_told(tmp_path, mark, title, header, shown):
+    rows = [title, [], header, [Q, A, "1"], [Q, B, "0"]]
+    (tmp_path / "q.csv").write_text("\n".join(map(mark.join, rows)), encoding="utf-8")
+    columns = None if "Question" in header else dict(zip(("query", "document", "relevance"), header, strict=True))
+    found = read_data(tmp_path / "q.csv", columns)
+    assert found.groups == [Group(Q, [A, B], [1, 0])]
+    assert f"skipped above the header in row 3: {shown}." in str(found)
+
+
+def test_a_list_of_texts_of_which_one_holds_a_comma_is_no_table_with_a_title(tmp_path):
+    texts = ["Take two tablets.", "Call the doctor, at night.", "Stop, and rest."]
+    (tmp_path / "q.csv").write_text("\n".join(texts), encoding="utf-8")
+    assert [p.text for p in data.read_passages(tmp_path / "q.csv")[0]] == texts
+    with pytest.raises(InputError, match="no separator gives an even table"):
+        read_data(tmp_path / "q.csv")
+
+
+UNFIT = [
+    ("q.csv", {"sheet": "A"}, "is for Excel files, and"),
+    ("q.csv", {"part": "train"}, "is for datasets of several parts"),
+    ("q.jsonl", {"encoding": "cp1252"}, "is for CSV and text files"),
+    ("q.jsonl", {"separator": ";"}, "is for CSV files"),
+    ("q.xlsx", {"separator": ";"}, "is for CSV files"),
+]
+
+
+@pytest.mark.parametrize(("name", "how", "message"), UNFIT)
+def test_an_option_for_another_kind_of_file_is_refused(tmp_path, name, how, message):
+    clinic_sheet(tmp_path / "q.xlsx")
+    (tmp_path / "q.csv").write_text(table([{"query": Q, "document": A, "relevance": 1}]), encoding="utf-8")
+    (tmp_path / "q.jsonl").write_text(json.dumps({"query": Q, "document": A, "relevance": 1}), encoding="utf-8")
+    [option] = how
+    with pytest.raises(InputError, match=rf"^{option}=... \(--{option}\) {message}.*{name}"):
+        read_data(tmp_path / name, **how)
+    with pytest.raises(InputError, match=rf"{option}=... \(--{option}\)"):
+        read_data([{"query": Q, "document": A, "relevance": 1}], **how)
+
+
+def test_an_option_is_for_those_files_of_a_folder_that_it_fits(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (["Code", "Absatz"], ["N-1", A], ["N-2", B]):
+        book.active.append(row)
+    book.save(tmp_path / "q.xlsx")
+    (tmp_path / "more.txt").write_text(C, encoding="utf-8")
+    texts = [p.text for p in data.read_passages(tmp_path, columns={"document": "Absatz"}, sheet="Sheet")[0]]
+    assert C in texts and A in texts
+    with pytest.raises(InputError, match=r"separator=... .* is for CSV files, and .* is none"):
+        data.read_passages(tmp_path / "q.xlsx", columns={"document": "Absatz"}, separator=";")
+    with pytest.raises(InputError, match=r"columns=... .* is for tables, and .*more.txt is none"):
+        data.read_passages(tmp_path / "more.txt", columns={"document": "Absatz"})
+
+
 def test_what_stands_above_or_beside_a_table_is_named(tmp_path):
     book = openpyxl.Workbook()
     for row in (["Questions", "as of May"], ["Frage", "Absatz", "gut"], [Q, A, 1]):

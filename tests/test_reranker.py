@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import tiny_model
 
+from course_utils import machine
 from course_utils.errors import InputError
 from course_utils.model import prompt
-from course_utils.model.batches import _bucket_ends, _token_batches
+from course_utils.model.batches import _bucket_ends, _own_batches, _token_batches, _tokens
 from course_utils.model.reranker import Reranker, sigmoid
 
 QUERIES = [
@@ -112,6 +113,25 @@ def test_batches_hold_every_candidate_once(tiny):
     encoded = tiny.encode([(f"q{i}", [f"d {j} " * (j + 1) for j in range(i + 1)]) for i in range(8)])
     seen = [(g, c) for batch in _token_batches(encoded, 200) for g, own in batch for c in own]
     assert sorted(seen) == [(i, j) for i in range(8) for j in range(i + 1)]
+
+
+@pytest.mark.parametrize(("lists", "size"), [(1, 100), (7, 100), (60, 20), (300, 3)])
+def test_processes_share_all_candidates_about_equally(tiny, monkeypatch, lists, size):
+    encoded = tiny.encode([(f"q{i}", [f"d {j} " * (1 + j % 30) for j in range(size)]) for i in range(lists)])
+    for count in (2, 3):
+        shares = []
+        for rank in range(count):
+            monkeypatch.setattr(machine, "join", lambda device, own=(rank, count): own)
+            shares.append(_own_batches(encoded, tiny.batch_tokens))
+        seen = [(g, c) for share in shares for batch in share for g, own in batch for c in own]
+        assert sorted(seen) == [(g, c) for g in range(lists) for c in range(size)]
+        tokens = [sum(_tokens(encoded, g, own) for batch in share for g, own in batch) for share in shares]
+        assert max(tokens) < 1.1 * min(tokens), tokens
+
+
+def test_one_process_takes_batches_as_large_as_they_may_be(tiny):
+    encoded = tiny.encode([("q", ["d " * 50] * 30)])
+    assert _own_batches(encoded, tiny.batch_tokens) == list(_token_batches(encoded, tiny.batch_tokens))
 
 
 def test_a_generator_of_pairs_is_scored_in_order(tiny):

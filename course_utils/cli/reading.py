@@ -58,10 +58,16 @@ def read(args, path):
     """Return the list of Group of a file, a folder or a dataset of the hub; what was taken for what is said in a line.
 
     Files of plain query, document, relevance keep their strict rules: one that is half right is refused row by row.
+    An option that is for another kind of file is left to the other files of the command, and that is said.
     """
     from course_utils import data
+    from course_utils.data.tables import _FITS, _unfit
 
     how = given(args)
+    for name in _unfit([Path(path).suffix.lower()], how) if Path(path).is_file() else []:
+        del how[name]
+        what = _(_FITS[name][0])
+        note(_("{path}: --{name} is for {what}, so it is not used here.").format(path=path, name=name, what=what))
     if how or not is_plain(path):
         found = data.read_data(path, **how)
         note(str(found))

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _one_of, _text_of, _Unsure
-from course_utils.data.tables import SUFFIXES, _decode, _open_table
+from course_utils.data.tables import _FITS, SUFFIXES, _check_fits, _decode, _open_table
 from course_utils.errors import InputError
 from course_utils.language import _, _later
 from course_utils.text import _UNIT, _units
@@ -75,13 +75,15 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), **how):
         )
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    _check_fits(path, [f.suffix.lower() for f in files], columns=columns, **how)
     documents, said, other, tables = [], [], Counter(), {}
     wanted = {text.strip().casefold() for text in named}
     for file in tqdm(files, unit="file", desc=_("reading"), disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         suffix = file.suffix.lower()
         if suffix in _TABLES:
-            rows, told = _rows(file, name, columns or {}, wanted, how)
+            own = {option: value for option, value in how.items() if suffix in _FITS[option][1]}  # of files of a folder
+            rows, told = _rows(file, name, columns or {}, wanted, own)
             documents += rows
             tables[told] = None  # once for tables that are alike
         elif suffix in _TEXTS:

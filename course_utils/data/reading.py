@@ -11,7 +11,7 @@ from course_utils.data.groups import Group
 from course_utils.data.qrels import _is_collection, _read_collection
 from course_utils.data.read import DataError, _twice
 from course_utils.data.shapes import _items
-from course_utils.data.tables import _open_table
+from course_utils.data.tables import _check_fits, _open_table
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole
 from course_utils.language import _, _joined, _later
@@ -96,6 +96,8 @@ def read_data(
     """
     name = str(source) if isinstance(source, (str, Path)) else _("the data")
     if isinstance(source, (str, Path)) and Path(source).is_dir() and _is_collection(source):
+        own = {"columns": columns, "sheet": sheet, "encoding": encoding, "separator": separator, "threshold": threshold}
+        _check_fits(name, (), **own)
         groups, notes, dropped = _read_collection(source, part)
         return _Reading(name, groups, _("a collection of corpus, queries and judgements"), notes, dropped)
     records, notes = _open_table(source, sheet, encoding, separator, part)

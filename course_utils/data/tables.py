@@ -5,20 +5,41 @@ What was detected is said; what is not certain is an error that lists the choice
 
 import csv
 import io
-import re
 from pathlib import Path
 
 from course_utils.data.columns import NAMES, _choices, _key
 from course_utils.data.read import _checked
 from course_utils.data.records import iter_rows
+from course_utils.data.sheets import _excel_cells, _full, _header_at, _known_names, _skipped
 from course_utils.errors import InputError
 from course_utils.language import _, _later
 
 SEPARATORS = {",": _later("comma"), ";": _later("semicolon"), "\t": _later("tab"), "|": _later("bar")}
 # What spreadsheets of the last decades write.
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "gb18030", "big5", "shift_jis", "euc_kr"]
-_TITLES = 10  # rows of a sheet among which a header is looked for
 SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".json", ".jsonl", ".ndjson", ".parquet")
+_SEPARATED = (".csv", ".tsv", ".txt")
+# Option: (the files that it is for, in words; their suffixes).
+_FITS = {
+    "columns": (_later("tables"), tuple(s for s in SUFFIXES if s != ".txt")),
+    "sheet": (_later("Excel files"), (".xlsx",)),
+    "encoding": (_later("CSV and text files"), (*_SEPARATED, ".md", ".markdown", ".html", ".htm")),
+    "separator": (_later("CSV files"), _SEPARATED),
+    "part": (_later("datasets of several parts"), ()),
+    "threshold": (_later("labels in a table or in lists"), SUFFIXES),
+}
+
+
+def _check_fits(where, suffixes, **how):
+    """Raise InputError for an option that is given and that no file with one of ``suffixes`` takes."""
+    for name in _unfit(suffixes, how):
+        what = _(_FITS[name][0])
+        raise InputError("{name}=... (--{name}) is for {what}, and {where} is none; leave it out.", name=name, what=what, where=where)  # fmt: skip
+
+
+def _unfit(suffixes, how):
+    """Return the names of the options in ``how`` that are given and that no file with one of ``suffixes`` takes."""
+    return [n for n, value in how.items() if value not in (None, {}) and not set(suffixes) & set(_FITS[n][1])]
 
 
 def _decode(raw, name, encoding=None):
@@ -71,7 +92,7 @@ def _foreign(text):
 
 
 def _split_cells(text, name, separator=None, single=None):
-    """Return (header, list of (where, row of cells), separator) of the text of a CSV file.
+    """Return (header, list of (where, row of cells), separator, sentences on what was skipped) of the text of a CSV file.
 
     ``single``: what the one column of a file without separators is called; None refuses such a file.
 
@@ -82,30 +103,31 @@ def _split_cells(text, name, separator=None, single=None):
     for mark in [separator] if separator else SEPARATORS:
         try:
             table, reader = [], csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
-            table = [
-                (_("line {number}").format(number=reader.line_num), row)
-                for row in reader
-                if any(c.strip() for c in row)
-            ]
+            table = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
         except csv.Error as error:
             if separator:
                 raise InputError("{name}: {error} near line {line_num}.", name=name, error=error, line_num=reader.line_num) from None  # fmt: skip
             continue
-        if table and (separator or (len(table[0][1]) > 1 and all(len(r) == len(table[0][1]) for _, r in table))):
-            tables[mark] = table
+        start = _header_at(table)
+        if start and len(table[0][1]) == 1 and not _known_names(table[start][1]):
+            start = 0  # a list of texts, of which one holds the mark
+        width = len(table[start][1]) if table else 0
+        if table and (separator or (width > 1 and all(len(r) == width for _n, r in table[start:]))):
+            tables[mark] = (table[:start], table[start], table[start + 1 :])
     if not tables and single:
-        return _one_column(text, single)
+        return (*_one_column(text, single), [])
     if len(tables) > 1:  # the one whose header has names that are known
         known = {n for names in NAMES.values() for n in names}
-        named = {m: sum(_key(c) in known for c in t[0][1]) for m, t in tables.items()}
+        named = {m: sum(_key(c) in known for c in t[1][1]) for m, t in tables.items()}
         tables = {m: t for m, t in tables.items() if named[m] == max(named.values())}
     if len(tables) != 1:
         if not tables:
             raise InputError("{name}: no separator gives an even table of two or more columns. Delete what stands above the header, quote texts that hold the separator, or name it: separator=... (--separator).", name=name)  # fmt: skip
         which = _(", ").join(_(SEPARATORS[m]) for m in tables)
         raise InputError("{name}: {which} would each give an even table of two or more columns. Name the right one: separator=... (--separator), and quote texts that hold it.", name=name, which=which)  # fmt: skip
-    mark, table = next(iter(tables.items()))
-    return [c.strip() for c in table[0][1]], table[1:], mark
+    mark, (title, (top, header), rows) = next(iter(tables.items()))
+    rows = [(_("line {number}").format(number=n), row) for n, row in rows]
+    return [c.strip() for c in header], rows, mark, _skipped(title, top)
 
 
 def _one_column(text, single):
@@ -117,75 +139,6 @@ def _one_column(text, single):
     table = [(_("line {number}").format(number=i), [cell.strip()]) for i, cell in cells if cell.strip()]
     header = bool(table) and _key(table[0][1][0]) in {single, *NAMES["document"]}
     return ([table[0][1][0]], table[1:], None) if header else ([single], table, None)
-
-
-def _excel_cells(path, sheet=None):
-    """Return (header, list of (where, row of cells), sentences on what was read) of an Excel file.
-
-    A title above the header is skipped; merged cells of a column are filled down.
-
-    Raises:
-        InputError: broken file, several sheets with data and none named, no such sheet.
-    """
-    try:
-        import openpyxl
-    except ImportError:
-        raise InputError('{path} is an Excel file; pip install "reranker-course[files]", or save it as CSV UTF-8.', path=path) from None  # fmt: skip
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        tables = {
-            s.title: [(i, list(row)) for i, row in enumerate(s.iter_rows(values_only=True), 1) if any(map(_full, row))]
-            for s in book.worksheets
-        }
-    except Exception as error:  # a broken zip, XML or style: openpyxl has no exception of its own for them
-        raise InputError("{path} cannot be read as Excel: {error_0}", path=path, error_0=str(error).splitlines()[0][:100]) from None  # fmt: skip
-    filled = [name for name, table in tables.items() if table]
-    if sheet is not None and sheet not in tables:
-        raise InputError('{path} has no sheet "{sheet}"; its sheets are: {choices}.', path=path, sheet=sheet, choices=_choices(tables))  # fmt: skip
-    if sheet is None and len(filled) != 1:
-        raise InputError(
-            "{path} has {n_filled} sheets with data: {choices}. Name one: sheet=... (--sheet).",
-            path=path,
-            n_filled=len(filled),
-            choices=_choices(filled),
-        )
-    sheet = sheet or filled[0]
-    table = tables[sheet]
-    if not table:
-        raise InputError('{path}: the sheet "{sheet}" is empty.', path=path, sheet=sheet)
-    known = any(_key(c) in names for c in table[0][1] for names in NAMES.values())
-    # A title is a cell alone in its row; a table of one column has no fuller row in reach.
-    start = 0 if known else next((i for i, (_n, row) in enumerate(table[:_TITLES]) if sum(map(_full, row)) > 1), 0)
-    title, (top, header), table = table[:start], table[start], table[start + 1 :]
-    header = [str(c).strip() if _full(c) else "" for c in header]
-    merged = [header[i] for i in _fill_down(dict(table), book[sheet], top) if i < len(header)]
-    said = [_('Excel, sheet "{sheet}"').format(sheet=sheet)]
-    if title:
-        shown = _(", ").join(f'"{str(c).strip()[:40]}"' for _n, row in title for c in row if _full(c))
-        said.append(_("skipped above the header in row {top}: {shown}").format(top=top, shown=shown))
-    if merged:
-        said.append(_("merged cells filled down: {names}").format(names=_(", ").join(merged)))
-    return header, [(_("row {number}").format(number=i), row) for i, row in table], said
-
-
-def _fill_down(rows, sheet, top):
-    """Fill merged cells of ``rows``, {number: list of cells}, below row ``top`` in place; return the columns' places."""
-    from openpyxl.utils import column_index_from_string
-
-    with sheet._get_source() as file:  # openpyxl tells of merged cells only where it holds the whole book in memory
-        merged = re.findall(rb'<(?:\w+:)?mergeCell [^>]*?ref="([A-Z]+)(\d+):[A-Z]+(\d+)"', file.read())
-    places, last = {}, max(rows, default=0)
-    for letters, first, end in merged:
-        first, end, i = int(first), min(int(end), last), column_index_from_string(letters.decode()) - 1
-        if first > top and first in rows and i < len(rows[first]) and _full(rows[first][i]):
-            for row in (rows[n] for n in range(first + 1, end + 1) if n in rows):
-                row += [None] * (i + 1 - len(row))
-                row[i], places[i] = rows[first][i], None
-    return sorted(places)
-
-
-def _full(cell):
-    return cell is not None and bool(str(cell).strip())
 
 
 def _open_table(source, sheet=None, encoding=None, separator=None, part=None, single=None):
@@ -202,13 +155,16 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
     Raises:
         InputError: no such file, an unknown format, anything uncertain, rows that are no records.
     """
+    how = {"sheet": sheet, "encoding": encoding, "separator": separator}
     if not isinstance(source, (str, Path)):
+        _check_fits(_("the data"), (), **how, part=part)
         return _checked(iter_rows(source, ()), _("the data")), []
     if str(source).startswith("hub:"):
+        _check_fits(source, (), **how)
         return _hub(str(source).removeprefix("hub:"), part)
     path = Path(source)
     if path.is_dir():
-        return _dataset(path, part)
+        return _dataset(path, part, how)
     if not path.is_file():
         raise InputError("There is no file or folder {path}.", path=path)
     suffix = path.suffix.lower()
@@ -219,16 +175,17 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
             value=path.suffix or _("(no suffix)"),
             suffixes=", ".join(SUFFIXES),
         )
+    _check_fits(path, [suffix], **how, part=part)
     if suffix == ".xlsx":
         header, table, said = _excel_cells(path, sheet)
         return _named(path, header, table), said
-    if suffix in (".csv", ".tsv", ".txt"):
+    if suffix in _SEPARATED:
         text, encoding = _decode(path.read_bytes(), path, encoding)
-        header, table, mark = _split_cells(text, path, separator or ("\t" if suffix == ".tsv" else None), single)
+        header, table, mark, said = _split_cells(text, path, separator or ("\t" if suffix == ".tsv" else None), single)
         how = (
             _("separated by {separators}").format(separators=_(SEPARATORS.get(mark, mark))) if mark else _("one column")
         )
-        return _named(path, header, table), [_(", ").join([encoding.replace("_", "-"), how])]
+        return _named(path, header, table), [_(", ").join([encoding.replace("_", "-"), how]), *said]
     return _checked(iter_rows(path, ()), path), []
 
 
@@ -246,9 +203,10 @@ def _named(path, header, table):
     return [(where, dict(zip(header, row, strict=False))) for where, row in table]
 
 
-def _dataset(path, part):
-    """Return (records, notes) of a folder that ``datasets`` saved, or of one that holds one data file a split."""
+def _dataset(path, part, how):
+    """Return (records, notes) of a folder that ``datasets`` saved, or of one that holds one data file a split, read by ``how``."""
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        _check_fits(path, (), **how)
         import datasets
 
         found = datasets.load_from_disk(str(path))
@@ -263,7 +221,7 @@ def _dataset(path, part):
     chosen = matching or [_choose_part(path, parts, part)]
     records, notes = [], [_(", ").join(chosen)]
     for name in chosen:
-        own, more = _open_table(parts[name])
+        own, more = _open_table(parts[name], **how)
         records += [(f"{name} {where}", row) for where, row in own]
         notes += more
     return records, notes

@@ -5,6 +5,8 @@ import torch
 
 from course_utils import machine
 
+_SHARED_TOKENS = 1024  # least tokens of a batch where several processes share the work
+
 
 def _token_batches(encoded, batch_tokens):
     """Yield lists of (query index, [candidate index, ...]) of about ``batch_tokens`` tokens.
@@ -33,12 +35,29 @@ def _token_batches(encoded, batch_tokens):
 
 
 def _own_batches(encoded, batch_tokens, device="cpu"):
-    """Return those of ``token_batches`` that this process computes: all of them where there is one process."""
+    """Return those of ``token_batches`` that this process computes: all of them where there is one process.
+
+    Several processes get about equally many tokens: each waits for the slowest. So batches are smaller then, four for a
+    process where there is enough, and the largest go first, each to the process that has least.
+    """
     rank, count = machine.join(device)
-    if count > 1:
-        tokens = sum(len(ids) for own in encoded.candidates for ids in own)
-        batch_tokens = min(batch_tokens, tokens // count + 1)  # one short list is divided, too
-    return list(_token_batches(encoded, batch_tokens))[rank::count]
+    if count == 1:
+        return list(_token_batches(encoded, batch_tokens))
+    tokens = sum(_tokens(encoded, g, range(len(own))) for g, own in enumerate(encoded.candidates))
+    parts = max(1, min(4, tokens // (count * _SHARED_TOKENS)))  # one short list is divided, too, but only once
+    batches = list(_token_batches(encoded, min(batch_tokens, tokens // (parts * count) + 1)))
+    shares, given = [[] for _ in range(count)], [0] * count
+    sizes = [sum(_tokens(encoded, g, own) for g, own in batch) for batch in batches]
+    for i in sorted(range(len(batches)), key=lambda i: -sizes[i]):
+        least = given.index(min(given))
+        shares[least].append(i)
+        given[least] += sizes[i]
+    return [batches[i] for i in sorted(shares[rank])]
+
+
+def _tokens(encoded, g, own):
+    """Return the tokens of some candidates of query ``g``, the shared prefix counted once."""
+    return len(encoded.prefixes[g]) + sum(len(encoded.candidates[g][c]) for c in own)
 
 
 def _gather_scores(scores, device):

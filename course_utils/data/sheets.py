@@ -1,0 +1,98 @@
+"""Where the header of a table stands, and the cells of an Excel file."""
+
+import re
+
+from course_utils.data.columns import NAMES, _choices, _key
+from course_utils.errors import InputError
+from course_utils.language import _
+
+_TITLES = 10  # rows of a table among which a header is looked for
+
+
+def _header_at(table):
+    """Return which of the (number, row of cells) is the header: the row with names that are known, else the first full one.
+
+    What stands above it is a title; a table of one column has no fuller row in reach.
+    """
+    near = [row for _n, row in table[:_TITLES]]
+    if not near or _known_names(near[0]):
+        return 0
+    named = next((i for i, row in enumerate(near) if _known_names(row) > 1), None)
+    return named or next((i for i, row in enumerate(near) if sum(map(_full, row)) > 1), 0)
+
+
+def _known_names(row):
+    return sum(any(_key(c) in names for names in NAMES.values()) for c in row)
+
+
+def _skipped(title, top):
+    """Return sentences on the rows of a title above the header in row ``top``: one, or none without a title."""
+    if not title:
+        return []
+    shown = _(", ").join(f'"{str(c).strip()[:40]}"' for _n, row in title for c in row if _full(c))
+    return [_("skipped above the header in row {top}: {shown}").format(top=top, shown=shown)]
+
+
+def _excel_cells(path, sheet=None):
+    """Return (header, list of (where, row of cells), sentences on what was read) of an Excel file.
+
+    A title above the header is skipped; merged cells of a column are filled down.
+
+    Raises:
+        InputError: broken file, several sheets with data and none named, no such sheet.
+    """
+    try:
+        import openpyxl
+    except ImportError:
+        raise InputError('{path} is an Excel file; pip install "reranker-course[files]", or save it as CSV UTF-8.', path=path) from None  # fmt: skip
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        tables = {
+            s.title: [(i, list(row)) for i, row in enumerate(s.iter_rows(values_only=True), 1) if any(map(_full, row))]
+            for s in book.worksheets
+        }
+    except Exception as error:  # a broken zip, XML or style: openpyxl has no exception of its own for them
+        raise InputError("{path} cannot be read as Excel: {error_0}", path=path, error_0=str(error).splitlines()[0][:100]) from None  # fmt: skip
+    filled = [name for name, table in tables.items() if table]
+    if sheet is not None and sheet not in tables:
+        raise InputError('{path} has no sheet "{sheet}"; its sheets are: {choices}.', path=path, sheet=sheet, choices=_choices(tables))  # fmt: skip
+    if sheet is None and len(filled) != 1:
+        raise InputError(
+            "{path} has {n_filled} sheets with data: {choices}. Name one: sheet=... (--sheet).",
+            path=path,
+            n_filled=len(filled),
+            choices=_choices(filled),
+        )
+    sheet = sheet or filled[0]
+    table = tables[sheet]
+    if not table:
+        raise InputError('{path}: the sheet "{sheet}" is empty.', path=path, sheet=sheet)
+    start = _header_at(table)
+    title, (top, header), table = table[:start], table[start], table[start + 1 :]
+    header = [str(c).strip() if _full(c) else "" for c in header]
+    merged = [header[i] for i in _fill_down(dict(table), book[sheet], top) if i < len(header)]
+    said = [_('Excel, sheet "{sheet}"').format(sheet=sheet)]
+    said += _skipped(title, top)
+    if merged:
+        said.append(_("merged cells filled down: {names}").format(names=_(", ").join(merged)))
+    return header, [(_("row {number}").format(number=i), row) for i, row in table], said
+
+
+def _fill_down(rows, sheet, top):
+    """Fill merged cells of ``rows``, {number: list of cells}, below row ``top`` in place; return the columns' places."""
+    from openpyxl.utils import column_index_from_string
+
+    with sheet._get_source() as file:  # openpyxl tells of merged cells only where it holds the whole book in memory
+        merged = re.findall(rb'<(?:\w+:)?mergeCell [^>]*?ref="([A-Z]+)(\d+):[A-Z]+(\d+)"', file.read())
+    places, last = {}, max(rows, default=0)
+    for letters, first, end in merged:
+        first, end, i = int(first), min(int(end), last), column_index_from_string(letters.decode()) - 1
+        if first > top and first in rows and i < len(rows[first]) and _full(rows[first][i]):
+            for row in (rows[n] for n in range(first + 1, end + 1) if n in rows):
+                row += [None] * (i + 1 - len(row))
+                row[i], places[i] = rows[first][i], None
+    return sorted(places)
+
+
+def _full(cell):
+    return cell is not None and bool(str(cell).strip())
