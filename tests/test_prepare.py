@@ -313,6 +313,13 @@ def test_values_say_more_than_the_usual_name_of_a_column(tmp_path):
     assert "ids from Code, whose values the questions name; not used: id." in str(done)
 
 
+def with_header(book, name):
+    sheet = openpyxl.load_workbook(book)
+    sheet.active["A1"] = name
+    sheet.save(book)
+    return book
+
+
 def with_column(book, name, values):
     sheet = openpyxl.load_workbook(book)
     column = sheet.active.max_column + 1
@@ -330,6 +337,22 @@ def test_of_two_columns_with_the_ids_the_one_that_can_be_it_is_taken_or_asked_fo
         prepare(asked, book, columns=PLACE)
     with_column(book, "Nr.", [f"N-{i:03}" for i in range(80)])
     assert "ids from Nr., whose values" in str(prepare(asked, book, columns=PLACE))
+
+
+def test_rows_of_a_handbook_that_share_an_id_are_one_document(tmp_path):
+    asked, book = clinic(tmp_path)
+    sheet = openpyxl.load_workbook(book)
+    for i in range(10):
+        sheet.active.append([f"N-{i:03}", "more", f"The same holds on Sundays for rule {i}."])
+    sheet.save(book)
+    done = prepare(asked, book, columns=PLACE)
+    assert "10 rows joined to an earlier one with their id; ids from Code, whose values" in str(done)
+    assert len(done.passages) == 80 and done.passages[3].text.endswith("\n\nThe same holds on Sundays for rule 3.")
+    with pytest.raises(
+        InputError, match=r'the id "N-000" stands twice\. Name another column with the ids, or this one'
+    ):
+        read_passages(with_header(book, "id"))  # nothing says that this column has the ids
+    assert len(read_passages(book, columns={"id": "id"})[0]) == 80
 
 
 @pytest.mark.parametrize("named", ["candle-bridge {}", "第 {} 条", "rules"])

@@ -100,7 +100,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), **how):
         )
     twice = [name for name, n in Counter(p.id for p in passages).items() if n > 1]
     if twice:
-        raise InputError('{path}: the passage "{twice_0}" stands twice; ids must differ.', path=path, twice_0=twice[0])
+        raise InputError('{path}: the id "{twice_0}" stands twice. Name another column with the ids, or this one, if rows that share an id are one document: columns={{"id": "..."}} (--columns id=COLUMN).', path=path, twice_0=twice[0])  # fmt: skip
     counted = _("{n_documents:,} documents in {n_passages:,} passages of at most {size} words")
     counted = counted if size < _WHOLE else _("{n_documents:,} documents, each as it is")
     said.append(counted.format(n_documents=len(documents), n_passages=len(passages), size=size))
@@ -136,6 +136,16 @@ def _rows(file, name, columns, wanted, how):
             number = re.findall(r"\d+", where)[-1]  # of "line 3"
             out.append((own or f"{name}:{number}", text))
     said.append(_("texts from {columns}").format(columns=_(", ").join(used)))
+    if "id" in columns or by_values:  # certain: what shares an id is one document
+        count, own = len(out), {}
+        for i, text in out:
+            own.setdefault(i, {})[text] = None
+        out = [(i, "\n\n".join(texts)) for i, texts in own.items()]
+        said += (
+            [_("{n:,} rows joined to an earlier one with their id").format(n=count - len(out))]
+            if count > len(out)
+            else []
+        )
     ids = _("ids from {column}, whose values the questions name") if by_values else _("ids from {column}")
     said.append(ids.format(column=key) if key else _("no column of ids found"))
     rest = [n for n in names if n not in (*used, key)]
