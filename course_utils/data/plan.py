@@ -62,7 +62,7 @@ class _Prepared:
         parts: {"train": list of Group, "dev": ..., "test": ...}.
         passages: list of Passage: the handbook in pieces.
         recall: {10: share, 20: share, 50: share} of questions with a right passage among the first of BM25 over all
-            passages: what no reranker can mend.
+            passages: what no reranker can mend. Empty where no right text is a passage.
         suspects: list of (question, passage, right passage): passages that may be right answers too, to be read.
         dropped: candidates that the reranker's margin left out.
         more_questions: how many more test questions an interval of +-0.03 in nDCG@10 would need.
@@ -89,14 +89,12 @@ class _Prepared:
                     part=part, n_groups=len(groups), right=right, other=other, other_2=other / right
                 )
             )
-        found = _(", ").join(
-            _("{share:.0%} among the first {k}").format(share=share, k=k) for k, share in self.recall.items()
-        )
-        lines.append(
-            _(
+        shares = [_("{share:.0%} among the first {k}").format(share=share, k=k) for k, share in self.recall.items()]
+        if shares:
+            said = _(
                 "{first} over all {n_passages:,} passages finds a right one for {found}; the others no reranker mends."
-            ).format(first=self.first, n_passages=len(self.passages), found=found)
-        )
+            )
+            lines.append(said.format(first=self.first, n_passages=len(self.passages), found=_(", ").join(shares)))
         if self.dropped:
             lines.append(
                 _("{dropped} candidates that the reranker likes as much as a right answer are no negatives.").format(

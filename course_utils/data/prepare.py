@@ -77,7 +77,7 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, first_st
     test = len(parts["test"])
     index = first_stage([*(p.text for p in pieces), *(d for g in groups for d in g.positives)])
     done = _Prepared(
-        parts, pieces, _recall(groups, index), _suspects(groups, index, around, reranker), dropped,
+        parts, pieces, _recall(groups, index, pieces, notes), _suspects(groups, index, around, reranker), dropped,
         max(0, ceil((1.96 * _CHANGE / 0.03) ** 2) - test), notes, "BM25" if isinstance(index, Bm25) else _("The first stage"),
     )  # fmt: skip
     if out is not None:
@@ -207,14 +207,25 @@ def _clean(parts, notes):
     return parts
 
 
-def _recall(groups, index):
-    """Return {k: share of questions with a right passage among the first k of BM25 over all passages}."""
-    bar = tqdm(groups, unit="query", desc=_("recall"), disable=None, delay=2)
-    ranked = [index.top(g.query, max(_DEPTHS)) for g in bar]
+def _recall(groups, index, pieces, notes):
+    """Return {k: share of questions with a right passage among the first k of BM25 over all passages}.
+
+    A right text that is in no passage is nothing that a search could find: such questions do not count, and ``notes`` says so.
+    """
+    known = {p.text for p in pieces}
+    asked = [g for g in groups if known & set(g.positives)]
+    if len(asked) < len(groups):
+        said = _(
+            "What the search finds is counted over {n:,} questions; no passage is the right text of the other {other:,}."
+        )
+        notes.append(said.format(n=len(asked), other=len(groups) - len(asked)))
+    bar = tqdm(asked, unit="query", desc=_("recall"), disable=None, delay=2)
+    depth = max(_DEPTHS) + len(set(index.texts) - known)
+    ranked = [[t for t in index.top(g.query, depth) if t in known] for g in bar]
     return {
-        k: sum(any(t in g.positives for t in own[:k]) for g, own in zip(groups, ranked, strict=True)) / len(groups)
-        for k in _DEPTHS
-    }
+        k: sum(any(t in g.positives for t in own[:k]) for g, own in zip(asked, ranked, strict=True)) / len(asked)
+        for k in _DEPTHS if asked
+    }  # fmt: skip
 
 
 def _suspects(groups, index, around, reranker):
