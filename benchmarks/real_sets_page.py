@@ -9,7 +9,16 @@ from course_utils.data.groups import subset
 from course_utils.text import markdown_table
 
 HALF = "-half"  # a way whose recipe keeps "halfway"
-WAYS = {"last1": 1, "last2": 2, "last3": 3, f"last3{HALF}": 3, "lora": "all", "all": "all"}  # layers that train
+DEFAULT = "default"  # the way whose recipe chooses what is kept, and negatives, itself
+WAYS = {
+    "last1": 1,
+    "last2": 2,
+    "last3": 3,
+    f"last3{HALF}": 3,
+    DEFAULT: 3,
+    "lora": "all",
+    "all": "all",
+}  # layers that train
 BASELINES = ("random", "document alone", "BM25")
 ENCODER = "e5"
 RULED = "base + rule"

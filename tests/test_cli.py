@@ -176,7 +176,10 @@ def test_the_command_line_and_adapt_have_the_same_defaults():
     # The parser repeats them, since importing training takes seconds that --help should not cost.
     arguments = ["adapt", "--train", "T", "--test", "E", "--out", "D", "--json", "R"]
     given = build_parser().parse_args(arguments)
-    assert (adapt_command.DEFAULT_EPOCHS, given.negatives) == (Recipe.epochs, Recipe.negatives)
+    made = adapt_command._recipe(given)
+    assert (adapt_command.DEFAULT_EPOCHS, made.epochs, made.negatives, made.keep) == (
+        Recipe.epochs, Recipe.epochs, Recipe.negatives, Recipe.keep,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("domain", "language"), [("medical", "en"), ("legal", "zh")])

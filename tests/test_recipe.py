@@ -272,7 +272,13 @@ def test_a_batch_moves_as_a_whole(tokenizer):
 
 def test_half_of_the_way_is_kept_where_it_was_measured_to_be_best(tiny, monkeypatch):
     def keep(queries, **choices):
-        return Recipe(**choices).resolved(tiny.model, queries).keep
+        found = Recipe(**choices).resolved(tiny.model, queries)
+        # Fewer negatives where half of the way is what would be kept anyway: there they were measured.
+        by_itself = Recipe(**{**choices, "keep": "auto"}).resolved(tiny.model, queries).keep
+        assert found.negatives == (2 if found.keep == by_itself == "halfway" else 4)
+        assert Recipe(**choices, negatives=7).resolved(tiny.model, queries).negatives == 7
+        assert Recipe(**choices, negatives=None).resolved(tiny.model, queries).negatives is None
+        return found.keep
 
     least = recipe_module.LARGER_STEPS_FROM
     assert [keep(n) for n in (least - 1, least)] == ["best", "halfway"]

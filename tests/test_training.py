@@ -121,6 +121,7 @@ def test_own_queries_decide_what_is_kept_and_replayed_ones_do_not(tiny, monkeypa
     recipe = Recipe(layers=1, epochs=1, replay_share=replayed / own)
     done = adapt(tiny, every[:own], every[30:36], recipe, replay=every[36:], quiet=True)
     assert done.counts["replayed"] == replayed and done.recipe["keep"] == keep
+    assert done.recipe["negatives"] == {"best": 4, "halfway": 2}[keep]
 
 
 def test_a_stopped_run_goes_on_to_the_same_middle(tokenizer, tmp_path):
@@ -181,7 +182,7 @@ def test_negatives_are_drawn_anew_in_each_epoch_and_right_documents_stay(tokeniz
     assert run(negatives=2) == (drawn, losses), "the same seed draws the same"
     whole, _ = run(negatives=None)
     assert all(set(own) == {tuple(range(len(by_query[q].documents)))} for q, own in whole.items())
-    with pytest.raises(InputError, match="negatives is 0; it is a whole number from 1, or None for all"):
+    with pytest.raises(InputError, match='negatives is 0; it is a whole number from 1, "auto", or None for all'):
         run(negatives=0)
 
 

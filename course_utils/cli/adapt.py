@@ -45,7 +45,7 @@ def add(commands):
     add("--layers", type=layer_count, default=3, metavar="K", help=_('last layers that train (default 3), or "all"'))
     add("--epochs", type=int, default=DEFAULT_EPOCHS, metavar="N",
         help=_('passes over the training queries (default {default_epochs})').format(default_epochs=DEFAULT_EPOCHS))  # fmt: skip
-    add("--negatives", type=int, metavar="N", default=4, help=_("wrong documents a query and epoch (default 4)"))
+    add("--negatives", type=int, metavar="N", help=_("wrong documents a query and epoch (default 2 where half of the way is kept by itself, else 4)"))  # fmt: skip
     add("--learning-rate", type=float, help=_("default: by the size of the model; less with --layers all"))
     add("--max-queries", type=int, metavar="Q", help=_("training queries to use at most"))
     add("--keep", choices=KEEP, default="auto",
@@ -115,8 +115,8 @@ def _recipe(args):
     from course_utils.training import Recipe
 
     return Recipe(
-        layers=args.layers, epochs=args.epochs, negatives=args.negatives, learning_rate=args.learning_rate,
-        seed=args.seed, loss=args.loss, long_documents=args.long_documents, keep=args.keep,
+        layers=args.layers, epochs=args.epochs, negatives="auto" if args.negatives is None else args.negatives,
+        learning_rate=args.learning_rate, seed=args.seed, loss=args.loss, long_documents=args.long_documents, keep=args.keep,
     )  # fmt: skip
 
 

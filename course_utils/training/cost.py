@@ -83,7 +83,7 @@ class _Forecast:
         )
 
 
-def _measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, negatives=Recipe.negatives):
+def _measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, negatives=4):
     """Run the training steps of one boundary on a few queries and return its Cost; the reranker stays as it is.
 
     Args:
@@ -173,12 +173,13 @@ def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2):
     Raises:
         InputError: as ``measure``.
     """
-    cost = _measure(reranker, train, recipe.layers, queries, queries, 1, recipe.negatives)
+    negatives = recipe.resolved(reranker.model, len(rankable(train))).negatives
+    cost = _measure(reranker, train, recipe.layers, queries, queries, 1, negatives)
     encoded = [reranker.encode(own) for own in (rankable(train), dev, scored)]
     learned, held_out, rest = (_tokens(own) for own in encoded)
     # An epoch draws some of the documents; scoring takes all, and costs a third of a step: forward is half of backward.
     wrong = [sum(r <= 0 for r in g.relevance) for g in rankable(train)]
-    skipped = sum(max(0, n - recipe.negatives) for n in wrong) if recipe.negatives else 0
+    skipped = sum(max(0, n - negatives) for n in wrong) if negatives else 0
     drawn = learned * (1 - skipped / sum(len(g.relevance) for g in rankable(train)))
     frozen = max(0.0, cost.seconds_without - cost.seconds) / drawn
     top = cost.seconds / drawn / 3

@@ -28,7 +28,8 @@ class Recipe:
         layers: how many of the last layers train; "all" trains everything; None keeps requires_grad as it is set.
         epochs: passes over the training queries.
         negatives: documents that are not relevant a query and epoch, drawn anew each time: an epoch costs less than
-            with all of them, and two epochs are not the same; None takes all.
+            with all of them, and two epochs are not the same; None takes all. "auto" is 2 where ``keep`` "auto" is
+            "halfway", which gained as much there as 4 in less time (data/models/nano/README.md), else 4.
         learning_rate: peak of a linear schedule with 10 % warm-up; None: see ``default_learning_rate``.
         ema_decay: of the moving average of the trained weights, which is measured on dev and kept; 0
             keeps the weights themselves. None: EMA_DECAY for models below 50 million parameters, whose high rates
@@ -60,7 +61,7 @@ class Recipe:
 
     layers: int | str | None = 3
     epochs: int = 3
-    negatives: int | None = 4
+    negatives: int | str | None = "auto"
     learning_rate: float | None = None
     ema_decay: float | None = None
     batch_queries: int | None = None
@@ -86,8 +87,8 @@ class Recipe:
                 epochs=self.epochs,
                 batch_queries=self.batch_queries,
             )
-        if self.negatives is not None:
-            _whole("negatives", self.negatives, _later("it is a whole number from 1, or None for all"))
+        if self.negatives not in ("auto", None):
+            _whole("negatives", self.negatives, _later('it is a whole number from 1, "auto", or None for all'))
         _whole("gradient_accumulation_steps", self.gradient_accumulation_steps, _later("it is a whole number from 1"))
         if not _is_whole(self.seed, least=0) or self.seed >= 2**32:
             raise InputError(
@@ -132,15 +133,17 @@ class Recipe:
         _check_batch(batch, queries, machine.join(device)[1], self.gradient_accumulation_steps)
         rate, decay, precision = self.learning_rate, self.ema_decay, self.mixed_precision
         top = self.layers if self.layer_decay is None else None  # layer-wise rates spare the lower layers themselves
+        usual = _default_keep(model, self.layers, queries if own is None else own)
+        keep = usual if self.keep == "auto" else self.keep
+        fewer = keep == usual == "halfway"  # where fewer negatives were measured
         return dataclasses.replace(
             self,
             batch_queries=batch,
             learning_rate=default_learning_rate(model, batch, top) if rate is None else rate,
             ema_decay=(0.0 if is_large(model) else EMA_DECAY) if decay is None else decay,
             mixed_precision=_default_precision(model, device.type) if precision is None else precision,
-            keep=_default_keep(model, self.layers, queries if own is None else own)
-            if self.keep == "auto"
-            else self.keep,
+            keep=keep,
+            negatives=(2 if fewer else 4) if self.negatives == "auto" else self.negatives,
         )
 
     def check_layers(self, count):
