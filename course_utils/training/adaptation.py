@@ -112,7 +112,8 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         replay: groups of earlier or general data mixed in against forgetting, see ``Recipe.replay_share``.
         work_dir: folder for checkpoints and cached states; default: a temporary one, removed at the end, without
             what only a resumed run needs (optimizer state, checksums), which is faster.
-        resume: continue from the last checkpoint in ``work_dir`` when it belongs to the same recipe, data and weights.
+        resume: continue from the last checkpoint in ``work_dir`` when it belongs to the same recipe, data and weights. Without
+            it, ``work_dir`` keeps the states of all documents, also of those that no epoch draws: runs with other choices share them.
         quiet: print nothing.
 
     Returns:
@@ -142,10 +143,12 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         table, dtypes = train_only(model, recipe.layers), _widen(model)
         taught = recipe.loss == "teacher"
         sources = [Source(g, reranker.encode(g), None, _teacher_logits(g) if taught else None) for g in (train, dev)]
+        settings = None if temporary else checkpoints._fingerprint(reranker, recipe, sources)
+        if temporary or resume:  # nobody else will read the states
+            sources[0] = sources[0].planned(recipe.negatives, recipe.seed, recipe.epochs)
         first = _cache_states(reranker, sources, recipe, work / "trunk", temporary, quiet)
         scorer = GroupScorer(reranker, first, recipe.loss, recipe.recompute, recipe.penalty)
         folder = work / "checkpoints"
-        settings = None if temporary else checkpoints._fingerprint(reranker, recipe, sources)
         last = checkpoints._begin(folder, model, settings, resume, quiet)
         undo["start"] = folder / checkpoints.START
         trainer = _make_trainer(reranker, scorer, sources, folder, recipe, resumable=not temporary, quiet=quiet)

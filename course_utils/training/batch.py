@@ -1,7 +1,7 @@
 """Query groups with their token ids or cached states, drawn and arranged as the tensors of one step."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,20 +44,40 @@ class Source:
     encoded: object
     trunk: object = None
     teacher: list | None = None  # logits of each group, see losses._teacher_logits
+    plan: list | None = None  # candidates of each query in each epoch, see ``planned``
 
-    def draw(self, batch, negatives, seed):
+    def draw(self, batch, negatives, seed, epoch=0):
         """Return [(query index, [candidate index, ...])]: all right documents and at most ``negatives`` others by chance.
 
-        The choice depends on ``seed`` and the query alone, so that a resumed run and several processes make the same one.
+        The choice depends on ``seed``, epoch and query alone, so that a resumed run and several processes make the same one.
         """
+        if self.plan:
+            return [(g, self.plan[min(epoch, len(self.plan) - 1)][g]) for g in batch]
         out = []
         for g in batch:
             relevance = self.groups[g].relevance
             wrong = [c for c, r in enumerate(relevance) if r <= 0]
             if negatives is not None and negatives < len(wrong):
-                wrong = random.Random(f"{seed}-{g}").sample(wrong, negatives)
+                wrong = random.Random(f"{seed}-{epoch}-{g}").sample(wrong, negatives)
             out.append((g, sorted([c for c, r in enumerate(relevance) if r > 0] + wrong)))
         return out
+
+    def planned(self, negatives, seed, epochs):
+        """Return the Source of those documents that some epoch draws: no state of any other is needed.
+
+        Its ``draw`` gives the documents that this one's would.
+        """
+        every = range(len(self.groups))
+        drawn = [[own for _g, own in self.draw(every, negatives, seed, e)] for e in range(epochs)]
+        kept = [sorted(set().union(*own)) for own in zip(*drawn, strict=True)]
+        place = [{c: i for i, c in enumerate(own)} for own in kept]
+        candidates = [[self.encoded.candidates[g][c] for c in own] for g, own in enumerate(kept)]
+        return Source(
+            [self.groups[g]._pick(own) for g, own in enumerate(kept)],
+            replace(self.encoded, candidates=candidates),
+            teacher=self.teacher and [self.teacher[g][own] for g, own in enumerate(kept)],
+            plan=[[[place[g][c] for c in own] for g, own in enumerate(epoch)] for epoch in drawn],
+        )
 
     def collate(self, batch, sharing=True, bucket_tokens=512):
         """Return the Batch of some queries.

@@ -173,14 +173,17 @@ def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2):
     Raises:
         InputError: as ``measure``.
     """
-    negatives = recipe.resolved(reranker.model, len(rankable(train))).negatives
+    train = rankable(train)
+    negatives = recipe._by_queries(reranker.model, len(train))["negatives"]
     cost = _measure(reranker, train, recipe.layers, queries, queries, 1, negatives)
-    encoded = [reranker.encode(own) for own in (rankable(train), dev, scored)]
+    encoded = [reranker.encode(own) for own in (train, dev, scored)]
+    whole = _tokens(encoded[0])
+    encoded[0] = Source(train, encoded[0]).planned(negatives, recipe.seed, recipe.epochs).encoded
     learned, held_out, rest = (_tokens(own) for own in encoded)
     # An epoch draws some of the documents; scoring takes all, and costs a third of a step: forward is half of backward.
-    wrong = [sum(r <= 0 for r in g.relevance) for g in rankable(train)]
+    wrong = [sum(r <= 0 for r in g.relevance) for g in train]
     skipped = sum(max(0, n - negatives) for n in wrong) if negatives else 0
-    drawn = learned * (1 - skipped / sum(len(g.relevance) for g in rankable(train)))
+    drawn = whole * (1 - skipped / sum(len(g.relevance) for g in train))
     frozen = max(0.0, cost.seconds_without - cost.seconds) / drawn
     top = cost.seconds / drawn / 3
     seconds = (

@@ -133,18 +133,21 @@ class Recipe:
         _check_batch(batch, queries, machine.join(device)[1], self.gradient_accumulation_steps)
         rate, decay, precision = self.learning_rate, self.ema_decay, self.mixed_precision
         top = self.layers if self.layer_decay is None else None  # layer-wise rates spare the lower layers themselves
-        usual = _default_keep(model, self.layers, queries if own is None else own)
-        keep = usual if self.keep == "auto" else self.keep
-        fewer = keep == usual == "halfway"  # where fewer negatives were measured
         return dataclasses.replace(
             self,
             batch_queries=batch,
             learning_rate=default_learning_rate(model, batch, top) if rate is None else rate,
             ema_decay=(0.0 if is_large(model) else EMA_DECAY) if decay is None else decay,
             mixed_precision=_default_precision(model, device.type) if precision is None else precision,
-            keep=keep,
-            negatives=(2 if fewer else 4) if self.negatives == "auto" else self.negatives,
+            **self._by_queries(model, queries if own is None else own),
         )
+
+    def _by_queries(self, model, queries):
+        """Return {"keep": ..., "negatives": ...} for ``model`` and a number of own training queries."""
+        usual = _default_keep(model, self.layers, queries)
+        keep = usual if self.keep == "auto" else self.keep
+        fewer = keep == usual == "halfway"  # where fewer negatives were measured
+        return {"keep": keep, "negatives": (2 if fewer else 4) if self.negatives == "auto" else self.negatives}
 
     def check_layers(self, count):
         """Raise InputError when more layers are to train than the ``count`` that the model has."""

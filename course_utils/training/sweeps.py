@@ -15,7 +15,7 @@ from course_utils.evaluation.measure import evaluate, paired_bootstrap
 from course_utils.language import _, _joined
 from course_utils.text import _Markdown, markdown_table
 from course_utils.training.adaptation import adapt
-from course_utils.training.recipe import Recipe, _default_batch, _default_keep
+from course_utils.training.recipe import Recipe, _default_batch
 from course_utils.training.trainer import TrainingError
 
 # What ``_words`` calls them; the catalogue has their Chinese.
@@ -101,8 +101,8 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, 
     order = random.Random(recipe.seed).sample(range(len(train)), len(train))
     fresh = make_reranker()
     batch = recipe.batch_queries or _default_batch(fresh.model, len(train))
-    keep = _default_keep(fresh.model, recipe.layers, len(train)) if recipe.keep == "auto" else recipe.keep
-    recipe = recipe.replace(batch_queries=batch, keep=keep)  # of the full run, which the rungs stand for
+    # Of the full run, which the rungs stand for.
+    recipe = recipe.replace(batch_queries=batch, **recipe._by_queries(fresh.model, len(train)))
     before = evaluate(fresh, dev)
     start, rows, last = before.summary["ndcg@10"], [], []
     for rung, size in enumerate(sizes):
@@ -175,7 +175,7 @@ def _run(reranker, train, dev, settings, recipe, work_dir):
         "note": "",
     }
     try:
-        done = adapt(reranker, train, dev, recipe, work_dir=work_dir, quiet=True)
+        done = adapt(reranker, train, dev, recipe, work_dir=work_dir, resume=False, quiet=True)
     except TrainingError as error:  # a rate that is too high is a result, too
         return {**row, "note": str(error).split(".")[0]}, None
     result = evaluate(reranker, dev)

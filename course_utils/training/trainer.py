@@ -237,7 +237,7 @@ def _make_trainer(reranker, scorer, sources, folder, recipe, *, resumable, quiet
 
     def collate(batch):
         # Whole epochs done; the first batch of an epoch is fetched after the last step of the one before.
-        drawn = train.draw(batch, recipe.negatives, f"{recipe.seed}-{int(trainer.state.epoch or 0)}")
+        drawn = train.draw(batch, recipe.negatives, recipe.seed, int(trainer.state.epoch or 0))
         return train.collate(drawn, sharing, _bucket_size(device))
 
     trainer = _GroupTrainer(
