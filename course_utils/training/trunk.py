@@ -2,8 +2,8 @@
 
 When only the last layers train, the layers below give the same states in every epoch. They are written to one flat file of
 tokens [tokens, hidden]; the part of a query is mapped into memory when it is needed and let go, so training memory does not
-grow with the number of pairs. ``Source.planned`` leaves out documents that no epoch draws. A file belongs to one set of frozen weights and one set of token ids; both are hashed into
-its name, a half-written file is continued, a stale one is removed.
+grow with the number of pairs. ``Source.planned`` leaves out documents that no epoch draws. A file belongs to one set of
+frozen weights and one set of token ids; both are hashed into its name, a half-written file is continued, a stale one is removed.
 """
 
 import hashlib
