@@ -277,12 +277,64 @@ def test_a_title_above_the_header_of_a_csv_file_is_skipped_and_told(tmp_path, ma
     assert f"skipped above the header in row 3: {shown}." in str(found)
 
 
-def test_a_list_of_texts_of_which_one_holds_a_comma_is_no_table_with_a_title(tmp_path):
-    texts = ["Take two tablets.", "Call the doctor, at night.", "Stop, and rest."]
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Take two tablets.", "Call the doctor, at night.", "Stop, and rest."],
+        ["Introduction", "Answer, in short", "What, else"],
+        ["Our rules", "Text, pictures and sound are ours."],
+    ],
+)
+def test_a_list_of_texts_of_which_some_hold_a_comma_is_no_table_with_a_title(tmp_path, texts):
     (tmp_path / "q.csv").write_text("\n".join(texts), encoding="utf-8")
     assert [p.text for p in data.read_passages(tmp_path / "q.csv")[0]] == texts
     with pytest.raises(InputError, match="no separator gives an even table"):
         read_data(tmp_path / "q.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        (
+            "Nr,Begriff,Satz\n1,query,text\n2,question,answer\n",
+            "Satz",
+        ),  # names of columns are no header in a row of data
+        (",Satz\n0,one\n1,two\n", "Satz"),  # as pandas writes one column
+        ("Rules of May\nNr;Satz\n1;one\n2;two\n", "Satz"),  # what is asked for stands below a title
+    ],
+)
+def test_the_header_is_where_the_columns_stand_that_are_asked_for(tmp_path, text, given):
+    (tmp_path / "q.csv").write_text(text, encoding="utf-8")
+    assert len(data.read_passages(tmp_path / "q.csv", columns={"document": given})[0]) == 2
+
+
+def test_rows_that_hold_names_of_columns_stay_rows(tmp_path):
+    rows = ["Anfrage,Absatz,gut", f"{Q},{A},1", f"{Q},{B},0", "query,text,1", "query,label here,0"]
+    (tmp_path / "q.csv").write_text("\n".join(rows), encoding="utf-8")
+    with pytest.raises(InputError, match="the columns are: Anfrage, Absatz, gut"):
+        read_data(tmp_path / "q.csv")
+    columns = {"query": "Anfrage", "document": "Absatz", "relevance": "gut"}
+    assert [len(g.documents) for g in read_data(tmp_path / "q.csv", columns).groups] == [2, 2]
+
+
+def test_a_command_uses_an_option_for_those_sources_that_it_fits(tmp_path, capsys):
+    from types import SimpleNamespace
+
+    from course_utils.cli import reading
+
+    (tmp_path / "q.txt").write_text(f"Frage\tAbsatz\tgut\n{Q}\t{A}\t1\n{Q}\t{B}\t0", encoding="utf-8")
+    place = tmp_path / "collection"
+    (place / "qrels").mkdir(parents=True)
+    (place / "corpus.jsonl").write_text(json.dumps({"_id": "a", "title": "", "text": A}), encoding="utf-8")
+    (place / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": Q}), encoding="utf-8")
+    (place / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t1", encoding="utf-8")
+    args = SimpleNamespace(columns="query=Frage,document=Absatz,relevance=gut", threshold=1, max_relevance=1)
+    assert reading.read(args, tmp_path / "q.txt") == [Group(Q, (A, B), (1, 0))]
+    assert "not used here" not in capsys.readouterr().err
+    assert reading.read(args, place)[0].query == Q
+    assert "--columns is for tables and lists, so it is not used here" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"columns=.*collection is none"):
+        read_data(place, {"query": "Frage"})
 
 
 UNFIT = [
@@ -316,7 +368,7 @@ def test_an_option_is_for_those_files_of_a_folder_that_it_fits(tmp_path):
     assert C in texts and A in texts
     with pytest.raises(InputError, match=r"separator=... .* is for CSV files, and .* is none"):
         data.read_passages(tmp_path / "q.xlsx", columns={"document": "Absatz"}, separator=";")
-    with pytest.raises(InputError, match=r"columns=... .* is for tables, and .*more.txt is none"):
+    with pytest.raises(InputError, match=r"columns=... .* is for tables and lists, and .*more.txt is none"):
         data.read_passages(tmp_path / "more.txt", columns={"document": "Absatz"})
 
 

@@ -167,7 +167,9 @@ def _goes_on(args, reranker, parts, replay):
     if args.estimate or is_large(reranker.model):
         learned, held_out = training_data(parts["train"], parts.get("dev"), replay=replay, seed=args.seed)
         scored = [*parts["test"], *parts.get("general", ())] * 2
-        print(forecast(reranker, learned, held_out, scored, _recipe(args)), flush=True)
+        pool = set(map(id, replay))
+        own = sum(id(g) not in pool for g in learned)
+        print(forecast(reranker, learned, held_out, scored, _recipe(args), own=own), flush=True)
     return not args.estimate
 
 

@@ -61,10 +61,11 @@ def read(args, path):
     An option that is for another kind of file is left to the other files of the command, and that is said.
     """
     from course_utils import data
-    from course_utils.data.tables import _FITS, _unfit
+    from course_utils.data.reading import _unused
+    from course_utils.data.tables import _FITS
 
     how = given(args)
-    for name in _unfit([Path(path).suffix.lower()], how) if Path(path).is_file() else []:
+    for name in _unused(path, how):
         del how[name]
         what = _(_FITS[name][0])
         note(_("{path}: --{name} is for {what}, so it is not used here.").format(path=path, name=name, what=what))

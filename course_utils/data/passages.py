@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _one_of, _text_of, _Unsure
-from course_utils.data.tables import _FITS, SUFFIXES, _check_fits, _decode, _open_table
+from course_utils.data.tables import SUFFIXES, _decode, _open_table, _refuse, _unfit
 from course_utils.errors import InputError
 from course_utils.language import _, _later
 from course_utils.text import _UNIT, _units
@@ -75,16 +75,19 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), **how):
         )
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-    _check_fits(path, [f.suffix.lower() for f in files], columns=columns, **how)
-    documents, said, other, tables = [], [], Counter(), {}
+    suffixes = {f.suffix.lower() for f in files}
+    _refuse(path, [*_unfit(suffixes & set(_TABLES), {"columns": columns}), *_unfit(suffixes, how)])
+    documents, said, other, tables, sure = [], [], Counter(), {}, set()
     wanted = {text.strip().casefold() for text in named}
     for file in tqdm(files, unit="file", desc=_("reading"), disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         suffix = file.suffix.lower()
         if suffix in _TABLES:
-            own = {option: value for option, value in how.items() if suffix in _FITS[option][1]}  # of files of a folder
-            rows, told = _rows(file, name, columns or {}, wanted, own)
+            unfit = _unfit([suffix], how)  # is for other files of the folder
+            own = {option: value for option, value in how.items() if option not in unfit}
+            rows, told, certain = _rows(file, name, columns or {}, wanted, own)
             documents += rows
+            sure |= {i for i, _text in rows} if certain else set()
             tables[told] = None  # once for tables that are alike
         elif suffix in _TEXTS:
             text = _text(file, suffix, how.get("encoding"))
@@ -93,6 +96,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), **how):
             documents += [(n, t) for n, t in own if t.strip()]
         else:
             other[_("files of the unknown format {suffix}").format(suffix=suffix or _("(no suffix)"))] += 1
+    documents, joined = _joined(documents, sure)
     passages = [p for name, text in documents for p in _cut(name, text, size, overlap)]
     if not passages:
         raise InputError(
@@ -105,8 +109,17 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), **how):
     counted = counted if size < _WHOLE else _("{n_documents:,} documents, each as it is")
     said.append(counted.format(n_documents=len(documents), n_passages=len(passages), size=size))
     said += tables
+    said += [_("{n:,} rows joined to an earlier one with their id").format(n=joined)] if joined else []
     said += [_("{n} {what} left out").format(n=n, what=_(what)) for what, n in other.items() if n]
     return passages, said
+
+
+def _joined(documents, sure):
+    """Return ((name, text) with rows that share an id of ``sure`` as one document, how many rows were joined to another)."""
+    own = {}
+    for i, (name, text) in enumerate(documents):
+        own.setdefault((name, None if name in sure else i), {})[text] = None
+    return [(name, "\n\n".join(texts)) for (name, _i), texts in own.items()], len(documents) - len(own)
 
 
 def _parts(name, text):
@@ -118,8 +131,9 @@ def _parts(name, text):
 
 
 def _rows(file, name, columns, wanted, how):
-    """Return ((id, text) of the rows of a table, a sentence on how it was read)."""
-    records, said = _open_table(file, single=columns.get("document", NAMES["document"][0]), **how)
+    """Return ((id, text) of the rows of a table, a sentence on how it was read, whether the ids are certain)."""
+    single = columns.get("document", NAMES["document"][0])
+    records, said = _open_table(file, single=single, given=columns.values(), **how)
     names = list(dict.fromkeys(key for _where, row in records for key in row))
     with _naming(file, records):
         _check_given(columns, names, ("id", "document"))
@@ -136,20 +150,11 @@ def _rows(file, name, columns, wanted, how):
             number = re.findall(r"\d+", where)[-1]  # of "line 3"
             out.append((own or f"{name}:{number}", text))
     said.append(_("texts from {columns}").format(columns=_(", ").join(used)))
-    if "id" in columns or by_values:  # certain: what shares an id is one document
-        count, own = len(out), {}
-        for i, text in out:
-            own.setdefault(i, {})[text] = None
-        out = [(i, "\n\n".join(texts)) for i, texts in own.items()]
-        said += (
-            [_("{n:,} rows joined to an earlier one with their id").format(n=count - len(out))]
-            if count > len(out)
-            else []
-        )
     ids = _("ids from {column}, whose values the questions name") if by_values else _("ids from {column}")
     said.append(ids.format(column=key) if key else _("no column of ids found"))
     rest = [n for n in names if n not in (*used, key)]
-    return out, _("; ").join([*said, *([_("not used: {names}").format(names=_choices(rest))] if rest else [])])
+    said += [_("not used: {names}").format(names=_choices(rest))] if rest else []
+    return out, _("; ").join(said), "id" in columns or by_values
 
 
 def _id_column(records, names, document, wanted):

@@ -62,7 +62,7 @@ class _Prepared:
         parts: {"train": list of Group, "dev": ..., "test": ...}.
         passages: list of Passage: the handbook in pieces.
         recall: {10: share, 20: share, 50: share} of questions with a right passage among the first of BM25 over all
-            passages: what no reranker can mend. Empty where no right text is a passage.
+            passages: what no reranker can mend. 0 where no right text is a passage.
         suspects: list of (question, passage, right passage): passages that may be right answers too, to be read.
         dropped: candidates that the reranker's margin left out.
         more_questions: how many more test questions an interval of +-0.03 in nDCG@10 would need.

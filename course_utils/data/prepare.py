@@ -223,9 +223,10 @@ def _recall(groups, index, pieces, notes):
     depth = max(_DEPTHS) + len(set(index.texts) - known)
     ranked = [[t for t in index.top(g.query, depth) if t in known] for g in bar]
     return {
-        k: sum(any(t in g.positives for t in own[:k]) for g, own in zip(asked, ranked, strict=True)) / len(asked)
-        for k in _DEPTHS if asked
-    }  # fmt: skip
+        k: sum(any(t in g.positives for t in own[:k]) for g, own in zip(asked, ranked, strict=True))
+        / max(1, len(asked))
+        for k in _DEPTHS
+    }
 
 
 def _suspects(groups, index, around, reranker):

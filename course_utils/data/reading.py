@@ -11,7 +11,7 @@ from course_utils.data.groups import Group
 from course_utils.data.qrels import _is_collection, _read_collection
 from course_utils.data.read import DataError, _twice
 from course_utils.data.shapes import _items
-from course_utils.data.tables import _check_fits, _open_table
+from course_utils.data.tables import _open_table, _refuse, _unfit
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole
 from course_utils.language import _, _joined, _later
@@ -95,12 +95,19 @@ def read_data(
         DataError: rows that cannot be used, each named.
     """
     name = str(source) if isinstance(source, (str, Path)) else _("the data")
+    how = {
+        "columns": columns,
+        "sheet": sheet,
+        "encoding": encoding,
+        "separator": separator,
+        "part": part,
+        "threshold": threshold,
+    }
+    _refuse(name, _unused(source, how))
     if isinstance(source, (str, Path)) and Path(source).is_dir() and _is_collection(source):
-        own = {"columns": columns, "sheet": sheet, "encoding": encoding, "separator": separator, "threshold": threshold}
-        _check_fits(name, (), **own)
         groups, notes, dropped = _read_collection(source, part)
         return _Reading(name, groups, _("a collection of corpus, queries and judgements"), notes, dropped)
-    records, notes = _open_table(source, sheet, encoding, separator, part)
+    records, notes = _open_table(source, sheet, encoding, separator, part, given=(columns or {}).values())
     if not records:
         raise InputError("{name} holds no pairs.", name=name)
     names = list(dict.fromkeys(key for _, row in records for key in row))
@@ -111,6 +118,21 @@ def read_data(
     groups = _groups(found, name, drop_repeated)
     ignored = [n for n in names if n and n not in found.used]
     return _Reading(name, groups, found.shape, notes + found.said, found.dropped, ignored)
+
+
+def _unused(source, how):
+    """Return the names of the options in ``how`` that are given and that reading ``source`` has no use for."""
+    own = isinstance(source, (str, Path)) and not str(source).startswith("hub:")
+    path, several = Path(source) if own else None, not own and isinstance(source, str)
+    if own and path.is_dir() and _is_collection(path):
+        return [n for n in _unfit((), how) if n != "part"]
+    if own and path.is_dir() and not any((path / n).is_file() for n in ("dataset_dict.json", "state.json")):
+        suffixes, several = {p.suffix.lower() for p in path.rglob("*")}, True
+    elif own and not path.is_dir():
+        suffixes = {path.suffix.lower()}
+    else:  # records that somebody else has read
+        suffixes, several = {".jsonl"}, several or own
+    return [n for n in _unfit(suffixes, how) if not (several and n == "part")]
 
 
 def _groups(found, name, drop_repeated):

@@ -9,16 +9,26 @@ from course_utils.language import _
 _TITLES = 10  # rows of a table among which a header is looked for
 
 
-def _header_at(table):
-    """Return which of the (number, row of cells) is the header: the row with names that are known, else the first full one.
+def _header_at(table, given=()):
+    """Return which of the (number, row of cells) is the header; what stands above it is a title.
 
-    What stands above it is a title; a table of one column has no fuller row in reach.
+    It is the row that holds the columns ``given`` by a person; else one of nothing but known names below narrower rows; else the
+    first with several cells, where each row above has its first alone. A table of one column has no fuller row in reach.
     """
     near = [row for _n, row in table[:_TITLES]]
-    if not near or _known_names(near[0]):
-        return 0
-    named = next((i for i, row in enumerate(near) if _known_names(row) > 1), None)
-    return named or next((i for i, row in enumerate(near) if sum(map(_full, row)) > 1), 0)
+    named = next((i for i, row in enumerate(near) if given and _holds(row, given)), None)
+    if named is not None or not near or _known_names(near[0]):
+        return named or 0
+    counts = [sum(map(_full, row)) for row in near]
+    for i, row in enumerate(near):
+        if i and _known_names(row) == counts[i] > max(counts[:i]):
+            return i
+    fuller = next((i for i, count in enumerate(counts) if count > 1), 0)
+    return fuller if all(_full(row[0]) for row in near[:fuller]) else 0
+
+
+def _holds(row, columns):
+    return set(columns) <= {str(c).strip() for c in row if _full(c)}
 
 
 def _known_names(row):
@@ -33,7 +43,7 @@ def _skipped(title, top):
     return [_("skipped above the header in row {top}: {shown}").format(top=top, shown=shown)]
 
 
-def _excel_cells(path, sheet=None):
+def _excel_cells(path, sheet=None, given=()):
     """Return (header, list of (where, row of cells), sentences on what was read) of an Excel file.
 
     A title above the header is skipped; merged cells of a column are filled down.
@@ -67,7 +77,7 @@ def _excel_cells(path, sheet=None):
     table = tables[sheet]
     if not table:
         raise InputError('{path}: the sheet "{sheet}" is empty.', path=path, sheet=sheet)
-    start = _header_at(table)
+    start = _header_at(table, given)
     title, (top, header), table = table[:start], table[start], table[start + 1 :]
     header = [str(c).strip() if _full(c) else "" for c in header]
     merged = [header[i] for i in _fill_down(dict(table), book[sheet], top) if i < len(header)]

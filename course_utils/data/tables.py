@@ -10,7 +10,7 @@ from pathlib import Path
 from course_utils.data.columns import NAMES, _choices, _key
 from course_utils.data.read import _checked
 from course_utils.data.records import iter_rows
-from course_utils.data.sheets import _excel_cells, _full, _header_at, _known_names, _skipped
+from course_utils.data.sheets import _excel_cells, _full, _header_at, _holds, _known_names, _skipped
 from course_utils.errors import InputError
 from course_utils.language import _, _later
 
@@ -21,7 +21,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".json", ".jsonl", ".ndjson", ".par
 _SEPARATED = (".csv", ".tsv", ".txt")
 # Option: (the files that it is for, in words; their suffixes).
 _FITS = {
-    "columns": (_later("tables"), tuple(s for s in SUFFIXES if s != ".txt")),
+    "columns": (_later("tables and lists"), SUFFIXES),
     "sheet": (_later("Excel files"), (".xlsx",)),
     "encoding": (_later("CSV and text files"), (*_SEPARATED, ".md", ".markdown", ".html", ".htm")),
     "separator": (_later("CSV files"), _SEPARATED),
@@ -30,16 +30,17 @@ _FITS = {
 }
 
 
-def _check_fits(where, suffixes, **how):
-    """Raise InputError for an option that is given and that no file with one of ``suffixes`` takes."""
-    for name in _unfit(suffixes, how):
+def _refuse(where, names):
+    """Raise InputError for the first of the options that ``where`` has no use for, if there is one."""
+    for name in names:
         what = _(_FITS[name][0])
         raise InputError("{name}=... (--{name}) is for {what}, and {where} is none; leave it out.", name=name, what=what, where=where)  # fmt: skip
 
 
 def _unfit(suffixes, how):
     """Return the names of the options in ``how`` that are given and that no file with one of ``suffixes`` takes."""
-    return [n for n, value in how.items() if value not in (None, {}) and not set(suffixes) & set(_FITS[n][1])]
+    given = [n for n, value in how.items() if value not in (None, {}) and n in _FITS]
+    return [n for n in given if not set(suffixes) & set(_FITS[n][1])]
 
 
 def _decode(raw, name, encoding=None):
@@ -91,10 +92,10 @@ def _foreign(text):
     return " ".join(text[max(0, start - 10) : start + 20].split())
 
 
-def _split_cells(text, name, separator=None, single=None):
+def _split_cells(text, name, separator=None, single=None, given=()):
     """Return (header, list of (where, row of cells), separator, sentences on what was skipped) of the text of a CSV file.
 
-    ``single``: what the one column of a file without separators is called; None refuses such a file.
+    ``single``: what the one column of a file without separators is called; None refuses such a file. ``given``: see ``_header_at``.
 
     Raises:
         InputError: no separator or several give an even table; broken quotes.
@@ -108,8 +109,9 @@ def _split_cells(text, name, separator=None, single=None):
             if separator:
                 raise InputError("{name}: {error} near line {line_num}.", name=name, error=error, line_num=reader.line_num) from None  # fmt: skip
             continue
-        start = _header_at(table)
-        if start and len(table[0][1]) == 1 and not _known_names(table[start][1]):
+        start = _header_at(table, given)
+        sure = start and (_known_names(table[start][1]) > 1 or (given and _holds(table[start][1], given)))
+        if start and len(table[0][1]) == 1 and not (sure and table[start + 1 :]):
             start = 0  # a list of texts, of which one holds the mark
         width = len(table[start][1]) if table else 0
         if table and (separator or (width > 1 and all(len(r) == width for _n, r in table[start:]))):
@@ -141,7 +143,7 @@ def _one_column(text, single):
     return ([table[0][1][0]], table[1:], None) if header else ([single], table, None)
 
 
-def _open_table(source, sheet=None, encoding=None, separator=None, part=None, single=None):
+def _open_table(source, sheet=None, encoding=None, separator=None, part=None, single=None, given=()):
     """Return (records, notes): a list of (where, dict) and sentences on what was detected.
 
     Args:
@@ -151,20 +153,19 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
         separator: of a CSV file; None finds out.
         part: of a dataset with several splits.
         single: name of the column of a CSV file that has one; None refuses it.
+        given: names of columns that the header holds.
 
     Raises:
         InputError: no such file, an unknown format, anything uncertain, rows that are no records.
     """
-    how = {"sheet": sheet, "encoding": encoding, "separator": separator}
     if not isinstance(source, (str, Path)):
-        _check_fits(_("the data"), (), **how, part=part)
         return _checked(iter_rows(source, ()), _("the data")), []
     if str(source).startswith("hub:"):
-        _check_fits(source, (), **how)
         return _hub(str(source).removeprefix("hub:"), part)
     path = Path(source)
     if path.is_dir():
-        return _dataset(path, part, how)
+        how = {"sheet": sheet, "encoding": encoding, "separator": separator}
+        return _dataset(path, part, how, given)
     if not path.is_file():
         raise InputError("There is no file or folder {path}.", path=path)
     suffix = path.suffix.lower()
@@ -175,13 +176,13 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
             value=path.suffix or _("(no suffix)"),
             suffixes=", ".join(SUFFIXES),
         )
-    _check_fits(path, [suffix], **how, part=part)
     if suffix == ".xlsx":
-        header, table, said = _excel_cells(path, sheet)
+        header, table, said = _excel_cells(path, sheet, given)
         return _named(path, header, table), said
     if suffix in _SEPARATED:
         text, encoding = _decode(path.read_bytes(), path, encoding)
-        header, table, mark, said = _split_cells(text, path, separator or ("\t" if suffix == ".tsv" else None), single)
+        separator = separator or ("\t" if suffix == ".tsv" else None)
+        header, table, mark, said = _split_cells(text, path, separator, single, given)
         how = (
             _("separated by {separators}").format(separators=_(SEPARATORS.get(mark, mark))) if mark else _("one column")
         )
@@ -203,10 +204,9 @@ def _named(path, header, table):
     return [(where, dict(zip(header, row, strict=False))) for where, row in table]
 
 
-def _dataset(path, part, how):
+def _dataset(path, part, how, given):
     """Return (records, notes) of a folder that ``datasets`` saved, or of one that holds one data file a split, read by ``how``."""
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        _check_fits(path, (), **how)
         import datasets
 
         found = datasets.load_from_disk(str(path))
@@ -221,7 +221,8 @@ def _dataset(path, part, how):
     chosen = matching or [_choose_part(path, parts, part)]
     records, notes = [], [_(", ").join(chosen)]
     for name in chosen:
-        own, more = _open_table(parts[name], **how)
+        unfit = _unfit([parts[name].suffix.lower()], how)
+        own, more = _open_table(parts[name], **{k: v for k, v in how.items() if k not in unfit}, given=given)
         records += [(f"{name} {where}", row) for where, row in own]
         notes += more
     return records, notes

@@ -156,7 +156,7 @@ def _estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
     return out
 
 
-def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2):
+def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2, own=None):
     """Run a few training steps on ``queries`` queries and say what a whole run will take; the reranker stays as it is.
 
     Args:
@@ -166,6 +166,7 @@ def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2):
         scored: list of Group scored by the whole model besides, a group as often as it is scored.
         recipe: the Recipe of the run.
         queries: queries that are timed; the time of the rest is taken in proportion to tokens.
+        own: training queries that are not replayed; default: all.
 
     Returns:
         Forecast. Memory is the peak after the steps: it grows with the longest batch, not with the number of pairs.
@@ -174,7 +175,7 @@ def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2):
         InputError: as ``measure``.
     """
     train = rankable(train)
-    negatives = recipe._by_queries(reranker.model, len(train))["negatives"]
+    negatives = recipe._by_queries(reranker.model, own or len(train))["negatives"]
     cost = _measure(reranker, train, recipe.layers, queries, queries, 1, negatives)
     encoded = [reranker.encode(own) for own in (train, dev, scored)]
     whole = _tokens(encoded[0])

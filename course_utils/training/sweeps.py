@@ -101,14 +101,19 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, 
     order = random.Random(recipe.seed).sample(range(len(train)), len(train))
     fresh = make_reranker()
     batch = recipe.batch_queries or _default_batch(fresh.model, len(train))
-    # Of the full run, which the rungs stand for.
-    recipe = recipe.replace(batch_queries=batch, **recipe._by_queries(fresh.model, len(train)))
+    recipe = recipe.replace(batch_queries=batch)
+
+    def full(own):
+        """Return the Recipe of a setting as the full run has it, which the rungs stand for."""
+        chosen = recipe.replace(**own)
+        return chosen.replace(**chosen._by_queries(fresh.model, len(train)))
+
     before = evaluate(fresh, dev)
     start, rows, last = before.summary["ndcg@10"], [], []
     for rung, size in enumerate(sizes):
         chosen, last = [train[i] for i in sorted(order[:size])], []
         for own in settings:
-            row, values = _run(make_reranker(), chosen, dev, own, recipe.replace(**own), work_dir)
+            row, values = _run(make_reranker(), chosen, dev, own, full(own), work_dir)
             gain = None if row["ndcg@10"] is None else row["ndcg@10"] - start
             rows.append({**row, "rung": rung, "queries": size, "gain": gain})
             last.append((rows[-1], values))
@@ -133,7 +138,7 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, 
             raise InputError("No setting could be trained. The last one said: {note}", note=rows[-1]["note"])
         settings = [row["settings"] for row, _ in last[: max(1, round(len(last) / 2))]]
     best = last[0][0]["settings"]
-    return _Sweep(rows, best, _why(last, before.per_query(), len(train), rows, sizes), start, recipe.replace(**best))
+    return _Sweep(rows, best, _why(last, before.per_query(), len(train), rows, sizes), start, full(best))
 
 
 def _words(settings):

@@ -87,9 +87,9 @@ class _GroupTrainer(Trainer):
             g, c = index[int(bad[0])]
             group = self.train_source.groups[g]
             return _(
-                'The loss is not a number at step {step}: query "{query}", document {c} has no finite score. The '
+                'The loss is not a number at step {step}: query "{query}": the document "{document}" has no finite score. The '
                 "learning rate {rate:g} may be too high (try a tenth of it), or fp16 overflows (train in bf16 or fp32)."
-            ).format(step=step, query=group.query[:60], c=c, rate=rate)
+            ).format(step=step, query=group.query[:60], document=group.documents[c][:60], rate=rate)
         return _(
             "The loss is not a number at step {step} although all scores are finite: check the labels and the penalty."
         ).format(step=step)
