@@ -114,7 +114,7 @@ def _processes(found):
         "The same work in one process and in two under `accelerate launch`, one thread each, in turns; medians, and the least and the "
         "largest in brackets. Loading is not counted. On a machine without GPUs it is `accelerate launch --multi_gpu --num_machines 1 --num_processes 2`: "
         "without `--multi_gpu` accelerate 1.15 starts one process. Two processes share the pairs: each reads all texts, scores half of the "
-        "batches, or learns from half of the queries of a step.",
+        "batches, or learns from half of the queries of a step. Nano was measured on a chip without AVX-512, after batches were dealt out evenly by tokens, qwen-4 on another before.",
         markdown_table(head, cells),
         "\"Times by processor\" is the processor seconds of the one over those of the slower of the two: what two free cores would give "
         "where neither waits for the other. \"Times by the clock\" is of this machine at the load beside it.",
