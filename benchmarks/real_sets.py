@@ -9,7 +9,7 @@ figures of other lists, weights or settings are measured anew. The page OUT.md i
 
 last3-half trains the last 3 layers to their last epoch, whatever dev says, and keeps the mean of their weights before and
 after: Recipe(keep="halfway"). default is Recipe(), which does so by itself where a small model has queries enough, with fewer
-negatives; all other ways draw 4 and keep the best epoch.
+negatives; the other ways draw 4 and, but for last3-half, keep the best epoch.
 
 "Document alone" is a rule that never sees the query (course_utils.evaluation.document_alone). "Base + rule" is the base with
 the rule's scores added, their weight chosen on dev: a gain from training that this sum reaches, too, is no evidence that
@@ -207,7 +207,7 @@ def facts(args):
         f"{f'at most {args.train_queries} queries of the train file, ' if args.train_queries else ''}"
         f"{'with' if args.replay else 'no'} general replay, else the defaults of `Recipe`"
         f"{f', learning rates {args.rates}' if args.rates else ''}"
-        f"{f', 4 negatives, keep=halfway for ways that end in {HALF}, best for the others' if HALF in args.ways else ', keep=best'}"
+        f", 4 negatives, {f'keep=halfway for ways that end in {HALF}, best for the others' if HALF in args.ways else 'keep=best'}"
         f"{f', what it chooses itself for the way {DEFAULT}' if DEFAULT in args.ways else ''}"
         f"{', dev lists the same for all seeds, of which the first computes the frozen states' if args.states else ''}. "
         'Intervals: 95 %, paired bootstrap over queries (of means over seeds). "Document alone" never sees the query; '

@@ -10,15 +10,8 @@ from course_utils.text import markdown_table
 
 HALF = "-half"  # a way whose recipe keeps "halfway"
 DEFAULT = "default"  # the way whose recipe chooses what is kept, and negatives, itself
-WAYS = {
-    "last1": 1,
-    "last2": 2,
-    "last3": 3,
-    f"last3{HALF}": 3,
-    DEFAULT: 3,
-    "lora": "all",
-    "all": "all",
-}  # layers that train
+# Layers that train.
+WAYS = {"last1": 1, "last2": 2, "last3": 3, f"last3{HALF}": 3, DEFAULT: 3, "lora": "all", "all": "all"}
 BASELINES = ("random", "document alone", "BM25")
 ENCODER = "e5"
 RULED = "base + rule"

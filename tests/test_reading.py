@@ -295,12 +295,12 @@ def test_a_list_of_texts_of_which_some_hold_a_comma_is_no_table_with_a_title(tmp
 @pytest.mark.parametrize(
     ("text", "given"),
     [
-        (
-            "Nr,Begriff,Satz\n1,query,text\n2,question,answer\n",
-            "Satz",
-        ),  # names of columns are no header in a row of data
-        (",Satz\n0,one\n1,two\n", "Satz"),  # as pandas writes one column
-        ("Rules of May\nNr;Satz\n1;one\n2;two\n", "Satz"),  # what is asked for stands below a title
+        # Names of columns are no header in a row of data.
+        ("Nr,Begriff,Satz\n1,query,text\n2,question,answer\n", "Satz"),
+        # As pandas writes one column.
+        (",Satz\n0,one\n1,two\n", "Satz"),
+        # What is asked for stands below a title.
+        ("Rules of May\nNr;Satz\n1;one\n2;two\n", "Satz"),
     ],
 )
 def test_the_header_is_where_the_columns_stand_that_are_asked_for(tmp_path, text, given):

@@ -160,15 +160,14 @@ def _replay(parts):
 
 def _goes_on(args, reranker, parts, replay):
     """Print what a long training will take; return whether to begin."""
-    from course_utils.training.adaptation import training_data
+    from course_utils.training.adaptation import _replayed, training_data
     from course_utils.training.cost import forecast
     from course_utils.training.recipe import is_large
 
     if args.estimate or is_large(reranker.model):
         learned, held_out = training_data(parts["train"], parts.get("dev"), replay=replay, seed=args.seed)
         scored = [*parts["test"], *parts.get("general", ())] * 2
-        pool = set(map(id, replay))
-        own = sum(id(g) not in pool for g in learned)
+        own = len(learned) - _replayed(learned, replay)
         print(forecast(reranker, learned, held_out, scored, _recipe(args), own=own), flush=True)
     return not args.estimate
 

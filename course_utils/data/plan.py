@@ -90,11 +90,10 @@ class _Prepared:
                 )
             )
         shares = [_("{share:.0%} among the first {k}").format(share=share, k=k) for k, share in self.recall.items()]
-        if shares:
-            said = _(
-                "{first} over all {n_passages:,} passages finds a right one for {found}; the others no reranker mends."
-            )
-            lines.append(said.format(first=self.first, n_passages=len(self.passages), found=_(", ").join(shares)))
+        said = _(
+            "{first} over all {n_passages:,} passages finds a right one for {found}; the others no reranker mends."
+        )
+        lines.append(said.format(first=self.first, n_passages=len(self.passages), found=_(", ").join(shares)))
         if self.dropped:
             lines.append(
                 _("{dropped} candidates that the reranker likes as much as a right answer are no negatives.").format(

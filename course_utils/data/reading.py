@@ -11,7 +11,7 @@ from course_utils.data.groups import Group
 from course_utils.data.qrels import _is_collection, _read_collection
 from course_utils.data.read import DataError, _twice
 from course_utils.data.shapes import _items
-from course_utils.data.tables import _open_table, _refuse, _unfit
+from course_utils.data.tables import _is_saved, _open_table, _refuse, _unfit
 from course_utils.errors import InputError
 from course_utils.files import check_outputs, whole
 from course_utils.language import _, _joined, _later
@@ -95,15 +95,8 @@ def read_data(
         DataError: rows that cannot be used, each named.
     """
     name = str(source) if isinstance(source, (str, Path)) else _("the data")
-    how = {
-        "columns": columns,
-        "sheet": sheet,
-        "encoding": encoding,
-        "separator": separator,
-        "part": part,
-        "threshold": threshold,
-    }
-    _refuse(name, _unused(source, how))
+    table = {"columns": columns, "sheet": sheet, "encoding": encoding, "separator": separator}
+    _refuse(name, _unused(source, {**table, "part": part, "threshold": threshold}))
     if isinstance(source, (str, Path)) and Path(source).is_dir() and _is_collection(source):
         groups, notes, dropped = _read_collection(source, part)
         return _Reading(name, groups, _("a collection of corpus, queries and judgements"), notes, dropped)
@@ -122,17 +115,18 @@ def read_data(
 
 def _unused(source, how):
     """Return the names of the options in ``how`` that are given and that reading ``source`` has no use for."""
-    own = isinstance(source, (str, Path)) and not str(source).startswith("hub:")
-    path, several = Path(source) if own else None, not own and isinstance(source, str)
-    if own and path.is_dir() and _is_collection(path):
-        return [n for n in _unfit((), how) if n != "part"]
-    if own and path.is_dir() and not any((path / n).is_file() for n in ("dataset_dict.json", "state.json")):
-        suffixes, several = {p.suffix.lower() for p in path.rglob("*")}, True
-    elif own and not path.is_dir():
-        suffixes = {path.suffix.lower()}
-    else:  # records that somebody else has read
-        suffixes, several = {".jsonl"}, several or own
-    return [n for n in _unfit(suffixes, how) if not (several and n == "part")]
+    if not _unfit((), how):  # nothing is given
+        return []
+    hub = str(source).startswith("hub:")
+    path = Path(source) if isinstance(source, (str, Path)) and not hub else None
+    folder = path is not None and path.is_dir()
+    if folder and _is_collection(path):
+        suffixes = set()
+    elif path is None or (folder and _is_saved(path)):
+        suffixes = {".jsonl"}  # records that somebody else has read
+    else:
+        suffixes = {p.suffix.lower() for p in (path.rglob("*") if folder else [path])}
+    return [n for n in _unfit(suffixes, how) if not ((hub or folder) and n == "part")]
 
 
 def _groups(found, name, drop_repeated):

@@ -119,8 +119,7 @@ def _split_cells(text, name, separator=None, single=None, given=()):
     if not tables and single:
         return (*_one_column(text, single), [])
     if len(tables) > 1:  # the one whose header has names that are known
-        known = {n for names in NAMES.values() for n in names}
-        named = {m: sum(_key(c) in known for c in t[1][1]) for m, t in tables.items()}
+        named = {m: _known_names(t[1][1]) for m, t in tables.items()}
         tables = {m: t for m, t in tables.items() if named[m] == max(named.values())}
     if len(tables) != 1:
         if not tables:
@@ -204,9 +203,14 @@ def _named(path, header, table):
     return [(where, dict(zip(header, row, strict=False))) for where, row in table]
 
 
+def _is_saved(path):
+    """Return whether a folder is one that ``datasets`` saved."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
 def _dataset(path, part, how, given):
     """Return (records, notes) of a folder that ``datasets`` saved, or of one that holds one data file a split, read by ``how``."""
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+    if _is_saved(path):
         import datasets
 
         found = datasets.load_from_disk(str(path))
