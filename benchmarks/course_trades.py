@@ -3,21 +3,18 @@
     python -m benchmarks.course_trades [--model nano] [--seeds 3] [--sets medical-en,legal-zh] [--json OUT.json]
 
 For each trade and language: random order, the document alone, BM25, the base, the base plus the rule that reads documents
-alone, and the base adapted to the trade's train lists (dev chooses the epoch, general replay). Two tests: new questions to
-documents of training, and new topics. Beside them: the general test, the other trades' lists of the same language (what
-rises there too is style, not the trade), the gain by kind of knowledge, and the same runs with keep="halfway". Each draws 4
-negatives a query and epoch, of which the default has become 2 since. Figures are kept in OUT.json as they come.
+alone, and the base adapted to the trade's train lists with the defaults (which keep half of the way) and general replay. Two
+tests: new questions to documents of training, and new topics. Beside them: the general test, the other trades' lists of the
+same language (what rises there too is style, not the trade), the gain by kind of knowledge, and runs whose epoch dev chooses.
+Figures are kept in OUT.json as they come.
 """
 
 import argparse
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from transformers.trainer_utils import get_last_checkpoint
 
 from benchmarks.common import (
     HERE,
@@ -38,9 +35,6 @@ from course_utils.errors import InputError
 from course_utils.evaluation import document_alone, evaluate, evaluate_scores
 from course_utils.model import Reranker
 from course_utils.training import Recipe, adapt
-from course_utils.training.checkpoints import START
-from course_utils.training.trainer import TENSORS
-from course_utils.training.weights import _mix, load_tensors
 
 TESTS = ("questions", "test")
 
@@ -68,24 +62,11 @@ def as_it_is(folder, parts):
     return {"base": base | others, "rule": ruled, "weight": weight, "ndcg@10": base["test"]["ndcg@10"]}
 
 
-def go_halfway(reranker, work):
-    """Give a reranker the weights that Recipe(keep="halfway") keeps, from the folder of a run that kept the best epoch."""
-    folder = Path(work) / "checkpoints"
-    last = load_file(Path(get_last_checkpoint(str(folder))) / TENSORS)
-    load_tensors(reranker.model, _mix(load_file(folder / START), last, 0.5))
-
-
 def learned(folder, parts, replay, recipe):
-    """Adapt to the train lists; return cells of both tests, the general test and the other trades' lists.
-
-    "half" has those of the weights half of the way to the last epoch: the training is the same, whatever is kept.
-    """
+    """Adapt to the train lists; return cells of both tests, the general test and the other trades' lists."""
     reranker = Reranker.load(folder, quiet=True)
-    with TemporaryDirectory() as work:
-        run = adapt(reranker, parts["train"], parts["dev"], recipe, replay=replay, work_dir=work, quiet=True)
-        found = {name: cell(evaluate(reranker, parts[name])) for name in parts if name not in ("train", "dev")}
-        go_halfway(reranker, work)
-    found["half"] = {name: cell(evaluate(reranker, parts[name])) for name in (*TESTS, "general")}
+    run = adapt(reranker, parts["train"], parts["dev"], recipe, replay=replay, quiet=True)
+    found = {name: cell(evaluate(reranker, parts[name])) for name in parts if name not in ("train", "dev")}
     return found | {"seconds": run.seconds, "best_epoch": run.best_epoch, "ndcg@10": found["test"]["ndcg@10"]}
 
 
@@ -108,7 +89,7 @@ def measure(cells, names, args):
     key = model_key(folder)
     all_parts = {n: parts_of(*n.split("-"), args.others) for n in names}
     cells.data["facts"] = (
-        f"nDCG@10, model {Path(args.model).name} ({key}), last 3 layers, {args.epochs} epochs, 4 negatives, general replay, {args.seeds} seeds; "
+        f"nDCG@10, model {Path(args.model).name} ({key}), last 3 layers, {args.epochs} epochs, general replay, {args.seeds} seeds; "
         f"{machine_line(args.threads)}"
     )
     cells.data["sizes"] = {n: {p: len(g) for p, g in parts.items()} for n, parts in all_parts.items()}
@@ -120,15 +101,17 @@ def measure(cells, names, args):
                 of = fingerprint(parts["train"], parts[part])
                 cells.of((name, kind, part), of, lambda k=kind, p=parts, t=part: plain(k, p["train"], p[t]))
         cells.of((name, "as it is"), fingerprint(*parts.values(), [key]), lambda p=parts: as_it_is(folder, p))
+    ways = {"adapted": {}, "best epoch": {"keep": "best", "negatives": 4}}
     for seed in range(args.seeds):
-        recipe = Recipe(seed=seed, epochs=args.epochs, negatives=4, keep="best")
         for name, parts in all_parts.items():
             replay = load_domain("general", name.split("-")[1], "train")
-            of = fingerprint(*parts.values(), [key, recipe.asdict()])
-            cells.of(
-                (name, "adapted", str(seed)), of,
-                lambda p=parts, r=recipe, g=replay: in_own_process(learned, args.threads, folder, p, g, r),
-            )  # fmt: skip
+            for way, choices in ways.items():
+                recipe = Recipe(seed=seed, epochs=args.epochs, **choices)
+                of = fingerprint(*parts.values(), [key, recipe.asdict()])
+                cells.of(
+                    (name, way, str(seed)), of,
+                    lambda p=parts, r=recipe, g=replay: in_own_process(learned, args.threads, folder, p, g, r),
+                )  # fmt: skip
 
 
 def main(argv=None):

@@ -32,12 +32,12 @@ CHINESE = {
 
 
 def course_trades():
-    """Return the table of the course's own trades: new topics, and the gain on new questions; models kept half of the way."""
+    """Return the table of the course's own trades: new topics, and the gain on new questions."""
     cells = Cells(HERE / "course_trades.json")
     rows = []
     for name in cells.data["sizes"]:
-        own, halves = cells.get(name, "as it is"), [run["half"] for run in trades.runs_of(cells, name)]
-        after = {part: trades.mean_of(halves, part) for part in ("test", "questions")}
+        own, runs = cells.get(name, "as it is"), trades.runs_of(cells, name)
+        after = {part: trades.mean_of(runs, part) for part in ("test", "questions")}
         plain = [cells.get(name, kind, "test")["ndcg@10"] for kind in ("random", "document alone", "BM25")]
         ends = [own["base"]["test"]["ndcg@10"], own["rule"]["test"]["ndcg@10"], after["test"].mean()]
         gains = [shown(paired_bootstrap(values(own["base"][part]), found)) for part, found in after.items()]

@@ -70,7 +70,7 @@ PROFILES = {
 def get_profile(name=None, quiet=False):
     """Return the profile ``name``, else that of COURSE_PROFILE, else one chosen from the hardware; print it.
 
-    Without a GPU the choice is laptop (the bundled model); with a GPU of 6 GiB or more it is full.
+    Without a GPU the choice is laptop (the bundled model); with a GPU of 14 GiB or more (lesson 02 trains all of the model) it is full.
 
     Raises:
         InputError: for an unknown name, or a COURSE_SEED that is no whole number.
@@ -78,7 +78,7 @@ def get_profile(name=None, quiet=False):
     name = name or os.environ.get("COURSE_PROFILE")
     why = _("asked for")
     if not name:
-        big = torch.cuda.is_available() and torch.cuda.get_device_properties(0).total_memory >= 6 * 2**30
+        big = torch.cuda.is_available() and torch.cuda.get_device_properties(0).total_memory >= 14 * 2**30
         name, why = ("full", _("a GPU is here")) if big else ("laptop", _("no large GPU here"))
     if name not in PROFILES:
         raise InputError(

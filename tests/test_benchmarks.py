@@ -7,17 +7,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from conftest import make_groups, tiny_model
+from conftest import tiny_model
 
 from benchmarks import encoder, jobs, lists, own_base, readme, real_sets, ruled, speed, ways
 from benchmarks.common import Cells, packed, unpacked
-from course_utils.data.groups import Group, shuffle_labels
+from course_utils.data.groups import Group
 from course_utils.errors import InputError
 from course_utils.model.reranker import Reranker
 from course_utils.text import markdown_table
-from course_utils.training.adaptation import adapt
-from course_utils.training.recipe import Recipe
 
 WORDS = ["river", "stone", "lamp", "paper", "cloud", "engine", "garden", "window", "bridge", "copper"]
 
@@ -108,21 +105,24 @@ def test_the_sum_with_the_rule_has_the_weight_that_dev_chooses():
     assert weight > 0 and found["test"].summary["ndcg@10"] == 1, "the rule alone reads these lists off"
 
 
-def test_the_course_trades_find_half_of_the_way_in_the_folder_of_a_run_that_kept_the_best(tokenizer, tmp_path):
-    from benchmarks.course_trades import go_halfway
+def test_the_default_of_the_course_trades_stands_beside_the_best_epoch(tmp_path):
+    from benchmarks import course_trades_page as trades_page
 
-    clean, weights = make_groups(30), {}
-    for keep in ("best", "halfway"):
-        reranker = Reranker(tiny_model(tokenizer), tokenizer, max_length=256)
-        recipe = Recipe(layers=2, epochs=3, learning_rate=5e-3, keep=keep)
-        adapt(reranker, shuffle_labels(clean[:20]), clean[20:], recipe, work_dir=tmp_path / keep, quiet=True)
-        if keep == "best":
-            best = {n: p.detach().clone() for n, p in reranker.model.named_parameters()}
-            go_halfway(reranker, tmp_path / keep)
-            assert any(not torch.equal(p, best[n]) for n, p in reranker.model.named_parameters())
-        weights[keep] = dict(reranker.model.named_parameters())
-    for name, p in weights["halfway"].items():
-        torch.testing.assert_close(weights["best"][name], p, rtol=0, atol=1e-6)
+    cells = Cells(tmp_path / "c.json")
+    cells.data |= {"sizes": {"medical-en": {}}}
+    base, parts = np.linspace(0.2, 0.6, 40), ("questions", "test", "general")
+
+    def cell(gain):
+        return {part: {"values": packed(base + gain)} for part in parts}
+
+    cells.of(("medical-en", "as it is"), "x", lambda: {"base": cell(0), "ndcg@10": 0})
+    cells.of(("medical-en", "adapted", "0"), "x", lambda: {**cell(0.1), "ndcg@10": 0})
+    assert trades_page.beside_best(cells) == ""  # nothing to stand beside
+    cells.of(("medical-en", "best epoch", "0"), "x", lambda: {**cell(0.04), "ndcg@10": 0})
+    found = trades_page.beside_best(cells)
+    gaps = " | ".join(f"{gap} [{gap}, {gap}]" for gap in ("+0.040", "+0.100", "+0.060"))
+    assert found.count(f"| medical-en | 0.400 | 0.440 | 0.500 | {gaps} |") == 3 and "General test:" in found
+    assert found.count("| mean of all | - | - | - | - | +0.100 [+0.100, +0.100] | +0.060 [+0.060, +0.060] |") == 3
 
 
 @pytest.mark.slow

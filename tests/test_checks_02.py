@@ -79,6 +79,11 @@ def test_margin_wrong(answer):
         lesson02.check_margin(answer)
 
 
+def test_a_margin_of_ones_own_is_named():
+    with pytest.raises(NotYet, match=r"You always take 0\.95"):
+        lesson02.check_margin(lambda right, candidates, margin: kept(right, candidates, 0.95))
+
+
 def test_margin_wants_one_answer_a_candidate():
     with pytest.raises(NotYet, match="one for each"):
         lesson02.check_margin(lambda right, candidates, margin: [True])
@@ -88,6 +93,15 @@ def split_by_topic(groups, share, seed):
     topics = sorted({g.topic for g in groups})
     random.Random(seed).shuffle(topics)
     chosen = set(topics[: round(share * len(topics))])
+    return [g for g in groups if g.topic not in chosen], [g for g in groups if g.topic in chosen]
+
+
+def by_groups(groups, share, seed):
+    """Fill the test part with topics until it holds the share of the groups."""
+    topics, chosen = sorted({g.topic for g in groups}), set()
+    random.Random(seed).shuffle(topics)
+    while sum(g.topic in chosen for g in groups) < share * len(groups):
+        chosen.add(topics.pop())
     return [g for g in groups if g.topic not in chosen], [g for g in groups if g.topic in chosen]
 
 
@@ -115,6 +129,8 @@ def test_split_right(capsys):
         (by_query, "in both parts"),
         (unseeded, "same seed differ"),
         (loses_some, "exactly one part"),
+        (by_groups, "was asked for"),
+        (lambda groups, share, seed: split_by_topic(groups, 0.25, seed), "a share of 40% was asked for"),
         (lambda groups, share, seed: split_by_topic(groups, 0.5, seed), "was asked for"),
         (lambda groups, share, seed: split_by_topic(groups, share, 0), "Another seed"),
     ],

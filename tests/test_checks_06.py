@@ -107,13 +107,20 @@ def route_cost(ndcg, routes, labels):
     return 1 - len(wrong) / len(losses), sum(losses) / len(losses), sum(wrong) / len(wrong) if wrong else 0.0
 
 
+def by_loss(ndcg, routes, labels):
+    """Count a route as wrong where it costs something."""
+    losses = [ndcg[y][i] - ndcg[r][i] for i, (r, y) in enumerate(zip(routes, labels, strict=True))]
+    wrong = [x for x in losses if x]
+    return 1 - len(wrong) / len(losses), sum(losses) / len(losses), sum(wrong) / len(wrong) if wrong else 0.0
+
+
 def spoil(change):
     return lambda ndcg, routes, labels: change(*route_cost(ndcg, routes, labels))
 
 
 def test_route_cost_right(capsys):
     lesson06.check_route_cost(route_cost)
-    assert "four streams" in capsys.readouterr().out
+    assert "five streams" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -127,8 +134,9 @@ def test_route_cost_right(capsys):
         (spoil(lambda a, loss, there: (a, there, loss)), "mean loss is"),
         (spoil(lambda a, loss, there: (a, loss, loss)), "wrongly routed queries alone"),
         (spoil(lambda a, loss, there: (a, max(0, loss), max(0, there))), "that helps, the mean loss"),
+        (by_loss, "that costs nothing, the accuracy is"),
     ],
-    ids=["two numbers", "none", "dict", "error rate", "sign", "swapped", "over all", "never negative"],
+    ids=["two numbers", "none", "dict", "error rate", "sign", "swapped", "over all", "never negative", "by loss"],
 )
 def test_route_cost_wrong(answer, words):
     with pytest.raises(NotYet, match=words):

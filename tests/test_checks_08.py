@@ -44,6 +44,11 @@ def test_right_answers(capsys):
     [
         (lesson08.check_same_scores, lambda g, o, t: np.abs(g - o).max() <= t, "two things"),
         (lesson08.check_same_scores, lambda g, o, t: (True, 0), "ok should be False"),
+        (
+            lesson08.check_same_scores,
+            lambda g, o, t: same_scores(g, o, t * 0.999),
+            "exactly the tolerance, ok should be True",
+        ),
         (lesson08.check_same_scores, lambda g, o, t: (same_scores(g, o, t)[0], 0), "worst should be 1"),
         (lesson08.check_one_row, lambda w, yes, no: None, "Return a tensor"),
         (lesson08.check_one_row, lambda w, yes, no: one_row(w, yes, no)[0], "shape"),

@@ -98,7 +98,7 @@ def own():
     before, after = (
         evaluate_scores([chance.random(len(g.documents)) for g in parts["test"]], parts["test"]) for _ in "ba"
     )
-    counts = {name: {"queries": len(parts[name])} for name in ("train", "dev")}
+    counts = {"replayed": 0} | {name: {"queries": len(parts[name])} for name in ("train", "dev")}
     return parts, before, SimpleNamespace(best_epoch=1, counts=counts), after, compare(before, after)  # fmt: skip
 
 
@@ -119,6 +119,7 @@ def test_a_wrong_adaptation_is_named(own):
     assert leaks([taught], parts["test"], near=False).answers
     kept = SimpleNamespace(best_epoch=0, counts=done.counts)
     swapped = SimpleNamespace(best_epoch=1, counts={**done.counts, "dev": {"queries": len(parts["test"])}})
+    mixed = SimpleNamespace(best_epoch=1, counts={**done.counts, "replayed": 18})
     english = data_folder() / "handbook" / "en"
     names = {"query": "What people ask", "document": "Answer is in"}
     other = prepare(english / "questions.csv", english / "handbook.csv", columns=names).parts
@@ -127,6 +128,7 @@ def test_a_wrong_adaptation_is_named(own):
         (({**parts, "train": [taught]}, before, done, after, difference), "split before you mine"),
         (({**parts, "dev": parts["test"]}, before, done, after, difference), "shares questions"),
         ((parts, before, swapped, after, difference), "adapt was given"),
+        ((parts, before, mixed, after, difference), "leave replay out"),
         ((parts, before, done, before, difference), "measure before you train"),
         ((parts, before, kept, after, difference), "use one reranker"),
         ((parts, before, done, after, compare(after, before)), "sign is turned round"),

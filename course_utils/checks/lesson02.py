@@ -81,16 +81,18 @@ _MARGIN_MISTAKES = (
     ("You take the worst right answer; take the best of the probabilities.", lambda r, c, m: sigmoid(c) <= m * sigmoid(min(r))),
     ("You take the first right answer; take the best of the probabilities.", lambda r, c, m: sigmoid(c) <= m * sigmoid(r[0])),
     ("You leave the margin out: multiply the best of the probabilities by it.", lambda r, c, m: sigmoid(c) <= sigmoid(max(r))),
+    ("You always take 0.95; take the margin that is given.", lambda r, c, m: sigmoid(c) <= 0.95 * sigmoid(max(r))),
     ("You take the margin alone; multiply it by the best of the probabilities.", lambda r, c, m: sigmoid(c) <= m),
 )  # fmt: skip
 
 
 @_careful
-def check_margin(kept, margin=0.95):
+def check_margin(kept):
     """Exercise 2: ``kept(right, candidates, margin)`` says for each candidate logit whether it stays as a negative."""
     random = np.random.default_rng(0)
     cases = []
     for case in range(30):
+        margin = 0.95 if case % 2 else 0.7
         right, others = random.normal(1, 2, 1 + case % 3), random.normal(0, 2, 8)
         answer = [bool(k) for k in kept(right.tolist(), others.tolist(), margin)]
         need(
@@ -107,13 +109,13 @@ def check_margin(kept, margin=0.95):
         group = Group("word", tuple(f"right {i}" for i in range(len(right))), (1,) * len(right))
         settings = {"hard": 8, "random_negatives": 0, "margin": margin}
         found = mine([group], texts, reranker=SimpleNamespace(score_groups=score_groups), **settings)[0]
-        cases.append((right, others, answer, [t in found[0].documents for t in texts]))
-    wrong = [(r, o[i], e[i]) for r, o, a, e in cases for i in range(8) if a[i] != e[i]]
+        cases.append((right, others, margin, answer, [t in found[0].documents for t in texts]))
+    wrong = [(r, o[i], e[i]) for r, o, _m, a, e in cases for i in range(8) if a[i] != e[i]]
     if wrong:
         right, other, stays = wrong[0]
         fits = [
             text for text, rule in _MARGIN_MISTAKES
-            if all(a == [bool(k) for k in rule(r, o, margin)] for r, o, a, _ in cases)
+            if all(a == [bool(k) for k in rule(r, o, m)] for r, o, m, a, _ in cases)
         ]  # fmt: skip
         advice = _(fits[0]) if fits else _("Compare probabilities, not logits, with the best right answer.")
         need(
@@ -140,15 +142,18 @@ class _Salted(str):
 @_careful
 def check_split_by_topic(split_by_topic):
     """Exercise 3: ``split_by_topic(groups, share, seed)`` returns (train, test) that share no topic."""
-    groups = [Group(f"q{t}-{i}", (f"d{t}-{i}", "x"), (1, 0), f"topic {t}") for t in range(40) for i in range(1 + t % 3)]
-    for seed in (0, 1, 2):
-        train, test = split_by_topic(list(groups), 0.25, seed)
-        again = split_by_topic(list(groups), 0.25, seed)
+    sizes = [1 if t % 20 else 30 for t in range(40)]  # so uneven that a share of the groups is no share of the topics
+    groups = [
+        Group(f"q{t}-{i}", (f"d{t}-{i}", "x"), (1, 0), f"topic {t}") for t, n in enumerate(sizes) for i in range(n)
+    ]
+    for seed, share in ((0, 0.25), (1, 0.25), (2, 0.4), (3, 0.4)):
+        train, test = split_by_topic(list(groups), share, seed)
+        again = split_by_topic(list(groups), share, seed)
         need(
             [g.query for g in train] == [g.query for g in again[0]],
             "Two calls with the same seed differ: use random.Random(seed), not the module's own functions.",
         )
-        salted = split_by_topic([replace(g, topic=_Salted(g.topic)) for g in groups], 0.25, seed)
+        salted = split_by_topic([replace(g, topic=_Salted(g.topic)) for g in groups], share, seed)
         need(
             [g.query for g in train] == [g.query for g in salted[0]],
             "Your split hangs on the order of a set, which changes from one start of Python to the next: sort the topics "
@@ -164,9 +169,10 @@ def check_split_by_topic(split_by_topic):
         )
         part = len({g.topic for g in test}) / 40
         need(
-            abs(part - 0.25) < 0.06,
-            "The test part holds {part:.0%} of the topics; a share of 25 % was asked for.",
+            abs(part - share) < 0.06,
+            "The test part holds {part:.0%} of the topics; a share of {share:.0%} was asked for.",
             part=part,
+            share=share,
         )
     first, second = ({g.topic for g in split_by_topic(list(groups), 0.25, seed)[1]} for seed in (0, 1))
     need(first != second, "Another seed should give another split.")

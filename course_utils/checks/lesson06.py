@@ -106,6 +106,7 @@ def check_route_cost(route_cost):
         (_("one wrong route of four"), [[0.9, 0.9, 0.5, 0.5], [0.3, 0.7, 0.9, 0.7]], "mlll", "mmll", (0.75, 0.05, 0.2)),
         (_("every route wrong"), [[1.0, 0.5], [0.4, 0.9]], "lm", "ml", (0.0, 0.5, 0.5)),
         (_("a wrong route that helps"), [[0.6, 0.8, 1.0], [0.9, 0.5, 0.2]], "lmm", "mmm", (2 / 3, -0.1, -0.3)),
+        (_("a wrong route that costs nothing"), [[0.9, 0.6], [0.4, 0.6]], "ml", "mm", (0.5, 0.0, 0.0)),
     )
     names = {"m": "medical", "l": "legal"}
     for what, rows, routes, labels, expected in cases:
@@ -127,4 +128,6 @@ def check_route_cost(route_cost):
                 "With {what}, the mean loss over the wrongly routed queries alone is {expected_2:.3f}; you return {there:.3f}."
             ).format(what=what, expected_2=expected[2], there=there),
         )
-    ok("Right: four streams, among them one without an error and one in which a wrong route helps.")
+    ok(
+        "Right: five streams, among them one without an error, one in which a wrong route helps and one in which it costs nothing."
+    )

@@ -143,6 +143,7 @@ def check_gate(gate):
                 what=what,
                 name=name,
             )
+        need(not (accepted and reasons), "When {what}, all is well: the list of reasons is empty.", what=what)
     ok("Right: {n_cases} updates, each refusal with every reason.", n_cases=len(cases))
 
 

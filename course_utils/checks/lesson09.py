@@ -111,6 +111,7 @@ def check_own(parts, before, done, after, difference):
             given == len(parts[name]),
             "adapt was given {given} lists as {name}; parts holds {count}.", given=given, name=name, count=len(parts[name]),
         )  # fmt: skip
+    need(not done.counts["replayed"], "General queries were mixed in: leave replay out here.")
     for name, run in (("before", before), ("after", after)):
         fits = [list(r) for r in run.relevance] == [list(g.relevance) for g in test]
         need(fits, "{name} was not measured on the test lists.", name=name)

@@ -45,7 +45,7 @@ def add(commands):
     add("--layers", type=layer_count, default=3, metavar="K", help=_('last layers that train (default 3), or "all"'))
     add("--epochs", type=int, default=DEFAULT_EPOCHS, metavar="N",
         help=_('passes over the training queries (default {default_epochs})').format(default_epochs=DEFAULT_EPOCHS))  # fmt: skip
-    add("--negatives", type=int, metavar="N", help=_("wrong documents a query and epoch (default 2 where half of the way is kept by itself, else 4)"))  # fmt: skip
+    add("--negatives", type=int, metavar="N", help=_("wrong documents a query and epoch (default 2 where half of the way is kept and is the default, else 4)"))  # fmt: skip
     add("--learning-rate", type=float, help=_("default: by the size of the model; less with --layers all"))
     add("--max-queries", type=int, metavar="Q", help=_("training queries to use at most"))
     add("--keep", choices=KEEP, default="auto",

@@ -229,7 +229,7 @@ def write_page(out, profile, lessons, rows):
     said = _(
         "nDCG@10 of the bundled model before and after training its last three layers, on test topics that it never saw. The "
         'interval is a 95 % paired bootstrap over queries; one seed. "Document alone" is a rule that never sees the query '
-        '(random order reaches about 0.46), BM25 matches words. An interval that holds 0 is no gain. "General" is the general '
+        '(random order reaches about 0.46), BM25 matches words. Where an interval holds 0, nothing is settled. "General" is the general '
         "test of the same language: what was forgotten? Profile {profile}; lists of up to 11 candidates."
     ).format(profile=html.escape(profile))
     page = f"""<!doctype html>

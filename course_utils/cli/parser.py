@@ -58,7 +58,7 @@ def main(argv=None):
     """Run a command.
 
     Returns:
-        the exit code: 0 when it went well; 2 on bad input, with one sentence on standard error; 130 when stopped.
+        the exit code: 0 when it went well; 1 when a gate refused; 2 on bad input, with one sentence on standard error; 130 when stopped.
 
     Raises:
         SystemExit: after --help and --version, with code 0.

@@ -28,8 +28,8 @@ class Recipe:
         layers: how many of the last layers train; "all" trains everything; None keeps requires_grad as it is set.
         epochs: passes over the training queries.
         negatives: documents that are not relevant a query and epoch, drawn anew each time: an epoch costs less than
-            with all of them, and two epochs are not the same; None takes all. "auto" is 2 where ``keep`` "auto" is
-            "halfway", which gained as much there as 4 in less time (data/models/nano/README.md), else 4.
+            with all of them, and two epochs are not the same; None takes all. "auto" is 2 where "halfway" is kept and
+            is what ``keep`` "auto" means, which gained as much there as 4 in less time (data/models/nano/README.md), else 4.
         learning_rate: peak of a linear schedule with 10 % warm-up; None: see ``default_learning_rate``.
         ema_decay: of the moving average of the trained weights, which is measured on dev and kept; 0
             keeps the weights themselves. None: EMA_DECAY for models below 50 million parameters, whose high rates
