@@ -38,9 +38,9 @@ COLUMNS = {
 WORDS = (
     "Share of questions whose first passage is a right one, in a search over the whole corpus. BM25 hands its {first} best "
     "passages to the reranker, so the share within them is a ceiling. In brackets: 95 %, paired bootstrap over questions (of "
-    "the mean over seeds). The last three layers are adapted, {epochs} epochs, 4 negatives, with general replay; kept is what `Recipe` keeps by "
-    "itself: in the handbooks the epoch that is best on dev, in a set of 200 training questions or more the middle between the start "
-    "and the last epoch. Handbooks are the bundled ones (`data/handbook`), through `prepare`; another set's corpus is every document of its "
+    "the mean over seeds). The last three layers are adapted, {epochs} epochs, with general replay; negatives and what is kept are what `Recipe` "
+    "takes by itself: in the handbooks 4 a query and epoch, and the epoch that is best on dev; in a set of 200 training questions or more 2, and "
+    "the middle between the start and the last epoch. Handbooks are the bundled ones (`data/handbook`), through `prepare`; another set's corpus is every document of its "
     "train and test lists. Model: {model} ({key}). {machine}; the machine did other work, too."
 )
 
@@ -115,7 +115,7 @@ def measure(cells, sets, args):
             work = partial(first_right, index, test, reranker, args.first)
             cells.of((name, "before"), fingerprint([of, key]), lambda work=work: {"values": packed(work())})
             for seed in range(args.seeds):
-                recipe = Recipe(seed=seed, epochs=args.epochs, negatives=4)
+                recipe = Recipe(seed=seed, epochs=args.epochs)
                 keep = _default_keep(reranker.model, recipe.layers, len(train))  # by name, for the fingerprint
                 recipe = recipe.replace(keep=keep)
                 own = fingerprint(train, dev, replay, [of, key, recipe.asdict()])

@@ -44,7 +44,7 @@ def verdict(run, language):
     if language == "zh":
         return (
             f"这次运行（{run['profile']} 档位，一个随机种子）测了 {len(rows)} 个测试集：{up} 个确定变好（95% 置信区间整个在 0 以上），"
-            f"{down} 个确定变差，{rest} 个区间含 0，不能算提升。"
+            f"{down} 个确定变差，{rest} 个区间含 0，还不能断定。"
         )
     return (
         f"This run ({run['profile']} profile, one seed) measured {len(rows)} test sets: {up} better for sure (the whole 95 % interval "

@@ -1,4 +1,4 @@
-"""How a command ends and what it prints on: every terminal, no traceback, exit code 0, 2 or 130."""
+"""How a command ends and what it prints on: every terminal, no traceback, exit code 0, 1, 2 or 130."""
 
 import errno
 import os
@@ -106,7 +106,7 @@ def note(text):
 
 
 def ended(work):
-    """Run ``work()`` and return the exit code: 0 when it went well, 2 with one sentence on standard error, 130 when stopped."""
+    """Run ``work()`` and return the exit code: what it returns (0 or 1), 2 with one sentence on standard error, 130 when stopped."""
     with streams():
         try:
             code = work() or 0
