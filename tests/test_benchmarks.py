@@ -117,9 +117,9 @@ def test_the_default_of_the_course_trades_stands_beside_the_best_epoch(tmp_path)
 
     cells.of(("medical-en", "as it is"), "x", lambda: {"base": cell(0), "ndcg@10": 0})
     cells.of(("medical-en", "adapted", "0"), "x", lambda: {**cell(0.1), "ndcg@10": 0})
-    assert trades_page.beside_best(cells) == ""  # nothing to stand beside
+    assert trades_page.beside(cells, "best epoch") == ""  # nothing to stand beside
     cells.of(("medical-en", "best epoch", "0"), "x", lambda: {**cell(0.04), "ndcg@10": 0})
-    found = trades_page.beside_best(cells)
+    found = trades_page.beside(cells, "best epoch")
     gaps = " | ".join(f"{gap} [{gap}, {gap}]" for gap in ("+0.040", "+0.100", "+0.060"))
     assert found.count(f"| medical-en | 0.400 | 0.440 | 0.500 | {gaps} |") == 3 and "General test:" in found
     assert found.count("| mean of all | - | - | - | - | +0.100 [+0.100, +0.100] | +0.060 [+0.060, +0.060] |") == 3
