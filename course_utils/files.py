@@ -23,6 +23,8 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 _MODEL_FILES = {"config.json", "generation_config.json", "reranker.json", "tokenizer.json", "tokenizer_config.json",
                 "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
                 "README.md", "model.safetensors.index.json"}  # fmt: skip
+# Tell the kinds of output apart; the first that a folder has counts. README.md: an export; reranker.json: a model alone.
+_SIGNS = ("delta.json", "index.json", "passages.jsonl", "train.jsonl", "README.md", "reranker.json")
 
 
 def data_folder():
@@ -56,9 +58,6 @@ def whole(path, mode="w"):
     Args:
         path: a file name, or "-".
         mode: "w" for text (UTF-8, line ends as given) or "wb" for bytes.
-
-    Yields:
-        the open file.
 
     Raises:
         InputError: when the place cannot be written to, or the disk is full.
@@ -112,8 +111,11 @@ def _names(folder):
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir() or p.is_symlink()}
 
 
-def check_ours(folder):
-    """Raise InputError unless ``folder`` may be replaced: not there, empty, or with nothing in it but what we wrote."""
+def check_ours(folder, files=None):
+    """Raise InputError unless ``folder`` may be replaced: not there, empty, or with nothing in it but what we wrote.
+
+    With ``files``, names of what will be written, it must be of the same kind as what is there, too (``_SIGNS``).
+    """
     folder = Path(folder)
     if not folder.is_dir():
         if folder.exists() or folder.is_symlink():
@@ -124,13 +126,16 @@ def check_ours(folder):
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         ours, hashes = set(marker["files"]), dict(marker.get("sha256", {}))
     if not ours and "reranker.json" in names:
-        ours = _MODEL_FILES | {name for name in names if name.startswith("model") and name.endswith(".safetensors")}
+        ours = names & _MODEL_FILES | {n for n in names if n.startswith("model") and n.endswith(".safetensors")}
     foreign = sorted(n for n in names - ours - {MARKER, _LOCK} if n.rpartition("/")[2] not in _LITTER)
     if foreign:
         raise InputError("{folder} holds {foreign_0}, which was not written by this program, and would be replaced; choose another folder or move its files away.", folder=folder, foreign_0=foreign[0])  # fmt: skip
     changed = next((n for n in sorted(names & ours & hashes.keys()) if sha256(folder / n) != hashes[n]), None)
     if changed:
         raise InputError("{path} was changed since this program wrote it, and would be replaced; choose another folder or move the file away.", path=folder / changed)  # fmt: skip
+    there, new = (next((n for n in _SIGNS if n in written), None) for written in (ours, files or ()))
+    if files is not None and names & ours and there != new:
+        raise InputError("{folder} holds another kind of output ({there}), which would be lost; choose another folder.", folder=folder, there=there or min(names & ours))  # fmt: skip
 
 
 @contextmanager
@@ -144,8 +149,7 @@ def whole_folder(folder, hashed=False):
     Raises:
         InputError: when ``folder`` holds what is not ours, or the place cannot be written to.
     """
-    folder = Path(folder)
-    folder = Path(os.path.realpath(folder)) if folder.is_symlink() else folder
+    folder = Path(os.path.realpath(folder) if Path(folder).is_symlink() else folder)
     check_ours(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +160,7 @@ def whole_folder(folder, hashed=False):
     try:
         yield temporary
         names = sorted(_names(temporary))
+        check_ours(folder, names)
         hashes = {"sha256": {name: sha256(temporary / name) for name in names}} if hashed else {}
         (temporary / MARKER).write_text(json.dumps({"files": names, **hashes}), encoding="utf-8")
         mode = stat.S_IMODE((temporary / MARKER).stat().st_mode)
@@ -192,13 +197,14 @@ def _exchange(one, other):
     return False
 
 
-def check_outputs(outputs, inputs=(), folders=()):
+def check_outputs(outputs, inputs=(), folders=(), ends=(".json", ".jsonl", ".ndjson")):
     """Raise InputError when an output cannot be written or would destroy an input; call it before any work.
 
     Args:
         outputs: files that will be written; None is skipped, "-" is standard output.
         inputs: files and folders that are read.
         folders: folders that will be written; whether their content is ours is asked by ``check_ours``.
+        ends: how the name of a file ends that may be replaced; () for a caller that knows its own files.
     """
     inputs = [Path(path) for path in inputs if path is not None and Path(path).exists()]
     seen = {}
@@ -216,10 +222,11 @@ def check_outputs(outputs, inputs=(), folders=()):
             raise InputError("{path} is a folder; give the name of a file in it.", path=path)
         for given in inputs:
             read = Path(os.path.realpath(given))
-            if _same(full, given) or (
-                read.is_relative_to(full) if is_folder else full.exists() and full.is_relative_to(read)
-            ):
+            over = read.is_relative_to(full) if is_folder else full.exists() and full.is_relative_to(read)
+            if over or full == read or (full.exists() and full.samefile(given)):
                 raise InputError("{path} would be written over {given}, which is read; choose another name.", path=path, given=given)  # fmt: skip
+        if ends and not is_folder and full.is_file() and full.stat().st_size and full.suffix.lower() not in ends:
+            raise InputError("{path} exists and would be lost; choose another name, which ends in {ends}.", path=path, ends=ends[0])  # fmt: skip
         if full in seen and (path.is_file() or not path.exists()):
             raise InputError("{path} is named for two outputs; give each its own name.", path=path)
         seen[full] = path
@@ -235,10 +242,6 @@ def check_outputs(outputs, inputs=(), folders=()):
                 raise _refusal(path, error) from None
 
 
-def _same(path, other):
-    return path == Path(os.path.realpath(other)) or (path.exists() and path.samefile(other))
-
-
 @contextmanager
 def lock(folder):
     """Keep other runs out of ``folder`` (made if need be) while the block runs; a killed run leaves no lock behind.
@@ -247,10 +250,10 @@ def lock(folder):
         InputError: when another run is at work there.
     """
     folder = Path(folder)
-    made = not folder.exists()
+    path, made = folder / _LOCK, not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / _LOCK).open("a+b")
+        file = path.open("a+b")
     except OSError as error:
         raise _refusal(folder, error) from None
     with file:
@@ -263,21 +266,17 @@ def lock(folder):
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            free = False
-        except OSError as error:  # msvcrt's way to say taken; a file system without locks says something else
-            free = error.errno not in (errno.EACCES, errno.EDEADLK)
+        except OSError as error:  # taken, as flock and msvcrt say; a file system without locks says something else
+            free = error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
         else:  # the run before may have removed the file between our open and our lock
-            free = os.name == "nt" or (
-                (folder / _LOCK).exists() and os.fstat(file.fileno()).st_ino == (folder / _LOCK).stat().st_ino
-            )
+            free = os.name == "nt" or (path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino)
         if not free:
             raise InputError("Another run is writing to {folder}; wait until it is done or choose another folder.", folder=folder)  # fmt: skip
         try:
             yield
         finally:
             with suppress(OSError):
-                (folder / _LOCK).unlink()
+                path.unlink()
                 if made:
                     folder.rmdir()  # only when nothing was written
 

@@ -180,6 +180,13 @@ def test_a_sentence_without_an_end_is_cut_between_words():
     assert all(_units(p.text) <= 30 for p in pieces)
 
 
+def test_numbers_and_signs_of_a_markdown_file_stay(tmp_path):
+    file = tmp_path / "dose.md"
+    text = "Closed on\n24. December, stored at\n- 20 °C, report\n> 5 mmol/l, dose 2*3*4 mg, 剂量2*3*4。"
+    file.write_text(f"## Ward\n\n{text} It is *urgent*, **very**.\n")
+    assert read_passages(file)[0][0].text == f"Ward\n\n{text} It is urgent, very."
+
+
 def test_every_kind_of_file_gives_its_text(tmp_path):
     folder = tmp_path / "mixed"
     (folder / "deep").mkdir(parents=True)
@@ -200,7 +207,7 @@ def test_every_kind_of_file_gives_its_text(tmp_path):
     texts = {p.id: p.text for p in passages}
     assert texts["a.txt"] == "Plain text.\nSecond line." and texts["7"] == "Head Row one" and texts["8"] == "Row two"
     assert (
-        texts["b.md"] == "Title\n\nSome bold and soft words, a my_name_x, 2 * 3 * 4 and a link.\n\nitem one"
+        texts["b.md"] == "Title\n\nSome bold and soft words, a my_name_x, 2 * 3 * 4 and a link.\n\n- item one"
         and texts["x1"] == "A JSON row"
     )
     assert (

@@ -1,5 +1,6 @@
 """Files as people have them: every shape is read as meant, and what is not certain is an error that lists the choices."""
 
+import csv
 import json
 
 import datasets
@@ -589,8 +590,62 @@ def test_a_folder_in_the_layout_of_trec_with_a_run(tmp_path):
     found = read_data(tmp_path)
     assert found.groups[0] == Group(Q, (A, C), (1, 0)) and "nobody judged count as wrong" in str(found)
     (tmp_path / "qrels.txt").write_text("1 0 d1 yes\n2 0 d2 no\n")
-    with pytest.raises(InputError, match='line 2: the judgement "no" is no number'):
+    with pytest.raises(InputError, match='line 2: the judgement "no" is no whole number'):
         read_data(tmp_path)
+
+
+def test_judgements_that_are_no_grades_or_contradict_are_refused(tmp_path):
+    (tmp_path / "corpus.tsv").write_text("d1\tmasks on ward three\nd2\tforms go to the office\n")
+    (tmp_path / "queries.tsv").write_text("q1\twhere are masks\n")
+    qrels = tmp_path / "qrels.txt"
+    qrels.write_text("q1 0 d1 1.0\nq1 0 d2 0\nq1 0 d1 1\n")
+    assert read_data(tmp_path).groups[0].relevance == (1, 0)
+    qrels.write_text("q1 0 d1 1\nq1 0 d2 0.6\n")
+    with pytest.raises(InputError, match=r'line 2: the judgement "0\.6" is no whole number'):
+        read_data(tmp_path)
+    qrels.write_text("q1 0 d1 1\nq1 0 d2 0\nq1 0 d1 0\n")
+    with pytest.raises(InputError, match='document "d1" are judged 1 and 0; keep one'):
+        read_data(tmp_path)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_reader_is_as_strict_in_every_language(tmp_path, monkeypatch, language):
+    monkeypatch.setenv("COURSE_LANGUAGE", language)
+    path = tmp_path / "pairs.csv"
+    for rows in ("q1;d1;1\nq1;d1;0\nq1;d2;0\n", "q1;d1;1\nq1;d2;0\nTotal;;\n"):
+        path.write_text("question;passage;label\n" + rows)
+        with pytest.raises(data.DataError):
+            read_data(path)
+
+
+def test_a_column_of_clicks_is_asked_for(tmp_path):
+    path = tmp_path / "clicks.csv"
+    path.write_text("query,document,clicked\nq1,d1,1\nq1,d2,0\nq2,d4,0\nq2,d5,1\n")
+    with pytest.raises(InputError, match='"clicked" holds only 0 and 1'):
+        read_data(path)
+    assert [g.relevance for g in read_data(path, {"relevance": "clicked"}).groups] == [(1, 0), (0, 1)]
+    assert [g.relevance for g in read_data(path, {"query": "query", "document": "document"}).groups] == [(1, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("write", [json.dumps, str])
+def test_a_list_that_was_written_into_a_cell_is_a_list(tmp_path, write):
+    path = tmp_path / "lists.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["question", "positives", "negatives"], ["q", write(["a b"]), write(["c, d", "e"])]]
+        )
+    assert read_data(path).groups == [Group("q", ("a b", "c, d", "e"), (1, 0, 0))]
+
+
+def test_infinity_is_a_wrong_label(tmp_path, capsys):
+    from course_utils.cli.parser import main
+
+    path = tmp_path / "inf.jsonl"
+    path.write_text(
+        '{"query": "a", "document": "b", "relevance": Infinity}\n{"query": "a", "document": "c", "relevance": 0}\n'
+    )
+    assert main(["data", "check", str(path)]) == 2
+    assert 'field "relevance" is inf' in capsys.readouterr().out
 
 
 def test_plain_files_give_what_they_gave(tmp_path):

@@ -42,6 +42,13 @@ def test_a_file_of_pairs_is_scored_in_order(tiny, tmp_path, small_steps):
     assert about["instruction"] == tiny.instruction
 
 
+def test_a_table_needs_no_labels_to_be_scored(tiny, tmp_path):
+    source = tmp_path / "pairs.csv"
+    source.write_text("query,document\n" + "".join(f"{q},{d}\n" for q, d in PAIRS[:4]))
+    assert score_file(tiny, source, tmp_path / "scores.jsonl", progress=False) == 4
+    np.testing.assert_allclose(scores_in(tmp_path / "scores.jsonl"), tiny.score(PAIRS[:4]), atol=2e-5)
+
+
 def test_a_finished_file_is_left_as_it_is(tiny, tmp_path, monkeypatch):
     path = tmp_path / "scores.jsonl"
     score_file(tiny, PAIRS[:5], path, progress=False)

@@ -98,7 +98,7 @@ def _check(args):
     inputs = [args.train, args.dev, args.test, args.general, args.model]
     check_outputs([], folders=[out])
     check_outputs([args.json], inputs, folders=[out / "model", out / "work"])
-    check_ours(out / "model")
+    check_ours(out / "model", ["reranker.json"])
     foreign = {p.name for p in (out / "work").glob("*") if not p.name.startswith(".")} - WORK
     if foreign:
         raise InputError(

@@ -61,7 +61,7 @@ def run_course(profile=None, out="build", lessons_only=False):
             "There are no lessons in {lessons}: `course` runs from a copy of the project, not from a wheel.",
             lessons=LESSONS / where,
         )
-    check_outputs([out / "index.html"])
+    check_outputs([out / "index.html"], ends=(".html",))
     # The small model gains little from a second core; the full one needs all of them, and the memory.
     workers = 1 if profile == "full" else min(2, os.cpu_count() or 1)
     environment = {**os.environ, "COURSE_PROFILE": profile, "MPLBACKEND": "agg", "COURSE_LANGUAGE": _language()}

@@ -144,7 +144,7 @@ def _next(args, done):
 def run_prepare(args):
     """Print the report and return its figures."""
     from course_utils.data import Plan, prepare
-    from course_utils.files import check_outputs
+    from course_utils.files import check_ours, check_outputs
 
     try:
         fractions = tuple(float(x) for x in args.fractions.split(","))
@@ -154,6 +154,7 @@ def run_prepare(args):
         ) from None
     plan = Plan(fractions, args.by, args.hard, args.random, size=args.size, seed=args.seed)
     check_outputs([args.json] if args.json else [], [args.questions, args.passages], folders=[args.out])
+    check_ours(args.out, ["passages.jsonl"])
     reranker = None
     if args.model:
         from course_utils.model import Reranker

@@ -104,7 +104,7 @@ def is_plain(path):
     if not all(isinstance(row, dict) for row in rows):
         return True  # broken, which the strict reader names best
     labels = [row.get("relevance") for row in rows if row.get("relevance") is not None]
-    if any(isinstance(x, str) or (isinstance(x, float) and x != int(x)) for x in labels if x == x):
+    if any(isinstance(x, str) or (isinstance(x, float) and abs(x) < 1e300 and not x.is_integer()) for x in labels):
         return False
     return not rows or _plain_names({name for row in rows for name in row})
 

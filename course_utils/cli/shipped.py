@@ -74,7 +74,7 @@ def export(args):
     from course_utils import ship
 
     check_outputs((), [args.model], folders=[args.out])
-    check_ours(args.out)
+    check_ours(args.out, ["README.md"])
     folder = getattr(ship, KINDS[args.to])(options.load(args), args.out)
     print(_("Written: {folder}; its README.md says how to use it.").format(folder=folder))
 
@@ -83,7 +83,7 @@ def score(args):
     """Score the pairs."""
     from course_utils.ship import score_file
 
-    check_outputs([args.out], [args.pairs, args.model])
+    check_outputs([args.out], [args.pairs, args.model], ends=())  # score_file knows its own
     reranker = options.load(args)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -97,6 +97,8 @@ def index(args):
     """Write the index and say what it holds."""
     from course_utils.ship import build_index
 
+    check_outputs((), [args.documents], folders=[args.out])
+    check_ours(args.out, ["index.json"])
     count, said = build_index(args.documents, args.out, args.size, dense=args.dense, **reading.given(args))
     print(*said, _("{count:,} passages in {out}").format(count=count, out=args.out), sep="\n")
 

@@ -73,7 +73,7 @@ def make(args):
     from course_utils.model import Reranker
 
     check_outputs((), [args.model, args.adapted], folders=[args.out])
-    check_ours(args.out)
+    check_ours(args.out, ["delta.json"])
     base = options.load(args, quiet=True)
     kind = next(base.model.parameters())
     adapted = Reranker.load(args.adapted, device=kind.device.type, dtype=kind.dtype, quiet=True)
@@ -91,7 +91,7 @@ def apply(args):
     from course_utils.domains import attach, load_delta
 
     check_outputs((), [args.model, args.delta], folders=[args.out])
-    check_ours(args.out)
+    check_ours(args.out, ["reranker.json"])
     delta = load_delta(args.delta)
     attach(options.load(args, quiet=True), delta).save(args.out)
     print(_("Written: {out}, which is {base} with {name}.").format(out=args.out, base=delta.base, name=delta.name))
@@ -167,7 +167,7 @@ def undo(args):
 
     if args.out:
         check_outputs((), [args.versions, args.model], folders=[args.out])
-        check_ours(args.out)
+        check_ours(args.out, ["reranker.json"])
     now = current_version(args.versions) if args.list else rollback(args.versions)
     print(_("{now} is in use.\n\n{version_table}").format(now=now, version_table=version_table(args.versions)))
     if args.out:

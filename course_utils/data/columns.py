@@ -47,6 +47,10 @@ def _key(name):
     return re.sub(r"[\s_\-]", "", str(name)).casefold()
 
 
+def _blanks(name):
+    return " ".join(str(name).split())
+
+
 def _choices(names):
     return ", ".join(str(n)[:40] for n in list(names)[:8])
 
@@ -98,12 +102,18 @@ def _likely(unsure, records):
 
 
 def _check_given(columns, names, roles=GIVEN):
-    """Raise InputError unless ``columns`` names roles that exist and columns that stand in ``names``."""
+    """Raise InputError unless ``columns`` names roles that exist and columns that stand in ``names``.
+
+    A name in ``columns`` that differs in white space alone becomes the one in ``names``.
+    """
+    same = {_blanks(n): n for n in names}
     for role, column in columns.items():
         if role not in roles:
             raise InputError(
                 '"{role}" is no role of a column; the roles are: {given}.', role=role, given=", ".join(roles)
             )
+        if column not in names:
+            column = columns[role] = same.get(_blanks(column), column)
         if column not in names:
             raise InputError(
                 'No column is named "{column}"; the columns are: {choices}.', column=column, choices=_choices(names)

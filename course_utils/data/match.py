@@ -14,12 +14,15 @@ from course_utils.text import CJK, _units, normalise
 
 
 def _match(groups, pieces, handbook):
-    """Return (groups whose right documents are passages, {query: texts that must not be its negatives}, sentences).
+    """Return (groups whose right documents are passages, {query: neighbours}, {query: copies}, sentences).
+
+    Neighbours and copies are texts that must not be negatives of the query.
 
     A right document may be the name of a passage or of its document, the same text, a part of a passage, a text that was
     cut into several, or nearly the same as one. Of several pieces the one that BM25 likes best stands for the right one;
-    the others, and the neighbours that share its sentences, are no negatives. Source for the last: a piece beside the
-    answer often answers too.
+    the others, and the neighbours that share its sentences, are no negatives: a piece beside the answer often answers too.
+    Nor are copies: passages that hold the text of the answer or are nearly the same as a right one. A list of names, such
+    as "005; 006", is the passages called so.
 
     Args:
         groups: list of Group with right documents.
@@ -29,11 +32,12 @@ def _match(groups, pieces, handbook):
     Raises:
         InputError: half of the right documents or more look like ids and no passage is called so.
     """
-    index, kinds, around, out = _Index(pieces), defaultdict(list), {}, []
+    index, kinds, around, copies, out = _Index(pieces), defaultdict(list), {}, {}, []
+    groups = [index.split(g) for g in groups]
     places = {d: index.find(d) for g in groups for d in g.positives}
     ids = any(kind == "named" for kind, _found in places.values())  # then a short text of no passage is a wrong id
     for g in groups:
-        right, near, labels = [], {}, dict(zip(g.documents, g.relevance, strict=True))
+        right, near, held, labels = [], {}, {}, dict(zip(g.documents, g.relevance, strict=True))
         for document in g.positives:
             kind, found = places[document]
             kind = "strange" if ids and kind == "unknown" and index.looks_like_id(document) else kind
@@ -43,6 +47,7 @@ def _match(groups, pieces, handbook):
             best = index.best(g.query, found) if len(found) > 1 and kind != "inside" else found
             texts = [p.text for p in best] if kind not in ("nearly", "unknown") else [document]
             right += [(t, labels[document]) for t in texts if t not in dict(right)]
+            held |= {t: None for d in {*texts, *[document][kind == "named" :]} for t in index.holding(d)}
             near |= {p.text: None for piece in found for p in index.beside(piece)}
         wrong = {}
         for document, r in zip(g.documents, g.relevance, strict=True):
@@ -53,6 +58,7 @@ def _match(groups, pieces, handbook):
         own = [*right, *wrong.items()]
         out.append(replace(g, documents=[d for d, _ in own], relevance=[r for _, r in own], scores=()))
         around[g.query] = [t for t in near if t not in dict(own)]
+        copies[g.query] = sorted(held.keys() - near.keys() - dict(own).keys())
     out, gone = [g for g in out if g.positives], sum(not g.positives for g in out)
     said = {
         "named": _("by the name of a passage"),
@@ -76,12 +82,24 @@ def _match(groups, pieces, handbook):
         )  # fmt: skip
     some = {"example": "".join(unknown[:1])[:40], "wrong": "".join(strange[:1]), "gone": gone}
     parts = _("; ").join(f"{len(kinds[kind]):,} {w.format(**some)}" for kind, w in said.items() if kinds[kind])
-    return out, around, [_("Of {counts:,} right documents {parts}.").format(counts=total, parts=parts)]
+    said = [_("Of {counts:,} right documents {parts}.").format(counts=total, parts=parts)]
+    if n := sum(map(len, copies.values())):
+        told = _(
+            "{n:,} times a passage holds a right answer too or is nearly the same as it: no wrong one of its question."
+        )
+        said.append(told.format(n=n))
+    return out, around, copies, said
+
+
+def _named(text):
+    """Return the parts of a text that may be a list of names: "005; 006"."""
+    return [part.strip() for part in re.split(r"[;,|/\n；，、]", text) if part.strip()]
 
 
 def _is_id(text):
-    """Return whether a text is so short that it can only name a passage: "N-047", "§ 12", "rules.txt", "第甲子条"."""
-    return len(text) <= 40 and _units(text) <= (8 if re.search(f"[{CJK}]", text) else 3)
+    """Return whether a text can only name passages: "N-047", "§ 12", "rules.txt", "第甲子条", "3.1.2.4; 3.1.2.5"."""
+    short = len(text) <= 40 and _units(text) <= (8 if re.search(f"[{CJK}]", text) else 3)
+    return short or all(re.fullmatch(rf"(?=.*\d|[^{CJK}]*$)\S{{1,12}}", part) for part in _named(text))
 
 
 class _Index:
@@ -97,12 +115,31 @@ class _Index:
             self.documents[p.document].append(p)
         self.all = {key: normalise(" ".join(p.text for p in own)) for key, own in self.documents.items()}
         self.near = _near_index([p.text for p in pieces], **DOCUMENTS)
-        self.bm25 = None
+        self.held = {}
 
     def looks_like_id(self, document):
         """Return whether a text is a name by its form, and no short answer that stands in a passage: "2 weeks"."""
         plain = normalise(document)
         return _is_id(document) and not (_units(document) > 1 and any(plain in text for text in self.texts))
+
+    def split(self, g):
+        """Return a group with the names of a list instead of the list, where all are names of passages."""
+        own = {}
+        for d, r in zip(g.documents, g.relevance, strict=True):
+            parts = [d] if d.strip().casefold() in self.names or normalise(d) in self.texts else _named(d) or [d]
+            for part in parts if all(p.casefold() in self.names for p in parts) else [d]:
+                own[part] = max(r, own.get(part, r))
+        return replace(g, documents=[*own], relevance=[*own.values()], scores=())
+
+    def holding(self, document):
+        """Return the passages that hold a text, or are nearly the same."""
+        if document not in self.held:
+            plain = normalise(document)
+            found = (
+                [p.text for text, own in self.texts.items() if plain in text for p in own] if _units(plain) > 1 else []
+            )
+            self.held[document] = [*found, *(self.pieces[i].text for i, _ in self.near(document))]
+        return self.held[document]
 
     def find(self, document):
         """Return (how it was found, list of Passage)."""

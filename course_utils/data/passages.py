@@ -20,12 +20,13 @@ _TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 _TABLES = tuple(s for s in SUFFIXES if s != ".txt")
 # A sentence ends at a full stop with a space behind it, at a Chinese one, or at a line's end.
 _END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？；])[”’」』）]*|\n+")
-# Links and pictures, marks of lines, rules, emphasis: their words stay. Not the underscores inside names.
+# Links, headings, rules, emphasis: their words stay. Signs that may be a minus, a number, "more than" or "times" stay, too.
 _MARKDOWN = (
     (r"!?\[([^\]\n]*)\]\([^)\n]*\)", r"\1"),
-    (r"(?m)^ {0,3}(?:#{1,6}|>|[-*+]|\d+\.) +", ""),
+    (r"(?m)^ {0,3}#{1,6} +", ""),
     (r"(?m)^ *(?:[-*_] *){3,}$", ""),
-    (r"(\*{1,3}|`+)(\S(?:[^*`\n]*\S)?)\1", r"\2"),
+    (r"`+(\S(?:[^`\n]*\S)?)`+", r"\1"),
+    (r"(?<![A-Za-z0-9*])(\*{1,3})(?=\S)([^*\n]*[^*\s])\1(?![A-Za-z0-9*])", r"\2"),
     (r"(?<!\w)(_{1,2})(\S(?:[^_\n]*\S)?)\1(?!\w)", r"\2"),
 )
 # Columns of a table that name its passages.
@@ -49,7 +50,7 @@ class _Passage:
     place: int = 0
 
 
-def read_passages(source, size=200, overlap=1, columns=None, named=(), **how):
+def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None, **how):
     """Return (list of Passage, sentences on what was read) of a folder or a file.
 
     In a folder each text, Markdown, HTML or PDF file is a document, and each row of a table. A single text file holds one
@@ -61,6 +62,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), **how):
         overlap: sentences that neighbouring pieces share.
         columns: of tables: {"document": the one with the texts, "id": the one with the ids}; what is not given is found.
         named: texts that may be names of passages, as questions give them: a column that holds most of them has the ids.
+        skip: file of the folder that is no part of the handbook, such as that of the questions.
         how: sheet, encoding and separator, as for ``read_data``.
 
     Raises:
@@ -75,9 +77,11 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), **how):
         )
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    kept = [p for p in files if skip is None or not path.is_dir() or p.resolve() != Path(skip).resolve()]
+    said, files = [_("the file of the questions left out")] if kept != files else [], kept
     suffixes = {f.suffix.lower() for f in files}
     _refuse(path, [*_unfit(suffixes & set(_TABLES), {"columns": columns}), *_unfit(suffixes, how)])
-    documents, said, other, tables, sure = [], [], Counter(), {}, set()
+    documents, other, tables, sure = [], Counter(), {}, set()
     wanted = {text.strip().casefold() for text in named}
     for file in tqdm(files, unit="file", desc=_("reading"), disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
@@ -107,8 +111,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), **how):
         raise InputError('{path}: the id "{twice_0}" stands twice. Name another column with the ids, or this one, if rows that share an id are one document: columns={{"id": "..."}} (--columns id=COLUMN).', path=path, twice_0=twice[0])  # fmt: skip
     counted = _("{n_documents:,} documents in {n_passages:,} passages of at most {size} words")
     counted = counted if size < _WHOLE else _("{n_documents:,} documents, each as it is")
-    said.append(counted.format(n_documents=len(documents), n_passages=len(passages), size=size))
-    said += tables
+    said = [counted.format(n_documents=len(documents), n_passages=len(passages), size=size), *said, *tables]
     said += [_("{n:,} rows joined to an earlier one with their id").format(n=joined)] if joined else []
     said += [_("{n} {what} left out").format(n=n, what=_(what)) for what, n in other.items() if n]
     return passages, said

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from course_utils.data.columns import _naming
 from course_utils.data.groups import check_no_leak, leaks, rankable, split, without_answers
-from course_utils.data.match import _match
+from course_utils.data.match import _is_id, _match, _named
 from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import Bm25, _SearchBm25, mine
 from course_utils.data.passages import read_passages
@@ -60,15 +60,16 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, first_st
         check_ours(out)
     groups, notes = _questions(questions, how)
     with _naming(None, before="passage_"):
-        pieces, said = read_passages(
-            passages, plan.size, plan.overlap, named=[d for g in groups for d in g.positives], **own
-        )
+        named = [p for g in groups for d in g.positives for p in (_named(d) if _is_id(d) and "/" not in d else [d])]
+        skip = questions if isinstance(questions, (str, Path)) else None
+        pieces, said = read_passages(passages, plan.size, plan.overlap, named=named, skip=skip, **own)
     handbook = _("{where}: {text}").format(where=passages, text=_("; ").join(said))
-    groups, around, said = _match(groups, pieces, handbook)
+    groups, around, copies, said = _match(groups, pieces, handbook)
     notes += [_("{parts}.").format(parts=handbook), *said]
     split_groups, said = _split(groups, pieces, plan)
     notes.append(said)
     pools = _pools(split_groups, pieces, around, plan)
+    around = {query: [*own, *copies[query]] for query, own in around.items()}
     parts, dropped = {}, 0
     for part, own in split_groups.items():
         parts[part], n = _mined(own, first_stage(pools[part]), around, plan, part, reranker)

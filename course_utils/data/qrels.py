@@ -66,6 +66,11 @@ def _read_collection(folder, part=None):
             dropped[_later("judgements of a query that is not in the queries")] += 1
         elif document not in corpus or not corpus[document]:
             dropped[_later("judgements of a document that is not in the corpus")] += 1
+        elif judged[query].get(document, label) != label:
+            raise InputError(
+                '{path}: query "{query}" and document "{document}" are judged {first} and {second}; keep one of the lines.',
+                path=names[name], query=query, document=document, first=judged[query][document], second=label,
+            )  # fmt: skip
         else:
             judged[query][document] = label
     notes = [
@@ -128,12 +133,12 @@ def _judgements(path):
         if not any(cells):
             continue
         try:
-            label = int(float(cells[-1]))
+            label = int(cells[-1].removesuffix(".0"))
         except ValueError:
             if i == 1:
                 continue  # the header
             raise InputError(
-                '{path}, line {i}: the judgement "{cells}" is no number.', path=path, i=i, cells=cells[-1][:20]
+                '{path}, line {i}: the judgement "{cells}" is no whole number.', path=path, i=i, cells=cells[-1][:20]
             ) from None
         if len(cells) not in (3, 4):
             raise InputError(

@@ -110,7 +110,21 @@ def read_data(
         found = _items(records, columns, name, threshold)
     groups = _groups(found, name, drop_repeated)
     ignored = [n for n in names if n and n not in found.used]
+    if not columns and not any(r <= 0 for g in groups for r in g.relevance):
+        _ask_for_label(name, records, ignored)
     return _Reading(name, groups, found.shape, notes + found.said, found.dropped, ignored)
+
+
+def _ask_for_label(name, records, ignored):
+    """Raise InputError where no document is wrong and a column that is not used holds nothing but 0 and 1."""
+    for column in ignored:
+        cells = {str(row.get(column)).strip().lower().removesuffix(".0") for _, row in records} - {"", "none"}
+        if cells in ({"0", "1"}, {"true", "false"}):
+            raise InputError(
+                '{name}: no column was taken for labels, but "{column}" holds only 0 and 1. If it says what is right, name it: '
+                'columns={{"relevance": "{column}"}} (--columns "relevance={column}"); if not, name query and document.',
+                name=name, column=column,
+            )  # fmt: skip
 
 
 def _unused(source, how):
@@ -131,7 +145,7 @@ def _unused(source, how):
 
 def _groups(found, name, drop_repeated):
     """Return the Groups of all items: one a query and instruction, in order of first appearance."""
-    rows, topics, problems, pairs = {}, {}, [], found.shape.startswith("pairs")
+    rows, topics, problems, pairs = {}, {}, [], found.pairs
     for item in found.items:
         own = rows.setdefault((item.query, item.instruction), {})
         topics.setdefault((item.query, item.instruction), item.topic)

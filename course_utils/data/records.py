@@ -1,9 +1,11 @@
 """From a file to its records: JSON, JSON lines, CSV, TSV, Parquet."""
 
+import ast
 import csv
 import json
 import re
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -177,6 +179,15 @@ def _csv_rows(path, fields):
                 if re.fullmatch(r"\s*[0-9]{1,9}(\.0+)?\s*", row.get("relevance", "")):
                     row["relevance"] = int(float(row["relevance"]))
                 yield where, row
+
+
+def _written_list(text):
+    """Return the texts of a list that was written into a cell as JSON or Python writes it, else None."""
+    for read in (json.loads, ast.literal_eval) if text[:1] + text[-1:] == "[]" else ():
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = read(text)
+            return found if isinstance(found, list) and all(isinstance(t, str) for t in found) else None
+    return None
 
 
 def _column_problem(names, fields, kind):

@@ -21,6 +21,7 @@ from course_utils.data.columns import (
     _text_of,
 )  # fmt: skip
 from course_utils.data.read import DataError
+from course_utils.data.records import _written_list
 from course_utils.errors import InputError
 from course_utils.language import _, _later
 
@@ -46,6 +47,7 @@ class _Found:
     said: list
     dropped: Counter = field(default_factory=Counter)
     used: set = field(default_factory=set)
+    pairs: bool = False
 
 
 def _items(records, columns, name, threshold=None):
@@ -212,7 +214,7 @@ def _many(value):
     if isinstance(value, list) and not (value and isinstance(value[0], dict) and "role" in value[0]):
         return [_text_of(v) for v in value]
     text = _text_of(value)
-    return [] if text == "" else [text]
+    return [] if text == "" else _written_list(text) or [text]
 
 
 def _pairs(records, names, some, columns):
@@ -228,7 +230,7 @@ def _pairs(records, names, some, columns):
     given["document"] = document
     teacher = _one_of("score", [n for n in names if n != label], given) if label else None
     shown = [query, document, *([label] if label else []), *([teacher] if teacher else [])]
-    found = _Found(_("pairs ({columns})").format(columns=", ".join(shown)), [], [], used=set(shown))
+    found = _Found(_("pairs ({columns})").format(columns=", ".join(shown)), [], [], used=set(shown), pairs=True)
     if not label:
         found.said.append(_("no column says what is wrong, so every row is a right answer"))
     if any(isinstance(row.get(n), Real) for _, row in records for n in (query, document)):
@@ -272,15 +274,14 @@ def _settle(found, name, threshold):
             )
             problems.append((item.where, "wrong label", what))
             continue
-        if found.shape.startswith("pairs"):
+        if found.pairs:
             if not item.documents[0]:
                 problems.append((item.where, "missing field", _("no text for the document")))
         else:
             keep = [i for i, d in enumerate(item.documents) if d]
             found.dropped[_later("documents without text")] += len(item.documents) - len(keep)
             item.documents, item.labels = [item.documents[i] for i in keep], [item.labels[i] for i in keep]
-            item.cells = [item.cells[i] for i in keep] if item.cells else ()
-            item.scores = [item.scores[i] for i in keep] if item.scores else []
+            item.cells, item.scores = ([own[i] for i in keep] if own else [] for own in (item.cells, item.scores))
         if None in item.labels:
             problems.append((item.where, "wrong label", _unread(item.cells[item.labels.index(None)])))
         if None in item.scores:

@@ -2,7 +2,7 @@
 
 import re
 
-from course_utils.data.columns import NAMES, _choices, _key
+from course_utils.data.columns import NAMES, _blanks, _choices, _key
 from course_utils.errors import InputError
 from course_utils.language import _
 
@@ -28,7 +28,7 @@ def _header_at(table, given=()):
 
 
 def _holds(row, columns):
-    return set(columns) <= {str(c).strip() for c in row if _full(c)}
+    return {*map(_blanks, columns)} <= {_blanks(c) for c in row if _full(c)}
 
 
 def _known_names(row):
@@ -57,10 +57,10 @@ def _excel_cells(path, sheet=None, given=()):
         raise InputError('{path} is an Excel file; pip install "reranker-course[files]", or save it as CSV UTF-8.', path=path) from None  # fmt: skip
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        tables = {
-            s.title: [(i, list(row)) for i, row in enumerate(s.iter_rows(values_only=True), 1) if any(map(_full, row))]
-            for s in book.worksheets
-        }
+        for s in book.worksheets:
+            s.reset_dimensions()  # what a file says of its size may be wrong, and its further rows would be lost
+        read = {s.title: ([_value(c) for c in row] for row in s.iter_rows()) for s in book.worksheets}
+        tables = {t: [(i, row) for i, row in enumerate(rows, 1) if any(map(_full, row))] for t, rows in read.items()}
     except Exception as error:  # a broken zip, XML or style: openpyxl has no exception of its own for them
         raise InputError("{path} cannot be read as Excel: {error_0}", path=path, error_0=str(error).splitlines()[0][:100]) from None  # fmt: skip
     filled = [name for name, table in tables.items() if table]
@@ -79,13 +79,22 @@ def _excel_cells(path, sheet=None, given=()):
         raise InputError('{path}: the sheet "{sheet}" is empty.', path=path, sheet=sheet)
     start = _header_at(table, given)
     title, (top, header), table = table[:start], table[start], table[start + 1 :]
-    header = [str(c).strip() if _full(c) else "" for c in header]
+    header = [_blanks(c) if _full(c) else "" for c in header]
     merged = [header[i] for i in _fill_down(dict(table), book[sheet], top) if i < len(header)]
     said = [_('Excel, sheet "{sheet}"').format(sheet=sheet)]
     said += _skipped(title, top)
     if merged:
         said.append(_("merged cells filled down: {names}").format(names=_(", ").join(merged)))
     return header, [(_("row {number}").format(number=i), row) for i, row in table], said
+
+
+def _value(cell):
+    """Return what a cell holds: None for an error like #N/A; a text without Excel's escapes, _x000D_ for a line's end."""
+    from openpyxl.utils.escape import unescape
+
+    if isinstance(cell.value, str):
+        return None if cell.data_type == "e" else re.sub(r"\r\n?", "\n", unescape(cell.value))
+    return cell.value
 
 
 def _fill_down(rows, sheet, top):

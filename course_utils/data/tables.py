@@ -5,9 +5,11 @@ What was detected is said; what is not certain is an error that lists the choice
 
 import csv
 import io
+import re
+from itertools import zip_longest
 from pathlib import Path
 
-from course_utils.data.columns import NAMES, _choices, _key
+from course_utils.data.columns import NAMES, _blanks, _choices, _key
 from course_utils.data.read import _checked
 from course_utils.data.records import iter_rows
 from course_utils.data.sheets import _excel_cells, _full, _header_at, _holds, _known_names, _skipped
@@ -100,7 +102,7 @@ def _split_cells(text, name, separator=None, single=None, given=()):
     Raises:
         InputError: no separator or several give an even table; broken quotes.
     """
-    tables = {}
+    tables, uneven = {}, None
     for mark in [separator] if separator else SEPARATORS:
         try:
             table, reader = [], csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
@@ -116,6 +118,10 @@ def _split_cells(text, name, separator=None, single=None, given=()):
         width = len(table[start][1]) if table else 0
         if table and (separator or (width > 1 and all(len(r) == width for _n, r in table[start:]))):
             tables[mark] = (table[:start], table[start], table[start + 1 :])
+        elif width > 1:
+            uneven = uneven or _uneven(name, single, *table[start:])
+    if not tables and uneven:
+        raise uneven
     if not tables and single:
         return (*_one_column(text, single), [])
     if len(tables) > 1:  # the one whose header has names that are known
@@ -127,8 +133,31 @@ def _split_cells(text, name, separator=None, single=None, given=()):
         which = _(", ").join(_(SEPARATORS[m]) for m in tables)
         raise InputError("{name}: {which} would each give an even table of two or more columns. Name the right one: separator=... (--separator), and quote texts that hold it.", name=name, which=which)  # fmt: skip
     mark, (title, (top, header), rows) = next(iter(tables.items()))
+    said = _skipped(title, top) + _swallowed(rows, mark, len(header) - 1)
     rows = [(_("line {number}").format(number=n), row) for n, row in rows]
-    return [c.strip() for c in header], rows, mark, _skipped(title, top)
+    return [_blanks(c) for c in header], rows, mark, said
+
+
+def _uneven(name, single, top, *rows):
+    """Return an InputError on the first row with more or fewer cells than the header, or None where no header is certain."""
+    header, even = top[1], [len(row) == len(top[1]) for _n, row in rows]
+    sure = (single and _known_names(header)) or sum(even) * 2 > len(even)
+    if not sure or not all(re.fullmatch(r"[\w-]{1,20}", c) for c in header) or all(len(row) == 1 for _n, row in rows):
+        return None
+    n, row = rows[even.index(False)]
+    return InputError("{name}, line {n}: {cells} cells, and the header has {width} ({header}); quote texts that hold the separator.", name=name, n=n, cells=len(row), width=len(header), header=_choices(header))  # fmt: skip
+
+
+def _swallowed(rows, mark, usual):
+    """Return sentences on quoted texts with a line in them that looks like a row: ``usual`` separators, no blank after one."""
+    odd = [
+        (n - cell.count("\n"), cell.count("\n") + 1)
+        for n, row in rows
+        for cell in row
+        if any(line.count(mark) == usual > 0 and f"{mark} " not in line for line in cell.split("\n")[1:])
+    ]
+    text = _("line {n}: a quoted text runs over {m} lines and holds the separator: is a quote missing?")
+    return [text.format(n=n, m=m) for n, m in odd[:3]]
 
 
 def _one_column(text, single):
@@ -190,6 +219,10 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
 
 
 def _named(path, header, table):
+    """Return the records of a table, without columns that are empty altogether."""
+    columns = [c for c in zip_longest(header, *(row for _w, row in table)) if any(map(_full, c))]
+    header, *rows = zip(*columns, strict=True) if columns else [header, *([] for _row in table)]
+    table = list(zip((where for where, _row in table), rows, strict=True))
     while header and not header[-1]:
         header = header[:-1]
     twice = next((h for h in header if header.count(h) > 1), None)

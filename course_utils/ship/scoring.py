@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 
 from course_utils import machine
 from course_utils.data.long_documents import _score_lists
-from course_utils.data.read import check_row, iter_rows
+from course_utils.data.read import check_row
+from course_utils.data.records import FIELDS, iter_rows
 from course_utils.errors import InputError
 from course_utils.files import write_json
 from course_utils.model import prompt
@@ -31,8 +32,8 @@ def score_file(reranker, source, path, progress=True, long_documents="cut"):
 
     Args:
         reranker: the Reranker.
-        source: an iterable of (query, document), or a file with query and document (see ``data.iter_rows``; of CSV,
-            TSV and Parquet, relevance is asked for, too). Texts of a file lose spaces at both ends, as in training.
+        source: an iterable of (query, document), or a file with query and document (see ``data.iter_rows``). Texts of
+            a file lose spaces at both ends, as in training.
         path: the results; a .jsonl file.
         progress: show a bar with the time left (no time left for a generator, whose length is not known).
         long_documents: "cut" reads what fits into the prompt, and warns of how many were cut; "passages" scores overlapping
@@ -83,7 +84,7 @@ def _read_pairs(source):
         InputError: names the row that is not a pair of texts.
     """
     if isinstance(source, (str, Path)):
-        for where, row in iter_rows(source):
+        for where, row in iter_rows(source, FIELDS[:2]):
             checked = check_row({**row, "relevance": 0} if isinstance(row, dict) else row)
             if isinstance(checked, list):
                 raise InputError("{source}, {where}: {text}.", source=source, where=where, text=checked[0].text)
