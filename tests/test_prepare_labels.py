@@ -5,7 +5,9 @@ import csv
 import pytest
 
 from course_utils.data import prepare
+from course_utils.data.groups import Group
 from course_utils.data.match import _is_id
+from course_utils.data.passages import read_passages
 from course_utils.errors import InputError
 
 FIRST = ("parental", "night", "parking", "linen", "consent", "fire", "travel", "visitor")
@@ -93,3 +95,32 @@ def test_what_looks_like_ids():
     assert not any(
         map(_is_id, ["within two weeks, at the desk", "每日更换敷料，观察伤口渗血", "ask the ward; then the desk"])
     )
+
+
+def test_a_sentence_with_numbers_is_no_list_of_ids():
+    sentences = (
+        "超过3天需经理批准，超过5天需总监批准",
+        "一年可休15天，两年可休20天，三年可休25天",
+        "apples, pears, plums, cherries, grapes",
+    )
+    assert not any(map(_is_id, sentences)) and _is_id("3.1.2.4; 3.1.2.5; 3.1.2.6; 3.1.2.7")
+
+
+def test_ids_with_a_comma_are_found_by_their_values(tmp_path):
+    handbook = tmp_path / "k.csv"
+    handbook.write_text(
+        "Clause,Text\n"
+        + "".join(f'"{i},1","Rule {i} is about topic {i} and says what holds there."\n' for i in range(5, 45))
+    )
+    questions = [Group(f"what is rule {i} about?", (f"{i},1",), (1,)) for i in range(5, 45)]
+    found = prepare(questions, handbook)
+    assert all("Rule" in g.positives[0] for part in found.parts.values() for g in part)
+
+
+def test_lines_of_prose_with_a_comma_are_texts(tmp_path):
+    path = tmp_path / "h.csv"
+    path.write_text(
+        "年假为十五天,需提前申请\n病假须附证明,三天内提交\n加班须事先批准\n出差补贴每天一百元,按月发放\n",
+        encoding="utf-8",
+    )
+    assert len(read_passages(path)[0]) == 4

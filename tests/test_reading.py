@@ -624,10 +624,14 @@ def test_a_column_of_clicks_is_asked_for(tmp_path):
     with pytest.raises(InputError, match='"clicked" holds only 0 and 1'):
         read_data(path)
     assert [g.relevance for g in read_data(path, {"relevance": "clicked"}).groups] == [(1, 0), (0, 1)]
-    assert [g.relevance for g in read_data(path, {"query": "query", "document": "document"}).groups] == [(1, 1), (1, 1)]
+    path.write_text("question,answer,label,verified\nq1,a1,1,0\nq2,a2,1,1\n")
+    assert [g.relevance for g in read_data(path).groups] == [(1,), (1,)], "a label column was taken"
+    path.write_text("Pregunta;Texto;Relevancia\nq1;d1;sí\nq1;d2;no\n")
+    with pytest.raises(InputError, match='"Relevancia" holds only 0 and 1, or yes and no'):
+        read_data(path, {"query": "Pregunta", "document": "Texto"})
 
 
-@pytest.mark.parametrize("write", [json.dumps, str])
+@pytest.mark.parametrize("write", [json.dumps, str, lambda texts: str(texts).replace(", '", "\n '")])
 def test_a_list_that_was_written_into_a_cell_is_a_list(tmp_path, write):
     path = tmp_path / "lists.csv"
     with path.open("w", newline="") as file:
@@ -635,6 +639,8 @@ def test_a_list_that_was_written_into_a_cell_is_a_list(tmp_path, write):
             [["question", "positives", "negatives"], ["q", write(["a b"]), write(["c, d", "e"])]]
         )
     assert read_data(path).groups == [Group("q", ("a b", "c, d", "e"), (1, 0, 0))]
+    path.write_text('question,positives,negatives\nq,a,[]\nq2,"[{[]:1}]",b\n')
+    assert [g.documents for g in read_data(path).groups] == [("a",), ("[{[]:1}]", "b")]
 
 
 def test_infinity_is_a_wrong_label(tmp_path, capsys):

@@ -99,7 +99,8 @@ def _named(text):
 def _is_id(text):
     """Return whether a text can only name passages: "N-047", "§ 12", "rules.txt", "第甲子条", "3.1.2.4; 3.1.2.5"."""
     short = len(text) <= 40 and _units(text) <= (8 if re.search(f"[{CJK}]", text) else 3)
-    return short or all(re.fullmatch(rf"(?=.*\d|[^{CJK}]*$)\S{{1,12}}", part) for part in _named(text))
+    parts = _named(text)  # with a digit in each, and few Chinese characters: else it is a sentence
+    return short or all(re.fullmatch(r"(?=.*\d)\S{1,12}", p) and len(re.findall(f"[{CJK}]", p)) <= 3 for p in parts)
 
 
 class _Index:
@@ -136,7 +137,7 @@ class _Index:
         if document not in self.held:
             plain = normalise(document)
             found = (
-                [p.text for text, own in self.texts.items() if plain in text for p in own] if _units(plain) > 1 else []
+                [p.text for text, own in self.texts.items() if plain in text for p in own] if _units(plain) > 4 else []
             )
             self.held[document] = [*found, *(self.pieces[i].text for i, _ in self.near(document))]
         return self.held[document]

@@ -103,7 +103,7 @@ def _apart(groups, fractions=(0.7, 0.1, 0.2), seed=0):
             check_no_leak(own, after[j], (names[i], names[j]))
     sizes = {(g.query, g.instruction): len(g.documents) for g in fit}
     kept = [g for own in after for g in own]
-    taken = sum(sizes[g.query, g.instruction] - len(g.documents) for g in kept)
+    taken = sum(sizes.values()) - sum(len(g.documents) for g in kept)
     short = [name for name, own, f in zip(names, before, fractions, strict=True) if len(own) < f * len(fit) / 2]
     return _Parts(dict(zip(names, after, strict=True)), len(groups) - len(fit), taken, len(fit) - len(kept), short)
 

@@ -76,7 +76,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
             "size is {size} and overlap {overlap}; give at least 10 words and 0 sentences.", size=size, overlap=overlap
         )
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    files = [p for p in files if not any(part.startswith((".", "~$")) for part in p.relative_to(path).parts)]
     kept = [p for p in files if skip is None or not path.is_dir() or p.resolve() != Path(skip).resolve()]
     said, files = [_("the file of the questions left out")] if kept != files else [], kept
     suffixes = {f.suffix.lower() for f in files}
@@ -152,6 +152,7 @@ def _rows(file, name, columns, wanted, how):
             own = _text_of(row.get(key)) if key else ""
             number = re.findall(r"\d+", where)[-1]  # of "line 3"
             out.append((own or f"{name}:{number}", text))
+    said += [_("rows without a text left out: {n:,}").format(n=len(records) - len(out))] * (len(out) < len(records))
     said.append(_("texts from {columns}").format(columns=_(", ").join(used)))
     ids = _("ids from {column}, whose values the questions name") if by_values else _("ids from {column}")
     said.append(ids.format(column=key) if key else _("no column of ids found"))

@@ -60,7 +60,9 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, first_st
         check_ours(out)
     groups, notes = _questions(questions, how)
     with _naming(None, before="passage_"):
-        named = [p for g in groups for d in g.positives for p in (_named(d) if _is_id(d) and "/" not in d else [d])]
+        named = [
+            p for g in groups for d in g.positives for p in (d, *(_named(d) if _is_id(d) and "/" not in d else ()))
+        ]
         skip = questions if isinstance(questions, (str, Path)) else None
         pieces, said = read_passages(passages, plan.size, plan.overlap, named=named, skip=skip, **own)
     handbook = _("{where}: {text}").format(where=passages, text=_("; ").join(said))

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course_utils.data.columns import _check_given, _naming
+from course_utils.data.columns import _check_given, _naming, _number_of, _text_of
 from course_utils.data.groups import Group
 from course_utils.data.qrels import _is_collection, _read_collection
 from course_utils.data.read import DataError, _twice
@@ -110,19 +110,20 @@ def read_data(
         found = _items(records, columns, name, threshold)
     groups = _groups(found, name, drop_repeated)
     ignored = [n for n in names if n and n not in found.used]
-    if not columns and not any(r <= 0 for g in groups for r in g.relevance):
+    unlabelled = found.pairs and not any(item.cells for item in found.items)
+    if unlabelled and not any(r <= 0 for g in groups for r in g.relevance):
         _ask_for_label(name, records, ignored)
     return _Reading(name, groups, found.shape, notes + found.said, found.dropped, ignored)
 
 
 def _ask_for_label(name, records, ignored):
-    """Raise InputError where no document is wrong and a column that is not used holds nothing but 0 and 1."""
+    """Raise InputError where no document is wrong and a column that is not used holds nothing but 0 and 1, yes and no."""
     for column in ignored:
-        cells = {str(row.get(column)).strip().lower().removesuffix(".0") for _, row in records} - {"", "none"}
-        if cells in ({"0", "1"}, {"true", "false"}):
+        cells = [row.get(column) for _, row in records]
+        if {_number_of(c) for c in cells if _text_of(c) not in ("", None)} == {0.0, 1.0}:
             raise InputError(
-                '{name}: no column was taken for labels, but "{column}" holds only 0 and 1. If it says what is right, name it: '
-                'columns={{"relevance": "{column}"}} (--columns "relevance={column}"); if not, name query and document.',
+                '{name}: no column was taken for labels, but "{column}" holds only 0 and 1, or yes and no. If it says what is right, name it: '
+                'columns={{"relevance": "{column}"}} (--columns "relevance={column}"); if not, take it out of the file.',
                 name=name, column=column,
             )  # fmt: skip
 

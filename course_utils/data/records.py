@@ -2,8 +2,10 @@
 
 import ast
 import csv
+import io
 import json
 import re
+import tokenize
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -183,10 +185,17 @@ def _csv_rows(path, fields):
 
 def _written_list(text):
     """Return the texts of a list that was written into a cell as JSON or Python writes it, else None."""
-    for read in (json.loads, ast.literal_eval) if text[:1] + text[-1:] == "[]" else ():
-        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            found = read(text)
-            return found if isinstance(found, list) and all(isinstance(t, str) for t in found) else None
+    if text[:1] + text[-1:] != "[]":
+        return None
+    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        found = json.loads(text)
+        return found if all(isinstance(t, str) for t in found) else None
+    with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
+        if all(
+            isinstance(t, str) for t in ast.literal_eval(text)
+        ):  # numpy writes no comma between them, so each by itself
+            parts = tokenize.generate_tokens(io.StringIO(text).readline)
+            return [ast.literal_eval(t.string) for t in parts if t.type == tokenize.STRING]
     return None
 
 
