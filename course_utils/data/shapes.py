@@ -214,7 +214,7 @@ def _many(value):
     if isinstance(value, list) and not (value and isinstance(value[0], dict) and "role" in value[0]):
         return [_text_of(v) for v in value]
     text = _text_of(value)
-    return [] if text == "" else [text] if (found := _written_list(text)) is None else found
+    return [] if text == "" else [text] if not text or (found := _written_list(text)) is None else found
 
 
 def _pairs(records, names, some, columns):
