@@ -626,6 +626,9 @@ def test_a_column_of_clicks_is_asked_for(tmp_path):
     assert [g.relevance for g in read_data(path, {"relevance": "clicked"}).groups] == [(1, 0), (0, 1)]
     path.write_text("question,answer,label,verified\nq1,a1,1,0\nq2,a2,1,1\n")
     assert [g.relevance for g in read_data(path).groups] == [(1,), (1,)], "a label column was taken"
+    marked = [{"query": "q1", "document": "d1", "clicked": True}, {"query": "q1", "document": "d2", "clicked": False}]
+    with pytest.raises(InputError, match='"clicked" holds only 0 and 1'):
+        read_data(marked)
     path.write_text("Pregunta;Texto;Relevancia\nq1;d1;sí\nq1;d2;no\n")
     with pytest.raises(InputError, match='"Relevancia" holds only 0 and 1, or yes and no'):
         read_data(path, {"query": "Pregunta", "document": "Texto"})

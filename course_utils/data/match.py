@@ -84,16 +84,18 @@ def _match(groups, pieces, handbook):
     parts = _("; ").join(f"{len(kinds[kind]):,} {w.format(**some)}" for kind, w in said.items() if kinds[kind])
     said = [_("Of {counts:,} right documents {parts}.").format(counts=total, parts=parts)]
     if n := sum(map(len, copies.values())):
-        told = _(
-            "{n:,} times a passage holds a right answer too or is nearly the same as it: no wrong one of its question."
-        )
-        said.append(told.format(n=n))
+        said.append(_("{n:,} times a passage holds a right answer too or is nearly the same as it: no wrong one of its question.").format(n=n))  # fmt: skip
     return out, around, copies, said
 
 
 def _named(text):
     """Return the parts of a text that may be a list of names: "005; 006"."""
     return [part.strip() for part in re.split(r"[;,|/\n；，、]", text) if part.strip()]
+
+
+def _possible_names(text):
+    """Return what a text may name: itself, and the parts of a list of ids; an id such as "HB/12" stays whole."""
+    return [text, *(_named(text) if _is_id(text) and "/" not in text else ())]
 
 
 def _is_id(text):
@@ -136,9 +138,8 @@ class _Index:
         """Return the passages that hold a text, or are nearly the same."""
         if document not in self.held:
             plain = normalise(document)
-            found = (
-                [p.text for text, own in self.texts.items() if plain in text for p in own] if _units(plain) > 4 else []
-            )
+            long = _units(plain) > 4  # a shorter one stands in many passages that answer nothing
+            found = [p.text for text, own in self.texts.items() if long and plain in text for p in own]
             self.held[document] = [*found, *(self.pieces[i].text for i, _ in self.near(document))]
         return self.held[document]
 

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from course_utils.data.columns import _naming
 from course_utils.data.groups import check_no_leak, leaks, rankable, split, without_answers
-from course_utils.data.match import _is_id, _match, _named
+from course_utils.data.match import _match, _possible_names
 from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import Bm25, _SearchBm25, mine
 from course_utils.data.passages import read_passages
@@ -60,9 +60,7 @@ def prepare(questions, passages, out=None, plan=None, *, reranker=None, first_st
         check_ours(out)
     groups, notes = _questions(questions, how)
     with _naming(None, before="passage_"):
-        named = [
-            p for g in groups for d in g.positives for p in (d, *(_named(d) if _is_id(d) and "/" not in d else ()))
-        ]
+        named = [name for g in groups for d in g.positives for name in _possible_names(d)]
         skip = questions if isinstance(questions, (str, Path)) else None
         pieces, said = read_passages(passages, plan.size, plan.overlap, named=named, skip=skip, **own)
     handbook = _("{where}: {text}").format(where=passages, text=_("; ").join(said))

@@ -191,9 +191,8 @@ def _written_list(text):
         found = json.loads(text)
         return found if all(isinstance(t, str) for t in found) else None
     with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
-        if all(
-            isinstance(t, str) for t in ast.literal_eval(text)
-        ):  # numpy writes no comma between them, so each by itself
+        if all(isinstance(t, str) for t in ast.literal_eval(text)):
+            # Each by itself: numpy writes no comma between them, and Python joins such strings.
             parts = tokenize.generate_tokens(io.StringIO(text).readline)
             return [ast.literal_eval(t.string) for t in parts if t.type == tokenize.STRING]
     return None

@@ -119,7 +119,7 @@ def _split_cells(text, name, separator=None, single=None, given=()):
         if table and (separator or (width > 1 and all(len(r) == width for _n, r in table[start:]))):
             tables[mark] = (table[:start], table[start], table[start + 1 :])
         elif width > 1:
-            uneven = uneven or _uneven(name, single, r"[\w-]+\.?" + r"( [\w-]+){0,3}" * (mark != ","), *table[start:])
+            uneven = uneven or _uneven(name, single, mark, *table[start:])
     if not tables and uneven:
         raise uneven
     if not tables and single:
@@ -138,15 +138,16 @@ def _split_cells(text, name, separator=None, single=None, given=()):
     return [_blanks(c) for c in header], rows, mark, said
 
 
-def _uneven(name, single, word, top, *rows):
-    """Return an InputError on the first row with more or fewer cells than the header, or None where its cells are no ``word``."""
+def _uneven(name, single, mark, top, *rows):
+    """Return an InputError on the first row with more or fewer cells than the header, or None where no header is certain.
+
+    Commas stand in prose, too: there a header is single words, and in a file of texts one with a known name.
+    """
     header, even = top[1], [len(row) == len(top[1]) for _n, row in rows]
-    sure = (single and _known_names(header)) or ((not single or " " in word) and sum(even) * 2 > len(even))
-    if (
-        not sure
-        or not all(len(c) <= 40 and re.fullmatch(word, c) for c in header)
-        or all(len(row) == 1 for _n, row in rows)
-    ):
+    word, trusted = (r"[\w-]+\.?", not single) if mark == "," else (r"[\w-]+\.?( [\w-]+){0,3}", True)
+    sure = (single and _known_names(header)) or (trusted and sum(even) * 2 > len(even))
+    short = all(len(c) <= 40 and re.fullmatch(word, c) for c in header)
+    if not (sure and short) or all(len(row) == 1 for _n, row in rows):
         return None
     n, row = rows[even.index(False)]
     return InputError("{name}, line {n}: {cells} cells, and the header has {width} ({header}); quote texts that hold the separator.", name=name, n=n, cells=len(row), width=len(header), header=_choices(header))  # fmt: skip
