@@ -27,6 +27,11 @@ def normalise(text):
     return re.sub(rf"(?<=[{CJK}]) | (?=[{CJK}])", "", words) or folded.strip()
 
 
+def _name(text):
+    """Return a name as names are compared: without case and outer blanks; a Mac writes accents as characters of their own."""
+    return unicodedata.normalize("NFC", text.strip()).casefold()
+
+
 def _columns(text):
     """Return the columns that a terminal gives to a text: a Chinese character takes two."""
     return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

@@ -46,7 +46,7 @@ def test_a_model_is_exported(handbook):
     [
         (["index", "nowhere", "--out", "index"], "no file or folder"),
         (["index", "handbook", "--out", "handbook"], "would be written over"),
-        (["search", " ", "--index", "index"], "is empty"),
+        (["search", " ", "--index", "index"], "QUESTION is empty"),
         (["search", "fever", "--index", "handbook"], "no search index"),
         (["search", "fever", "--index", "index", "--top-k", "0"], "must be above 0"),
         (["score", "--pairs", "pairs.jsonl", "--out", "pairs.jsonl"], "would be written over"),

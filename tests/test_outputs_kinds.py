@@ -146,3 +146,22 @@ def test_scores_go_on_in_a_file_of_any_name(here):
     assert (run(call, "scores.txt"), run(call, "scores.txt")) == (0, 0)
     assert run(call, "handbook.csv") == 2
     assert (here / "handbook.csv").read_text().startswith("id,text")
+
+
+@pytest.mark.parametrize("name", ["handbook.json", "pairs.jsonl", "package.json"])
+def test_a_result_replaces_results_alone(here, capsys, name):
+    call = "rank --query fever --documents handbook.csv --model model --device cpu --json"
+    own = {"package.json": '{"name": "mine"}', "pairs.jsonl": '{"run": 1}\n{"run": 2}\n'}.get(name, "[1]")
+    (here / name).write_text(own)
+    assert run(call, name) == 2
+    assert f"--json {name} is there and holds no result of an earlier run" in capsys.readouterr().err
+    assert (here / name).read_text() == own
+    for own, out in ((call, "r.json"), (f"{PREPARE} own --json", "p.json")):
+        assert (run(own, out), run(own, out)) == (0, 0)
+
+
+def test_what_will_be_replaced_is_said(here, capsys):
+    assert run(INDEX, "own.index") == 0
+    assert "replaced" not in capsys.readouterr().err
+    assert run(INDEX, "own.index") == 0
+    assert "own.index: what an earlier run wrote there will be replaced" in capsys.readouterr().err

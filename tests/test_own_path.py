@@ -629,6 +629,9 @@ def test_the_closing_words_say_what_the_figures_say(best, difference, general, w
         done.kept |= {"low": -0.2, "high": -0.1}  # below the start on dev, for sure
         worse = paragraph(done, 60, *differences)
         assert "ranks worse than the start" in worse and "--keep best" in worse and "--epochs 6" not in worse
+    done.history[0]["ndcg@10"] = 1.0
+    told = paragraph(done, 60, *differences)
+    assert "dev lists are ranked perfectly before training" in told and "more training questions" not in told
 
 
 def test_the_handbook_is_messy_and_read_as_meant():

@@ -1,6 +1,7 @@
 """Right answers that stand in several passages, that are lists of names, and a questions file inside the handbook."""
 
 import csv
+import unicodedata
 
 import pytest
 
@@ -124,3 +125,13 @@ def test_lines_of_prose_with_a_comma_are_texts(tmp_path):
         encoding="utf-8",
     )
     assert len(read_passages(path)[0]) == 4
+
+
+def test_a_file_name_from_a_mac_is_the_name_that_people_type(tmp_path):
+    folder = tmp_path / "handbook"
+    folder.mkdir()
+    for t, text in zip(THINGS, TEXTS, strict=True):
+        (folder / unicodedata.normalize("NFD", f"Pflegeübung {t}.txt")).write_text(text)
+    rows = [(f"who knows of the {t} here", f"Pflegeübung {t}.txt") for t in THINGS]
+    done = prepare(write(tmp_path / "q.csv", ("question", "answer"), *rows), folder)
+    assert {d for g in lists(done) for d in g.positives} == set(TEXTS)

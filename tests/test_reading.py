@@ -621,17 +621,22 @@ def test_the_reader_is_as_strict_in_every_language(tmp_path, monkeypatch, langua
 def test_a_column_of_clicks_is_asked_for(tmp_path):
     path = tmp_path / "clicks.csv"
     path.write_text("query,document,clicked\nq1,d1,1\nq1,d2,0\nq2,d4,0\nq2,d5,1\n")
-    with pytest.raises(InputError, match='"clicked" holds only 0 and 1'):
+    with pytest.raises(InputError, match=r'"clicked" holds only 0, 1\. If'):
         read_data(path)
     assert [g.relevance for g in read_data(path, {"relevance": "clicked"}).groups] == [(1, 0), (0, 1)]
     path.write_text("question,answer,label,verified\nq1,a1,1,0\nq2,a2,1,1\n")
     assert [g.relevance for g in read_data(path).groups] == [(1,), (1,)], "a label column was taken"
     marked = [{"query": "q1", "document": "d1", "clicked": True}, {"query": "q1", "document": "d2", "clicked": False}]
-    with pytest.raises(InputError, match='"clicked" holds only 0 and 1'):
+    with pytest.raises(InputError, match=r'"clicked" holds only False, True\. If'):
         read_data(marked)
     path.write_text("Pregunta;Texto;Relevancia\nq1;d1;sí\nq1;d2;no\n")
-    with pytest.raises(InputError, match='"Relevancia" holds only 0 and 1, or yes and no'):
+    with pytest.raises(InputError, match=r'"Relevancia" holds only no, sí\. If'):
         read_data(path, {"query": "Pregunta", "document": "Texto"})
+    path.write_text("query,document,stars\nq1,d1,3\nq1,d2,0\nq2,d4,1\n")
+    with pytest.raises(InputError, match=r'"stars" holds only 0, 1, 3\. If'):
+        read_data(path)
+    path.write_text("query,document,ward\nq1,d1,3\nq2,d2,9\nq3,d4,0\n")
+    assert len(read_data(path).groups) == 3, "numbers of wards are no labels"
 
 
 @pytest.mark.parametrize("write", [json.dumps, str, lambda texts: str(texts).replace(", '", "\n '")])

@@ -6,7 +6,9 @@ import zipfile
 import openpyxl
 import pytest
 
+from course_utils.cli import main
 from course_utils.data import read_data, read_passages
+from course_utils.data.tables import _decode, _open_table
 from course_utils.errors import InputError
 
 
@@ -86,3 +88,40 @@ def test_a_quote_that_may_be_missing_is_said(tmp_path):
     )
     path.write_text('question,answer\nq1,"Wash, then\nrinse, then\ndry."\nq2,a2\n')
     assert "quoted" not in str(read_data(path))
+
+
+def test_a_quote_that_may_be_missing_is_said_of_a_plain_file_too(tmp_path, capsys):
+    path = tmp_path / "pairs.csv"
+    path.write_text('query,document,relevance\nq1,d1,1\nq2,"d2,0\nq3,d3,1\nq4,d4",0\nq5,d5,1\nq1,d6,0\n')
+    assert main(["data", "check", str(path)]) == 0
+    assert "pairs.csv: line 3: a quoted text runs over 3 lines" in capsys.readouterr().err
+    path.write_text('query,document,relevance\nq1,"d1, then\nd2",1\nq1,d6,0\n')
+    assert main(["data", "check", str(path)]) == 0
+    assert "quoted" not in capsys.readouterr().err
+
+
+def test_ids_are_read_as_the_sheet_shows_them(tmp_path):
+    path = book(tmp_path / "h.xlsx", ("No", "Text", "Weight"), (7, "wash", 0.25), (1.1, "rinse", 0.5), (12, "dry", 1.0))
+    own = openpyxl.load_workbook(path)
+    for cell, shape in (("A2", "000"), ("A3", "0.00"), ("A4", "0"), ("C2", "0.0"), ("C3", "0.0")):
+        own.active[cell].number_format = shape
+    own.save(path)
+    assert [p.id for p in read_passages(path)[0]] == ["007", "1.10", "12"]
+    rows = [row for _where, row in _open_table(path)[0]]
+    assert [row["Weight"] for row in rows] == [0.25, "0.5", 1.0], "nothing is rounded"
+
+
+@pytest.mark.parametrize(
+    "text", ["query,answer\nwhy,because\n", "问题,答案\n" + "为什么洗手,因为手上有看不见的细菌\n" * 9]
+)
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-8"])
+def test_utf16_without_its_mark_is_found(tmp_path, text, encoding):
+    (tmp_path / "q.csv").write_bytes(text.encode(encoding))
+    assert _decode((tmp_path / "q.csv").read_bytes(), "q.csv") == (text, encoding)
+    (tmp_path / "q.md").write_bytes(text.encode(encoding))
+    assert read_passages(tmp_path / "q.md")[0][0].text == text.strip()
+
+
+def test_a_stray_zero_makes_no_utf16():
+    for raw in (b"query,answer\nwhy,be\0cause", b"query,answer\nwhy,because!\0"):
+        assert _decode(raw, "q.csv") == (raw.decode(), "utf-8")

@@ -10,8 +10,9 @@ from pathlib import Path
 from course_utils.cli import options, reading, record, told
 from course_utils.cli import parts as parts_of
 from course_utils.cli.evaluate import METRICS
+from course_utils.cli.terminal import check_replaced
 from course_utils.errors import InputError
-from course_utils.files import check_ours, check_outputs, lock
+from course_utils.files import check_outputs, lock
 from course_utils.language import _
 
 DEFAULT_EPOCHS = 3
@@ -98,7 +99,7 @@ def _check(args):
     inputs = [args.train, args.dev, args.test, args.general, args.model]
     check_outputs([], folders=[out])
     check_outputs([args.json], inputs, folders=[out / "model", out / "work"])
-    check_ours(out / "model", ["reranker.json"])
+    check_replaced(out / "model", "reranker.json")
     foreign = {p.name for p in (out / "work").glob("*") if not p.name.startswith(".")} - WORK
     if foreign:
         raise InputError(

@@ -56,6 +56,8 @@ def run_check(args):
         try:
             sources, highest = _sources(args, file)
             report = _report(args, file, sources, highest, tokenizer, length)
+            if report.ok and not isinstance(sources[0], list):
+                reading.note_torn(file)
         except InputError as error:
             if len(args.files) == 1:
                 raise

@@ -15,7 +15,7 @@ MOST = {
     "max_length": 2**17,
     "seed": 2**32 - 1,
 }  # of length, as in the settings file of a saved model; of seeds, as in Recipe
-TEXTS = ("query", "instruction", "model", "documents", "train", "test", "dev", "general", "data", "rule", "json", "out")
+TEXTS = ("query", "question", "instruction", "model", "documents", "train", "test", "dev", "general", "data", "rule", "json", "out")  # fmt: skip
 
 
 def command(commands, name, help, example, run):
@@ -83,7 +83,7 @@ def check(args):
             continue
         if not all(str(v).strip() for v in (value if isinstance(value, list) else [value])):
             raise InputError("{flag} is empty; leave it out or give a value.", flag=_flag(name))
-        if name in ("query", "instruction") and re.search(r"[\ud800-\udfff]", value):
+        if name in ("query", "question", "instruction") and re.search(r"[\ud800-\udfff]", value):
             raise InputError(
                 "{flag} holds a byte that is not UTF-8; type it again in a UTF-8 terminal.", flag=_flag(name)
             )
@@ -143,4 +143,4 @@ def shown(path):
 
 
 def _flag(name):
-    return f"--{name.replace('_', '-')}"
+    return "QUESTION" if name == "question" else f"--{name.replace('_', '-')}"

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from course_utils.cli import options, reading
+from course_utils.cli.terminal import check_replaced
 from course_utils.errors import InputError
 from course_utils.language import _
 
@@ -144,7 +145,7 @@ def _next(args, done):
 def run_prepare(args):
     """Print the report and return its figures."""
     from course_utils.data import Plan, prepare
-    from course_utils.files import check_ours, check_outputs
+    from course_utils.files import check_outputs
 
     try:
         fractions = tuple(float(x) for x in args.fractions.split(","))
@@ -154,7 +155,7 @@ def run_prepare(args):
         ) from None
     plan = Plan(fractions, args.by, args.hard, args.random, size=args.size, seed=args.seed)
     check_outputs([args.json] if args.json else [], [args.questions, args.passages], folders=[args.out])
-    check_ours(args.out, ["passages.jsonl"])
+    check_replaced(args.out, "passages.jsonl")
     reranker = None
     if args.model:
         from course_utils.model import Reranker

@@ -74,6 +74,8 @@ def _run(args):
     """Run the command of parsed arguments; its result is printed by it first and written after that."""
     options.check(args)
     where = getattr(args, "json", None)
+    if where and where != "-":
+        terminal.check_result(where)
     with terminal.messages(where):
         result = args.run(args)
     if isinstance(result, dict):

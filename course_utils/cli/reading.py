@@ -1,5 +1,6 @@
 """Labelled data and documents for a command: the plain form by its strict rules, any other shape as data convert reads it."""
 
+import csv
 import re
 from itertools import islice
 from pathlib import Path
@@ -74,7 +75,9 @@ def read(args, path):
         note(str(found))
         return found.groups
     try:
-        return data.read_groups(path, args.max_relevance)
+        groups = data.read_groups(path, args.max_relevance)
+        note_torn(path)
+        return groups
     except data.DataError as error:
         grade = data.read._highest_grade(path, args.max_relevance) if "wrong label" in error.counts else 0
         if grade:
@@ -82,6 +85,21 @@ def read(args, path):
                 "{error} If these are grades, give the highest: --max-relevance {grade}.", error=error, grade=grade
             ) from None
         raise
+
+
+def note_torn(path):
+    """Say where a quote seems to be missing in a CSV or TSV file of the plain form; the strict reader has read it."""
+    from course_utils.data.tables import _swallowed
+
+    path = Path(path)
+    if path.suffix.lower() not in (".csv", ".tsv"):
+        return
+    mark = "\t" if path.suffix.lower() == ".tsv" else ","
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=mark, strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    for text in _swallowed(rows, mark, len(rows[0][1]) - 1):
+        note(_("{where}: {text}").format(where=path, text=text))
 
 
 def is_plain(path):

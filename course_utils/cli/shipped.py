@@ -4,8 +4,8 @@ import sys
 import warnings
 
 from course_utils.cli import options, reading, record
-from course_utils.cli.terminal import note
-from course_utils.files import check_ours, check_outputs
+from course_utils.cli.terminal import check_replaced, note
+from course_utils.files import check_outputs
 from course_utils.language import _
 
 KINDS = {
@@ -52,7 +52,7 @@ def add(commands):
         commands, "search", _('find the passages of an index that answer a question'),
         "search 'how often is the dressing changed?' --index handbook.index", find,
     )  # fmt: skip
-    parser.add_argument("query", metavar="QUESTION")
+    parser.add_argument("question", metavar="QUESTION")
     parser.add_argument("--index", required=True, metavar="FOLDER", help=_("what the command index wrote"))
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help=_("passages to print (default 5)"))
     parser.add_argument(
@@ -74,7 +74,7 @@ def export(args):
     from course_utils import ship
 
     check_outputs((), [args.model], folders=[args.out])
-    check_ours(args.out, ["README.md"])
+    check_replaced(args.out, "README.md")
     folder = getattr(ship, KINDS[args.to])(options.load(args), args.out)
     print(_("Written: {folder}; its README.md says how to use it.").format(folder=folder))
 
@@ -98,7 +98,7 @@ def index(args):
     from course_utils.ship import build_index
 
     check_outputs((), [args.documents], folders=[args.out])
-    check_ours(args.out, ["index.json"])
+    check_replaced(args.out, "index.json")
     count, said = build_index(args.documents, args.out, args.size, dense=args.dense, **reading.given(args))
     print(*said, _("{count:,} passages in {out}").format(count=count, out=args.out), sep="\n")
 
@@ -111,12 +111,16 @@ def find(args):
     kept, opened = record.Record(args), SearchIndex(args.index)
     reranker = options.load(args, quiet=True)
     kept.model(reranker)
-    hits = search(opened, args.query, reranker, args.top_k, args.first)
+    hits = search(opened, args.question, reranker, args.top_k, args.first)
     for place, hit in enumerate(hits, 1):
         print(f"{place:3d}  {hit.probability:6.1%}  {hit.id}\n     {hit.text}\n")
     if not hits:
         print(_("Nothing found: no passage shares a word with the question."))
-    return {"query": args.query, "hits": [{"rank": i, **vars(h)} for i, h in enumerate(hits, 1)], "run": kept.finish()}
+    return {
+        "query": args.question,
+        "hits": [{"rank": i, **vars(h)} for i, h in enumerate(hits, 1)],
+        "run": kept.finish(),
+    }
 
 
 def serve(args):

@@ -1,14 +1,16 @@
 """How a command ends and what it prints on: every terminal, no traceback, exit code 0, 1, 2 or 130."""
 
 import errno
+import json
 import os
 import sys
 import tempfile
 import traceback
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 from course_utils.errors import InputError
+from course_utils.files import check_ours
 from course_utils.language import _
 from course_utils.text import _columns, _padded
 
@@ -89,9 +91,9 @@ def streams():
         sys.stdout, sys.stderr = kept
 
 
-def messages(json):
+def messages(where):
     """Return a context in which messages go to standard error when the result itself goes to standard output."""
-    return redirect_stdout(sys.stderr if json == "-" else sys.stdout)
+    return redirect_stdout(sys.stderr if where == "-" else sys.stdout)
 
 
 def aligned(lines):
@@ -103,6 +105,24 @@ def aligned(lines):
 def note(text):
     """Print a remark for people on standard error."""
     print(_("note: {text}").format(text=text), file=sys.stderr, flush=True)
+
+
+def check_replaced(folder, file):
+    """Raise InputError unless an output of the kind that holds ``file`` may be written to ``folder``; say that one goes."""
+    check_ours(folder, [file])
+    if Path(folder).is_dir() and any(Path(folder).iterdir()):
+        note(_("{folder}: what an earlier run wrote there will be replaced.").format(folder=folder))
+
+
+def check_result(path):
+    """Raise InputError where ``path`` is there and holds no result of an earlier run, which alone may be replaced."""
+    path = Path(path)
+    if path.is_file() and path.stat().st_size and path.suffix.lower() in (".json", ".jsonl", ".ndjson"):
+        found = {}
+        with suppress(ValueError, OSError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(found, dict) and {"run", "bm25_recall"} & set(found)):
+            raise InputError("--json {path} is there and holds no result of an earlier run, so it would be lost; choose another name.", path=path)  # fmt: skip
 
 
 def ended(work):

@@ -3,8 +3,9 @@
 import shlex
 
 from course_utils.cli import options, reading, record
+from course_utils.cli.terminal import check_replaced
 from course_utils.errors import InputError
-from course_utils.files import check_ours, check_outputs
+from course_utils.files import check_outputs
 from course_utils.language import _
 
 
@@ -73,16 +74,15 @@ def make(args):
     from course_utils.model import Reranker
 
     check_outputs((), [args.model, args.adapted], folders=[args.out])
-    check_ours(args.out, ["delta.json"])
+    check_replaced(args.out, "delta.json")
     base = options.load(args, quiet=True)
     kind = next(base.model.parameters())
     adapted = Reranker.load(args.adapted, device=kind.device.type, dtype=kind.dtype, quiet=True)
     delta = _difference(base, adapted, args.name)
     save_delta(delta, args.out)
+    command = _command(args, "delta", "apply", "--delta", args.out, "--out", "FOLDER")
     print(
-        _("{delta}\nWritten: {out}. With the same base: delta apply --delta {out} --out FOLDER").format(
-            delta=delta, out=args.out
-        )
+        _("{delta}\nWritten: {out}. With the same base: {command}").format(delta=delta, out=args.out, command=command)
     )
 
 
@@ -91,7 +91,7 @@ def apply(args):
     from course_utils.domains import attach, load_delta
 
     check_outputs((), [args.model, args.delta], folders=[args.out])
-    check_ours(args.out, ["reranker.json"])
+    check_replaced(args.out, "reranker.json")
     delta = load_delta(args.delta)
     attach(options.load(args, quiet=True), delta).save(args.out)
     print(_("Written: {out}, which is {base} with {name}.").format(out=args.out, base=delta.base, name=delta.name))
@@ -148,8 +148,8 @@ def _beware(kept, gate, train):
         )
 
 
-def _to_use(args):
-    """Return the line with the command that writes the version in use as a model."""
+def _command(args, *words):
+    """Return a command line to copy, with the options that say which base is meant and how it is loaded."""
     given = {name: getattr(args, name) for name in ("model", "dtype", "max_length")}
     more = [
         word
@@ -157,7 +157,12 @@ def _to_use(args):
         if value not in ("nano", None)
         for word in (f"--{name.replace('_', '-')}", str(value))
     ]
-    command = shlex.join(["python", "-m", "course_utils", "versions", args.versions, "--out", "FOLDER", *more])
+    return shlex.join(["python", "-m", "course_utils", *words, *more])
+
+
+def _to_use(args):
+    """Return the line with the command that writes the version in use as a model."""
+    command = _command(args, "versions", args.versions, "--out", "FOLDER")
     return _("To use it: {command}; FOLDER is then a model, as rank, search and serve take it.").format(command=command)
 
 
@@ -167,7 +172,7 @@ def undo(args):
 
     if args.out:
         check_outputs((), [args.versions, args.model], folders=[args.out])
-        check_ours(args.out, ["reranker.json"])
+        check_replaced(args.out, "reranker.json")
     now = current_version(args.versions) if args.list else rollback(args.versions)
     print(_("{now} is in use.\n\n{version_table}").format(now=now, version_table=version_table(args.versions)))
     if args.out:

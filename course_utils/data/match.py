@@ -10,7 +10,7 @@ from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import _SearchBm25
 from course_utils.errors import InputError
 from course_utils.language import _
-from course_utils.text import CJK, _units, normalise
+from course_utils.text import CJK, _name, _units, normalise
 
 
 def _match(groups, pieces, handbook):
@@ -51,7 +51,7 @@ def _match(groups, pieces, handbook):
             near |= {p.text: None for piece in found for p in index.beside(piece)}
         wrong = {}
         for document, r in zip(g.documents, g.relevance, strict=True):
-            name = index.names.get(document.strip().casefold(), []) if ids and r <= 0 else []
+            name = index.names.get(_name(document), []) if ids and r <= 0 else []
             text = index.best(g.query, name)[0].text if name else document
             if r <= 0 and text not in dict(right) and (name or not (ids and index.looks_like_id(document))):
                 wrong[text] = r
@@ -113,7 +113,7 @@ class _Index:
         self.names, self.texts, self.documents = defaultdict(list), defaultdict(list), defaultdict(list)
         for p in pieces:
             for name in {p.id, p.document, PurePath(p.document).name, PurePath(p.document).stem}:
-                self.names[name.casefold()].append(p)
+                self.names[_name(name)].append(p)
             self.texts[normalise(p.text)].append(p)
             self.documents[p.document].append(p)
         self.all = {key: normalise(" ".join(p.text for p in own)) for key, own in self.documents.items()}
@@ -129,8 +129,8 @@ class _Index:
         """Return a group with the names of a list instead of the list, where all are names of passages."""
         own = {}
         for d, r in zip(g.documents, g.relevance, strict=True):
-            parts = [d] if d.strip().casefold() in self.names or normalise(d) in self.texts else _named(d) or [d]
-            for part in parts if all(p.casefold() in self.names for p in parts) else [d]:
+            parts = [d] if _name(d) in self.names or normalise(d) in self.texts else _named(d) or [d]
+            for part in parts if all(_name(p) in self.names for p in parts) else [d]:
                 own[part] = max(r, own.get(part, r))
         return replace(g, documents=[*own], relevance=[*own.values()], scores=())
 
@@ -148,10 +148,9 @@ class _Index:
         plain = normalise(document)
         if plain in self.texts:
             return "same", self.texts[plain][:1]
-        if document.strip().casefold() in self.names:
-            own = self.names[document.strip().casefold()]
-            if len({p.document for p in own}) == 1:
-                return "named", own
+        own = self.names.get(_name(document), [])
+        if len({p.document for p in own}) == 1:
+            return "named", own
         if len(plain) >= 20:
             inside = [p for text, own in self.texts.items() if plain in text for p in own[:1]]
             if inside:

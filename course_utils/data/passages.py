@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -13,7 +14,7 @@ from course_utils.data.columns import NAMES, _check_given, _choices, _key, _nami
 from course_utils.data.tables import SUFFIXES, _decode, _open_table, _refuse, _unfit
 from course_utils.errors import InputError
 from course_utils.language import _, _later
-from course_utils.text import _UNIT, _units
+from course_utils.text import _UNIT, _name, _units
 
 _WHOLE = 10**9  # words of a piece with which documents stay as they are
 _TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
@@ -82,7 +83,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     suffixes = {f.suffix.lower() for f in files}
     _refuse(path, [*_unfit(suffixes & set(_TABLES), {"columns": columns}), *_unfit(suffixes, how)])
     documents, other, tables, sure = [], Counter(), {}, set()
-    wanted = {text.strip().casefold() for text in named}
+    wanted = {_name(text) for text in named}
     for file in tqdm(files, unit="file", desc=_("reading"), disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         suffix = file.suffix.lower()
@@ -167,7 +168,7 @@ def _id_column(records, names, document, wanted):
     Raises:
         InputError: several columns hold as much of what is wanted.
     """
-    cells = {n: [t.casefold() for _where, row in records if (t := _text_of(row.get(n)))] for n in names}
+    cells = {n: [_name(t) for _where, row in records if (t := _text_of(row.get(n)))] for n in names}
     least, wanted = min(len(wanted), len(records)) / 2, wanted - set(cells.pop(document))
     hits = {n: len(wanted & set(own)) for n, own in cells.items()}
     usual = [n for n in cells if _key(n).strip(".") in _IDS]
@@ -184,10 +185,9 @@ def _text(file, suffix, encoding=None):
     if suffix == ".pdf":
         return _pdf(file)
     raw = file.read_bytes()
-    try:  # gb18030 and cp1252 take most bytes of UTF-8 for something else: a file that is UTF-8 stays so
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text, _ = _decode(raw, file, encoding)
+    with suppress(UnicodeDecodeError):  # gb18030 and cp1252 take most bytes of UTF-8 for something else
+        encoding = raw.decode() and None
+    text = _decode(raw, file, encoding)[0]
     if suffix in (".html", ".htm"):
         page = _Page()
         page.feed(text)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course_utils.data.columns import _check_given, _naming, _number_of
+from course_utils.data.columns import _check_given, _choices, _naming, _number_of
 from course_utils.data.groups import Group
 from course_utils.data.qrels import _is_collection, _read_collection
 from course_utils.data.read import DataError, _twice
@@ -117,14 +117,15 @@ def read_data(
 
 
 def _ask_for_label(name, records, ignored):
-    """Raise InputError where no document is wrong and a column that is not used holds nothing but 0 and 1, yes and no."""
+    """Raise InputError where no document is wrong and a column that is not used holds nothing but 0 to 4, or yes and no."""
     for column in ignored:
         cells = [row.get(column) for _, row in records]
-        if {_number_of(c) for c in cells if c is not None and str(c).strip()} == {0.0, 1.0}:
+        values = {_number_of(c) for c in cells if c is not None and str(c).strip()}
+        if 0 in values and len(values) > 1 and values <= {0, 1, 2, 3, 4}:
             raise InputError(
-                '{name}: no column was taken for labels, but "{column}" holds only 0 and 1, or yes and no. If it says what is right, name it: '
+                '{name}: no column was taken for labels, but "{column}" holds only {values}. If it says what is right, name it: '
                 'columns={{"relevance": "{column}"}} (--columns "relevance={column}"); if not, take it out of the file.',
-                name=name, column=column,
+                name=name, column=column, values=_choices(sorted({str(c) for c in cells if _number_of(c) is not None}, key=_number_of)),
             )  # fmt: skip
 
 

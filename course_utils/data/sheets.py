@@ -94,6 +94,11 @@ def _value(cell):
 
     if isinstance(cell.value, str):
         return None if cell.data_type == "e" else re.sub(r"\r\n?", "\n", unescape(cell.value))
+    if isinstance(cell.value, (int, float)) and not isinstance(cell.value, bool):
+        shape = re.fullmatch(r"(0+)(?:\.(0+))?", cell.number_format or "")
+        shown = f"{cell.value:0{len(shape[0])}.{len(shape[2] or '')}f}" if shape else ""
+        if shape and shape[0] != "0" and float(shown) == cell.value:
+            return shown  # as people see it, and their questions name it: 007, 1.10
     return cell.value
 
 

@@ -6,6 +6,7 @@ What was detected is said; what is not certain is an error that lists the choice
 import csv
 import io
 import re
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 
@@ -51,12 +52,13 @@ def _decode(raw, name, encoding=None):
     Args:
         raw: bytes.
         name: of the file, for messages.
-        encoding: what a person says it is; None finds out: UTF-8, UTF-16 by its mark, else what ``charset-normalizer``
-            is sure of.
+        encoding: what a person says it is; None finds out: UTF-8, UTF-16 by its mark or by its zeros, else what
+            ``charset-normalizer`` is sure of.
 
     Raises:
         InputError: the bytes are not in that encoding, or several encodings fit.
     """
+    encoding = encoding or _utf16(raw)
     if encoding or raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         try:
             return raw.decode(encoding or "utf-16").removeprefix("\ufeff"), encoding or "utf-16"
@@ -86,6 +88,17 @@ def _decode(raw, name, encoding=None):
         fits = "; ".join(f'{m.encoding}: "{_foreign(str(m))}"' for m in [best, *rivals])
         raise InputError("{name} is not UTF-8, and several encodings fit: {fits}. Name the right one: encoding=... (--encoding).", name=name, fits=fits)  # fmt: skip
     return str(best), best.encoding
+
+
+def _utf16(raw):
+    """Return which UTF-16 without a mark the bytes are, by the zeros beside Latin letters, marks and line ends; else None."""
+    low, high = raw[::2].count(0), raw[1::2].count(0)
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or len(raw) % 2 or not max(low, high) > 20 * min(low, high):
+        return None
+    if max(low, high) * 5 < len(raw):  # few: in Chinese, or stray ones in UTF-8
+        with suppress(UnicodeDecodeError):
+            return raw.decode() and None
+    return "utf-16-le" if high > low else "utf-16-be"
 
 
 def _foreign(text):
