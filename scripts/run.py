@@ -10,7 +10,10 @@ import subprocess
 import sys
 import time
 import venv
+from contextlib import nullcontext
 from pathlib import Path
+
+from warm_kernel import serving
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -141,15 +144,14 @@ def test(arguments):
     folders = [ROOT / "notebooks" / name for name in ("", "solutions", "zh")]
     notebooks = [path for folder in folders for path in sorted(folder.glob("*.ipynb"))]
     nbmake = [PYTHON, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "--nbmake", "--nbmake-timeout=900"]
-    step(
-        _("notebooks (nbmake, smoke profile)"),
-        [*nbmake, *notebooks],
-        COURSE_PROFILE="smoke",
-        COURSE_LANGUAGE=None,  # each notebook's own
-        OMP_NUM_THREADS="1",
-        HF_HUB_OFFLINE="1",
-        MPLBACKEND="agg",
-    )
+    own = {"COURSE_PROFILE": "smoke", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg"}
+    warm = serving(PYTHON, {**os.environ, **own}) if hasattr(os, "fork") else nullcontext({})
+    with warm as more:
+        kernel = ["--nbmake-kernel=warm"] if more else []
+        # COURSE_LANGUAGE: each notebook's own.
+        step(
+            _("notebooks (nbmake, smoke profile)"), [*nbmake, *kernel, *notebooks], COURSE_LANGUAGE=None, **own, **more
+        )
 
 
 def lab(arguments):
