@@ -287,6 +287,27 @@ def test_the_chinese_lessons_run_without_measuring_again(tmp_path, monkeypatch):
     assert not (tmp_path / "build" / "run.json").exists()
 
 
+def test_measurements_begin_among_the_last_lessons():
+    from concurrent.futures import ThreadPoolExecutor
+    from functools import partial
+
+    from course_utils.cli import course
+
+    begun = []
+
+    def note(name):
+        begun.append(name)
+        return name
+
+    for mixed, order in ((True, "01234A5B6C789"), (False, "0123456789ABC")):
+        begun.clear()
+        with ThreadPoolExecutor(1) as pool:
+            runs, measures = ([partial(note, name) for name in names] for names in ("0123456789", "ABC"))
+            futures = course.begin(pool, runs, measures, mixed)
+        assert "".join(begun) == order
+        assert ["".join(f.result() for f in own) for own in futures] == ["0123456789", "ABC"]
+
+
 def test_a_run_leaves_what_the_site_tells_of_it(tmp_path):
     from course_utils.cli import course
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 from course_utils.cli import options
@@ -75,10 +77,11 @@ def run_course(profile=None, out="build", lessons_only=False):
     )
     ran = []
     with ThreadPoolExecutor(workers) as pool:
-        running = pool.map(lambda p: run_lesson(p, out / "lessons" / where, environment), lessons)
-        # Begins while the last lesson runs: no core waits.
-        measuring = [] if lessons_only else measure(out, profile, pool, environment)
-        for path, (seconds, error) in zip(lessons, running, strict=True):
+        runs = [partial(run_lesson, path, out / "lessons" / where, environment) for path in lessons]
+        measures = [] if lessons_only else list(measures_of(profile, out / "measured", environment))
+        running, measuring = begin(pool, runs, measures, workers > 1)
+        for path, done in zip(lessons, running, strict=True):
+            seconds, error = done.result()
             took = _("{seconds} s").format(seconds=f"{seconds:6.0f}")
             print(
                 f"  {path.name:32s} {took}", "  " + _("FAILED: {text}").format(text=error) if error else "", flush=True
@@ -89,9 +92,9 @@ def run_course(profile=None, out="build", lessons_only=False):
             return failed
         print(_("measuring before and after, on the bundled model and the course's test topics"), flush=True)
         rows = []
-        for row in measuring:
-            rows.append(row)
-            print("  " + "  ".join(cells(*row)), flush=True)
+        for done in measuring:
+            rows.append(done.result())
+            print("  " + "  ".join(cells(*rows[-1])), flush=True)
     write_page(out, profile, ran, rows)
     write_json(out / "run.json", run_record(profile, ran, rows))
     print("\n" + table(rows))
@@ -126,15 +129,29 @@ def run_lesson(path, folder, environment):
     return time.time() - started, error
 
 
-def measure(out, profile, pool, environment):
-    """Adapt the bundled model to each trade, in smoke to those of the session's language; return an iterator of results."""
+def begin(pool, runs, measures, mixed):
+    """Hand lessons and measurements to the workers; return the futures of both.
+
+    A measurement takes longer than a lesson: ``mixed`` begins each before one of the last lessons, so that no worker is
+    left without work while another has a whole one before it.
+    """
+    running, measuring, left = [], [], list(measures)
+    for i, run_one in enumerate(runs):
+        if mixed and left and len(runs) - i <= len(left) + 2:
+            measuring.append(pool.submit(left.pop(0)))
+        running.append(pool.submit(run_one))
+    return running, measuring + [pool.submit(one) for one in left]
+
+
+def measures_of(profile, folder, environment):
+    """Yield functions that adapt the bundled model to a trade each, in smoke to those of the session's language."""
     from course_utils.data.grid import LANGUAGES
     from course_utils.profile import PROFILES
 
     languages = [_language()] if profile == "smoke" else LANGUAGES
-    trades = [(domain, language) for domain in ("medical", "legal", "financial") for language in languages]
     sizes = SMOKE if profile == "smoke" else {"train": PROFILES[profile].queries}
-    return pool.map(lambda t: measure_trade(*t, Path(out) / "measured", sizes, environment), trades)
+    for domain, language in product(("medical", "legal", "financial"), languages):
+        yield partial(measure_trade, domain, language, folder, sizes, environment)
 
 
 def measure_trade(domain, language, folder, sizes, environment):
