@@ -41,7 +41,6 @@ from course_utils.updates.forgetting import (
     average_forgetting,
     backward_transfer,
     forward_transfer,
-    losses,
     own_gain,
 )
 from course_utils.updates.gate import Gate, update
@@ -55,6 +54,15 @@ MOST_LOST, LEAST_KEPT = 0.02, 0.9  # what the default strategy is asked to do
 def share(value):
     """Return a share in percent, or a dash where there is none."""
     return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def losses(matrix):
+    """Return {test set: nDCG@10 lost from right after it was learned to the end}; negative where it became better.
+
+    A set without a stage counts from the base; the last stage's own set is left out, since nothing came after it.
+    """
+    learned = {c: c if c in matrix.rows else matrix.rows[0] for c in matrix.columns if c != matrix.rows[-1]}
+    return {c: matrix.at(row, c) - matrix.at(matrix.rows[-1], c) for c, row in learned.items()}
 
 
 def by_language(matrix, trades):

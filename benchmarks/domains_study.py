@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.domains_tables import cross_matrix, memory, route_report, score_sets, sweep_weights
 from benchmarks.trades import GENERAL, pooled
 from course_utils.domains.delta import attach, detach, save_delta, swapped
-from course_utils.domains.merging import Matrix, _score_sets, combine, cross_matrix, sweep_weights
-from course_utils.domains.routing import route_report, train_router
+from course_utils.domains.merging import Matrix, combine
+from course_utils.domains.routing import train_router
 from course_utils.domains.serve import Domains, storage_bytes
 from course_utils.domains.train import adapt_layers, adapt_lora
 from course_utils.model.prompt import DEFAULT_INSTRUCTION, INSTRUCTIONS
@@ -69,7 +70,7 @@ class Study:
 
     def measured(self):
         """Return {set: nDCG@10} of the reranker as it is now."""
-        return dict(zip(self.tests, _score_sets(self.reranker, self.tests, self.instructions), strict=True))
+        return dict(zip(self.tests, score_sets(self.reranker, self.tests, self.instructions), strict=True))
 
     def trained(self, trade, how=adapt_layers, parts=None, recipe=None, name=None, **more):
         """Return (Delta, seconds) of a trade, trained on its pooled sets or on ``parts``, (train, dev) of the set ``name``."""
@@ -127,16 +128,16 @@ class Study:
         rows = {}
         for way in (self.layers, self.lora):
             domains = Domains(self.reranker, [self.kept[way, t] for t in self.names])
-            memory, seconds = domains.memory(), []
+            before, seconds = memory(domains), []
             for i in range(rounds):
                 synchronise(self.reranker)
                 started = time.perf_counter()
                 domains.use(self.names[i % len(self.names)])
                 synchronise(self.reranker)
                 seconds.append(time.perf_counter() - started)
-            in_use = domains.memory()["total"]
+            in_use = memory(domains)["total"]
             domains.use(GENERAL)
-            mb = [memory["base"], sum(memory["deltas"].values()), memory["total"], in_use]
+            mb = [before["base"], sum(before["deltas"].values()), before["total"], in_use]
             rows[way] = [x / 2**20 for x in mb] + [1e3 * statistics.median(seconds), 1e3 * sorted(seconds)[-4]]
         columns = ["base MB", "deltas MB", "all in memory MB", "with one in use MB", "switch ms", "switch ms, 95 %"]
         count = len(self.names)
@@ -243,7 +244,7 @@ def copy_row(reranker, delta, own):
         copy = Reranker.load(whole, device=reranker.device, dtype=dtype, quiet=True)
         alone = np.concatenate(copy.score_groups(groups))
         sizes = [sum(f.stat().st_size for f in p.glob("*.safetensors")) / 2**20 for p in (small, whole)]
-        return sizes, list(_score_sets(copy, own)), float(np.abs(attached - alone).max())
+        return sizes, list(score_sets(copy, own)), float(np.abs(attached - alone).max())
 
 
 def synchronise(reranker):

@@ -38,7 +38,7 @@ def check_device(name=None):
         known = False
     if not known:
         raise InputError(
-            'There is no device "{name}" here; choose "{pick_device}", or leave it out.',
+            'There is no device "{name}" here; choose "{pick_device}", or leave it out (--device).',
             name=name,
             pick_device=pick_device(),
         )
@@ -89,11 +89,6 @@ def pick_dtype(device, parameters=None):
     if has_fast_bf16(device):
         return torch.bfloat16
     return torch.float16 if device.startswith("cuda") else torch.float32
-
-
-def total_memory_mb():
-    """Return the machine's memory in MB."""
-    return psutil.virtual_memory().total / 2**20
 
 
 def peak_memory_mb():

@@ -77,6 +77,17 @@ def nano():
     return Reranker.load("nano", device="cpu", quiet=True)
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tiny matrices: threads only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_old_is_searched_again():
     """Let the garbage collector pass over torch and its friends: each training asks for a whole search at its end."""

@@ -170,10 +170,10 @@ def test_lines_that_start_servers_keep_their_commands(monkeypatch):
         assert english("\n".join(line for line in own if line.startswith("#"))) == []
 
 
-def test_names_of_our_rows_and_columns_are_in_chinese_and_yours_stay():
-    table = str(Matrix(["base (0)", "hospital"], ["mean", "routed there", "wards"], [[1, 2, 3]] * 2, "trained on"))
-    assert table.splitlines()[0] == "| 训练于 | 平均 | 其中用路由选的领域 | wards |"
-    assert "| 基座 (0) |" in table and "| hospital |" in table
+def test_the_base_in_a_table_is_in_chinese_and_your_names_stay():
+    table = str(Matrix(["base", "hospital"], ["wards", "base"], [[1, 2]] * 2, "all"))
+    assert table.splitlines()[0] == "| all | wards | 基座 |"
+    assert "| 基座 |" in table and "| hospital |" in table
     matrix = str(Forgetting(["base", "a"], ["general", "a"], np.array([[0.5, 0.4], [0.5, 0.6]])))
     assert matrix.splitlines()[0] == "| 之后 | general | a |"
     assert "| 基座 | 0.500 | 0.400 |" in matrix

@@ -5,6 +5,7 @@ import pytest
 import torch
 from trades import FAST, allowing, small_reranker, stage, trade
 
+from benchmarks.continual import losses
 from course_utils.data.groups import shuffle_labels
 from course_utils.errors import InputError
 from course_utils.training.adaptation import Adaptation
@@ -17,7 +18,6 @@ from course_utils.updates.forgetting import (
     average_forgetting,
     backward_transfer,
     forward_transfer,
-    losses,
     own_gain,
 )
 from course_utils.updates.stream import (

@@ -563,22 +563,6 @@ def test_the_report_refuses_test_answers_among_training_negatives():
     assert "Against the test data: see below" in str(report)
 
 
-def test_the_report_counts_what_evaluate_leaves_out(tiny):
-    groups = [Group("a", ("x", "y"), (1, 0)), Group("b", ("x",), (0,)), Group("c", ("x", "z"), (1, 1))]
-    groups += [Group("long " * 3000, ("a", "b"), (1, 0)), Group("d", ("word " * 3000, "b"), (1, 0))]
-    _, counts = data.usable(groups, tiny)
-    report = data_report.check_groups(groups, tokenizer=tiny.tokenizer, max_length=tiny.max_length)
-    left = report.left_out
-    assert (left.queries, left.without_right, left.only_right, left.too_long, left.documents) == (
-        counts.queries,
-        counts.without_right,
-        counts.only_right,
-        counts.too_long,
-        counts.documents,
-    )
-    assert left.too_long == 1 and left.kept == 2
-
-
 def test_examples_hold_no_control_characters():
     rows = [{"query": "a\x1b[31mb\nc", "document": "A\x1b[31mB\nC" + "x" * 100, "relevance": 0}]
     text = str(data_report.check_file(rows * 2))

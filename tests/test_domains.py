@@ -10,9 +10,10 @@ import torch
 from conftest import make_groups, tiny_model
 from safetensors.torch import save_file
 
+from benchmarks.domains_tables import cross_matrix, memory, route_report, sweep_weights
 from course_utils.domains.delta import _base_hash, _groups_hash, attach, detach, load_delta, save_delta
-from course_utils.domains.merging import Matrix, combine, cross_matrix, sweep_weights
-from course_utils.domains.routing import _course_texts, route_report, train_router
+from course_utils.domains.merging import Matrix, combine
+from course_utils.domains.routing import _course_texts, train_router
 from course_utils.domains.serve import Domains, storage_bytes
 from course_utils.domains.train import adapt_layers, adapt_lora
 from course_utils.errors import InputError
@@ -358,12 +359,12 @@ def test_memory_is_the_base_and_the_deltas(tokenizer, trained):
     deltas = [other(layers, name, 0.001 * i) for i, name in enumerate(("a", "b", "c"))]
     before = alive()
     domains = Domains(reranker, deltas)
-    memory = domains.memory()
-    assert memory["deltas"] == {"a": layers.nbytes, "b": layers.nbytes, "c": layers.nbytes}
-    assert memory["total"] == memory["base"] + 3 * layers.nbytes
+    found = memory(domains)
+    assert found["deltas"] == {"a": layers.nbytes, "b": layers.nbytes, "c": layers.nbytes}
+    assert found["total"] == found["base"] + 3 * layers.nbytes
     for name in ("b", "c", "a", "b"):
         domains.use(name)
-        assert domains.memory()["total"] == memory["total"]
+        assert memory(domains)["total"] == found["total"]
     assert alive() == before
     domains.use("general")
 

@@ -181,13 +181,6 @@ def test_words_that_are_not_single_tokens_are_refused():
         prompt.yes_no_ids(PreTrainedTokenizerFast(tokenizer_object=core))
 
 
-def test_a_lost_suffix_is_noticed(tokenizer):
-    encoded = prompt._encode_groups(tokenizer, [("q", ["d", "e"])])
-    encoded.candidates[0][1] = encoded.candidates[0][1][:-1]
-    with pytest.raises(AssertionError, match="suffix"):
-        prompt._assert_suffix(encoded, tokenizer.encode(prompt.SUFFIX, add_special_tokens=False))
-
-
 def test_common_prefix_length():
     assert prompt._common_prefix_length([[1, 2, 3], [1, 2], [1, 2, 9]]) == 2
     assert prompt._common_prefix_length([[5]]) == 1

@@ -116,7 +116,7 @@ def test_ten_thousand_passages_are_searched_in_memory_mapped_files(tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     build_index(tmp_path / "rows.jsonl", tmp_path / "out", size=400)
     opened = SearchIndex(tmp_path / "out")
-    assert len(opened) == 10_000
+    assert opened.size == 10_000
     search(opened, "how much water to drink in a day")
     began = time.process_time()
     found = search(opened, "how much water to drink in a day 高血压", top_k=50)

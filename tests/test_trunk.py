@@ -40,11 +40,11 @@ def encode(reranker, groups):
 
 
 def all_states(trunk):
-    return torch.cat([torch.cat([prefix, *own]) for prefix, own in map(trunk.group, range(len(trunk)))])
+    return torch.cat([torch.cat([prefix, *own]) for prefix, own in map(trunk.group, range(len(trunk.encoded)))])
 
 
 def check_against_transformers(trunk, model, layers, tolerance):
-    for g in range(len(trunk)):
+    for g in range(len(trunk.encoded)):
         prefix, candidates = trunk.group(g)
         for c, states in enumerate(candidates):
             with torch.no_grad():
@@ -267,7 +267,7 @@ def test_bf16_states_are_as_near_to_fp32_as_those_of_transformers(tokenizer, gro
     exact = copy.deepcopy(reranker.model).float()
     trunk = build_trunk(reranker.model, encode(reranker, groups[:3]), 2, tmp_path, quiet=True)
     here, there = [], []
-    for g, (prefix, candidates) in enumerate(map(trunk.group, range(len(trunk)))):
+    for g, (prefix, candidates) in enumerate(map(trunk.group, range(len(trunk.encoded)))):
         for c, states in enumerate(candidates):
             ids = torch.tensor([trunk.encoded.full_ids(g, c)])
             with torch.no_grad():

@@ -114,13 +114,12 @@ class Pool:
             out += fresh[:count]
         return out
 
-    def batch(self, lists, longest=400, documents=5):
-        """Return (groups, document indices [lists, documents], cosines [lists, documents]); the own passage is first.
+    def batch(self, lists, longest=400):
+        """Return (groups, document indices [lists, 5], cosines [lists, 5]); the own passage is first.
 
         Args:
             lists: number of queries.
             longest: passages of more tokens are left to later stages.
-            documents: candidates a list, the own one included.
         """
         allowed = np.flatnonzero(self.lengths[self.own] <= longest)
         phrases, words = allowed[(allowed >= HELD) & (allowed < self.sentences)], allowed[allowed >= self.sentences]
@@ -128,9 +127,8 @@ class Pool:
         drawn = [self.random.choice(part, n, replace=False) for part, n in ((phrases, lists - few), (words, few)) if n]
         groups, index, cosines = [], [], []
         for q in np.concatenate(drawn):
-            extra = documents - 4
-            rivals = self.rivals(q, 1 + extra, 1, 1, longest)
-            while len(rivals) < documents - 1:
+            rivals = self.rivals(q, 2, 1, 1, longest)
+            while len(rivals) < 4:
                 rivals.append(int(self.random.integers(len(self.passages))))
             chosen = [int(self.own[q]), *rivals]
             index.append(chosen)

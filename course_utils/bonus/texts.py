@@ -80,14 +80,14 @@ class HeldOut:
     ``asked`` holds the train queries of real trades: no query may equal one (their documents may serve as text).
 
     Args:
-        real_folder, data_folder: as in ``held_out_texts``.
+        real_folder: as in ``held_out_texts``.
 
     Raises:
         InputError: without the package opencc, which makes Traditional characters Simplified.
     """
 
-    def __init__(self, real_folder=None, data_folder=None):
-        self.texts = {plain(t) for t in held_out_texts(real_folder, data_folder)} - {""}
+    def __init__(self, real_folder=None):
+        self.texts = {plain(t) for t in held_out_texts(real_folder)} - {""}
         found = sorted(Path(real_folder).glob("*/train.jsonl")) if real_folder else []
         trades = [p for p in found if not p.parent.name.startswith("general")]
         self.asked = {plain(g.query) for p in trades for g in read_groups(p)}
@@ -158,7 +158,7 @@ def read_rows(path):
     return [r for r in rows if "-nc" not in r["source"]]
 
 
-def choose(text_folder, real_folder, seed=0, data_folder=None):
+def choose(text_folder, real_folder, seed=0):
     """Return a shuffled list of items from ``text_folder``, none of which touches a held-out text.
 
     Of train files of real trades the documents may serve as text, their queries may not: those titles are ignored.
@@ -167,9 +167,8 @@ def choose(text_folder, real_folder, seed=0, data_folder=None):
         text_folder: folder of ``NAME.jsonl.gz`` files with title, text and source.
         real_folder: folder of the real sets whose test files are held out.
         seed: for the draw.
-        data_folder: the course's data.
     """
-    held_out, out, draw = HeldOut(real_folder, data_folder), [], random.Random(seed)
+    held_out, out, draw = HeldOut(real_folder), [], random.Random(seed)
     for name, quota in QUOTAS.items():
         rows = read_rows(Path(text_folder) / f"{name}.jsonl.gz")
         if name.endswith("zh") and name != "pairs-zh":  # enough Simplified text; where there is none it is converted

@@ -13,6 +13,7 @@ HAN = r"[\p{Han}]+"
 MARK = "\u0001"  # ends a Chinese word while the vocabulary is learnt; never in a text
 PATTERN = rf"{HAN}|\n+| ?[^\s\p{{L}}\p{{N}}]|\p{{N}}{{1,3}}| ?[\p{{L}}&&[^\p{{Han}}]]+| +"
 MEANING, RANDOM = 168, 23  # dimensions from the teacher and random ones; the last one tells how rare a token is
+WIDTH = MEANING + RANDOM + 1
 
 
 def segmented(text):
@@ -69,8 +70,8 @@ def token_texts(tokenizer):
     return out
 
 
-def embedding(texts, vectors, counts, width=192, seed=0):
-    """Return the start of the embedding matrix [tokens, width], rows of length 1.
+def embedding(texts, vectors, counts, seed=0):
+    """Return the start of the embedding matrix [tokens, WIDTH], rows of length 1.
 
     The teacher's vectors point all one way: their mean is taken out. Then the directions in which they differ most are
     kept, the strongest a little flattened, as in Mu and Viswanath, "All-but-the-top", arXiv 1702.01417.
@@ -79,7 +80,6 @@ def embedding(texts, vectors, counts, width=192, seed=0):
         texts: text of each token, "" for those without a meaning of their own.
         vectors: the teacher's vectors of the tokens with a text, in order [known, 384].
         counts: how often each token stands in the training text [tokens].
-        width: columns of the matrix.
         seed: for the random part.
     """
     draw = np.random.default_rng(seed)
@@ -90,8 +90,8 @@ def embedding(texts, vectors, counts, width=192, seed=0):
     values, axes = values[::-1][:MEANING], axes[:, ::-1][:, :MEANING]
     meaning = centred @ axes / values**0.25
     meaning /= np.linalg.norm(meaning, axis=1, keepdims=True)
-    out = draw.normal(0, width**-0.5, (len(texts), width))
-    out[known, :MEANING] = meaning * (MEANING / width) ** 0.5
+    out = draw.normal(0, WIDTH**-0.5, (len(texts), WIDTH))
+    out[known, :MEANING] = meaning * (MEANING / WIDTH) ** 0.5
     rare = -np.log(counts + 1.0)
     out[:, -1] = 0.12 * (rare - rare.mean()) / rare.std()
     return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from course_utils.checks import _attempt, _careful, _judged, need, ok
+from course_utils.checks.lesson03 import _small_model
 from course_utils.data.negatives import Bm25
 from course_utils.language import _, _later
 from course_utils.model import prompt
@@ -130,12 +130,7 @@ def check_build(build, tokenizer):
 def check_head_row(head_row):
     """Exercise 4: ``head_row(model, yes_id, no_id)`` times the last state is logit(yes) - logit(no)."""
     for seed, (yes_id, no_id), tied in ((0, (7, 3), True), (1, (2, 40), True), (2, (11, 5), False)):
-        torch.manual_seed(seed)
-        config = Qwen3Config(
-            hidden_size=16, num_hidden_layers=2, intermediate_size=24, num_attention_heads=2, num_key_value_heads=1,
-            head_dim=8, vocab_size=64, tie_word_embeddings=tied, initializer_range=0.3,
-        )  # fmt: skip
-        model = Qwen3ForCausalLM(config).eval()
+        model = _small_model(2, seed, tied)
         row = head_row(model, yes_id, no_id)
         need(isinstance(row, torch.Tensor), "Return a tensor, not a {kind}.", kind=type(row).__name__)
         need(

@@ -8,12 +8,12 @@ from course_utils.language import _, _later
 from course_utils.training.freezing import decoder_layers, freeze_all_but_last
 
 
-def _small_model(layers, seed=0):
-    """Return a random Qwen3ForCausalLM with tied embeddings that fits in a few hundred kilobytes."""
+def _small_model(layers, seed=0, tied=True):
+    """Return a random Qwen3ForCausalLM that fits in a few hundred kilobytes."""
     torch.manual_seed(seed)
     config = Qwen3Config(
         hidden_size=16, num_hidden_layers=layers, intermediate_size=24, num_attention_heads=2, num_key_value_heads=1,
-        head_dim=8, vocab_size=64, tie_word_embeddings=True, initializer_range=0.3,
+        head_dim=8, vocab_size=64, tie_word_embeddings=tied, initializer_range=0.3,
     )  # fmt: skip
     return Qwen3ForCausalLM(config).eval()
 

@@ -84,10 +84,13 @@ def _adapt(args):
     before = _measure(args, reranker, parts)
     said = _("before: nDCG@10 {ndcg_10:.3f} on {n_test} test queries")
     print(said.format(ndcg_10=before["test"].summary["ndcg@10"], n_test=len(parts["test"])), flush=True)
-    done = _train(args, reranker, parts, replay)
+    from course_utils.training import adapt
+
+    work = Path(args.out) / "work"
+    done = adapt(reranker, parts["train"], parts.get("dev"), _recipe(args), replay=replay, work_dir=work)
     result = _result(args, parts, done, before, _measure(args, reranker, parts), kept)
     place = reranker.save(Path(args.out) / "model")  # after the figures are shown: a full disk takes none of them
-    _remove_work(Path(args.out) / "work")
+    _remove_work(work)
     print(_("model in {path}").format(path=place))
     return result
 
@@ -179,13 +182,6 @@ def _measure(args, reranker, parts):
 
     show, way = sys.stderr.isatty(), args.long_documents
     return {part: evaluate(reranker, parts[part], show, way) for part in ("test", "general") if part in parts}
-
-
-def _train(args, reranker, parts, replay):
-    from course_utils.training import adapt
-
-    work = Path(args.out) / "work"
-    return adapt(reranker, parts["train"], parts.get("dev"), _recipe(args), replay=replay, work_dir=work)
 
 
 def _remove_work(folder):

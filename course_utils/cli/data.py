@@ -49,13 +49,17 @@ def add(commands):
 
 def run_check(args):
     """Print the report on each file; a file that cannot be read at all does not keep the others from being checked."""
-    folder = _folder(args.model)
-    tokenizer, length = _tokenizer(folder), args.max_length or _length(folder)
+    from course_utils.data import check_file
+    from course_utils.model import model_folder, read_settings
+
+    folder = model_folder(args.model)
+    tokenizer, length = _tokenizer(folder), args.max_length or read_settings(folder).get("max_length", 1024)
     bad, refused = [], []
     for i, file in enumerate(args.files):
         try:
             sources, highest = _sources(args, file)
-            report = _report(args, file, sources, highest, tokenizer, length)
+            report = check_file(*sources, tokenizer, length, highest)
+            report = replace(report, source=str(file), test=str(args.test or ""))
             if report.ok and not isinstance(sources[0], list):
                 reading.note_torn(file)
         except InputError as error:
@@ -124,20 +128,6 @@ def _sources(args, file):
     return sources, highest
 
 
-def _report(args, file, sources, highest, tokenizer, length):
-    """Return the report on one file under its name."""
-    from course_utils.data import check_file
-
-    report = check_file(*sources, tokenizer, length, highest)
-    return replace(report, source=str(file), test=str(args.test or ""))
-
-
-def _folder(name):
-    from course_utils.model import model_folder
-
-    return model_folder(name)
-
-
 def _tokenizer(folder):
     """Return the tokenizer of a model, or raise InputError."""
     from transformers import AutoTokenizer
@@ -148,13 +138,6 @@ def _tokenizer(folder):
         raise InputError(
             "{folder} holds no tokenizer that can be read: {error_0}", folder=folder, error_0=str(error).splitlines()[0]
         ) from None
-
-
-def _length(folder):
-    """Return how many tokens of a prompt the model in ``folder`` reads."""
-    from course_utils.model import read_settings
-
-    return read_settings(folder).get("max_length", 1024)
 
 
 def run_split(args):

@@ -19,16 +19,14 @@ def add(commands):
 
 def run(args):
     """Print versions, hardware, memory, disk, and the bundled model's answer to an easy question."""
-    from course_utils.machine import has_fast_bf16, pick_device, total_memory_mb
+    import psutil
+
+    from course_utils.machine import has_fast_bf16, pick_device
     from course_utils.profile import get_profile
 
     _print_versions()
-    device, memory = pick_device(), total_memory_mb()
-    print(
-        _("{cpu_count} cores, {memory:.1f} GB memory").format(cpu_count=os.cpu_count(), memory=memory / 1024)
-        if memory
-        else _("{cpu_count} cores").format(cpu_count=os.cpu_count())
-    )
+    device, memory = pick_device(), psutil.virtual_memory().total / 2**30
+    print(_("{cpu_count} cores, {memory:.1f} GB memory").format(cpu_count=os.cpu_count(), memory=memory))
     print(
         _("device {device}, bf16 {word} here").format(
             device=device, word=_("fast") if has_fast_bf16(device) else _("not fast")

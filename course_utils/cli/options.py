@@ -99,22 +99,9 @@ def check(args):
                 "{flag} {what}; give a whole number {allowed}.", flag=_flag(name), what=what, allowed=allowed
             )
     if getattr(args, "device", None):
-        _check_device(args.device)
+        from course_utils.machine import check_device
 
-
-def _check_device(name):
-    """Raise InputError for a device that this machine does not have."""
-    kind = re.fullmatch(r"(cpu|mps|cuda)(?::(\d{1,3}))?", name)
-    if not kind:
-        raise InputError('--device is "{name}"; give cpu, cuda, cuda:1 or mps.', name=name[:40])
-    import torch
-
-    number = int(kind[2] or 0)
-    here = {"cpu": 1, "mps": int(torch.backends.mps.is_available()), "cuda": torch.cuda.device_count()}[kind[1]]
-    if number >= here:
-        raise InputError(
-            "--device is {name} and there is none here; leave it out to take the fastest that is.", name=name
-        )
+        check_device(args.device)
 
 
 def load(args, quiet=False, name=None, revision=None):

@@ -43,7 +43,8 @@ class Record:
 
     def data(self, part, path, counts):
         """Put down a file of labelled pairs: its hash and the Counts of what of it was used; say what was not."""
-        self.content.setdefault("data", {})[part] = {"file": shown(path), "sha256": _hash(path), **counts.as_dict()}
+        digest = sha256(path) if Path(path).is_file() else None  # a pipe is read once
+        self.content.setdefault("data", {})[part] = {"file": shown(path), "sha256": digest, **counts.as_dict()}
         if counts.sentence():
             self.warn(f"{shown(path)}: {counts.sentence()}")
 
@@ -97,8 +98,3 @@ class Record:
             "peak_memory_mb": peak_memory_mb(),
             "warnings": self.warnings,
         }
-
-
-def _hash(path):
-    """Return the SHA-256 of a file; None for a pipe, which is read once."""
-    return sha256(path) if Path(path).is_file() else None

@@ -28,11 +28,9 @@ def add(commands):
     _add_gate(commands)
     what = _("show the versions that gate keeps, and write the one in use as a model, for rank, search and serve")
     shown = options.command(commands, "versions", what, "versions versions --out model", undo)
-    shown.set_defaults(list=True)
     shown.add_argument("--out", metavar="FOLDER", help=_("write the version in use here as a model"))
     what = _("put the version before the one in use in use again")
     back = options.command(commands, "rollback", what, "rollback versions --out model", undo)
-    back.add_argument("--list", action="store_true", help=_("go back nowhere: do what the command versions does"))
     back.add_argument("--out", metavar="FOLDER", help=_("write the version that is in use then as a model"))
     for parser in (shown, back):
         parser.add_argument("versions", metavar="VERSIONS", help=_("the folder of versions that gate keeps"))
@@ -173,7 +171,7 @@ def undo(args):
     if args.out:
         check_outputs((), [args.versions, args.model], folders=[args.out])
         check_replaced(args.out, "reranker.json")
-    now = current_version(args.versions) if args.list else rollback(args.versions)
+    now = current_version(args.versions) if args.command == "versions" else rollback(args.versions)
     print(_("{now} is in use.\n\n{version_table}").format(now=now, version_table=version_table(args.versions)))
     if args.out:
         reranker = options.load(args, quiet=True)

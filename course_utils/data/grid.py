@@ -226,7 +226,7 @@ LISTS = {
 }
 
 
-def _candidate_list(grid, query, split, kinds, index=None, seed=0):
+def _candidate_list(grid, query, split, kinds, index=None):
     """Return the Group of a query: its right passages and negatives, all from topics of ``split``, shuffled.
 
     Harder negatives teach more and are more often right answers that nobody marked; random ones keep the level of the
@@ -240,9 +240,8 @@ def _candidate_list(grid, query, split, kinds, index=None, seed=0):
             "same_aspect", passages of the query's aspect from other topics; "bm25", best BM25 matches from other topics
             (needs ``index``); "other", random passages of other topics.
         index: a ``negatives.Bm25`` over the passages of ``split``.
-        seed: changes which negatives are drawn.
     """
-    random_ = _stable_random(seed, grid.domain, grid.language, query.text)
+    random_ = _stable_random(0, grid.domain, grid.language, query.text)
     right = [grid.passages[query.topic, a].text for a in query.aspects]
     pool = [p for p in grid.passages.values() if grid.splits[p.topic] == split]
     chosen = dict.fromkeys(right)

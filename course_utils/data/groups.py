@@ -78,18 +78,12 @@ class Group:
         return replace(self, documents=documents, relevance=relevance, scores=scores)
 
 
-def to_groups(pairs, topics=None):
-    """Group (query, document, relevance) pairs by query, in order of first appearance.
-
-    Args:
-        pairs: iterable of triples.
-        topics: optional dict from query to topic.
-    """
+def to_groups(pairs):
+    """Group (query, document, relevance) pairs by query, in order of first appearance."""
     rows = {}
     for query, document, relevance in pairs:
         rows.setdefault(query, []).append((document, relevance))
-    topics = topics or {}
-    return [Group(q, tuple(d for d, _ in own), tuple(r for _, r in own), topics.get(q, "")) for q, own in rows.items()]
+    return [Group(q, tuple(d for d, _ in own), tuple(r for _, r in own)) for q, own in rows.items()]
 
 
 def rankable(groups):

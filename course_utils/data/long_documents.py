@@ -14,26 +14,18 @@ from course_utils.data.passages import pieces
 from course_utils.errors import InputError
 from course_utils.model import Counted, sigmoid
 from course_utils.model.prompt import _as_lists, _Asked
-from course_utils.model.reranker import _check_asked
+from course_utils.model.reranker import Ranked, _check_asked
 
 
 @dataclass(frozen=True)
-class _RankedPiece:
-    """A document in a ranking with the piece that gave it its score.
+class _RankedPiece(Ranked):
+    """A document in a ranking with the piece that gave it its score; see ``Ranked``.
 
     Attributes:
-        document: its text.
-        score: the logit of its best piece.
-        probability: sigmoid of the score.
-        index: place of the document in the input.
         start: where the piece begins, in characters.
         end: where it ends.
     """
 
-    document: str
-    score: float
-    probability: float
-    index: int
     start: int
     end: int
 

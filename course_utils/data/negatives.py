@@ -39,7 +39,8 @@ class Bm25:
         self.place = {t: i for i, t in enumerate(self.texts)}
         self.index = bm25s.BM25(k1=1.5, b=0.75)
         # bm25s cannot index a corpus without a single token.
-        self.index.index([self.tokens(t) or ["\u0000"] for t in self.texts], show_progress=False)
+        texts = tqdm(self.texts, unit="passage", disable=None, delay=2)
+        self.index.index([self.tokens(t) or ["\u0000"] for t in texts], show_progress=False)
 
     def scores(self, query):
         """Return one score per text."""

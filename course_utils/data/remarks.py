@@ -3,7 +3,6 @@
 import unicodedata
 from dataclasses import dataclass, field
 
-from course_utils.data.counts import Counts
 from course_utils.data.lengths import _Lengths
 from course_utils.language import _
 
@@ -106,7 +105,6 @@ class _Report:
         lengths: token counts, when a tokenizer was given.
         test: name of the test data, when given.
         said: a sentence on the rule that reads documents alone, where it was tried and found nothing.
-        left_out: Counts of the queries that no measure can use and of the documents that would be cut.
     """
 
     source: str
@@ -122,7 +120,6 @@ class _Report:
     lengths: _Lengths = None
     test: str = ""
     said: str = ""
-    left_out: Counts = field(default_factory=Counts)
 
     @property
     def ok(self):

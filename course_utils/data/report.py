@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from course_utils.data.against import _Against
-from course_utils.data.counts import Counts
 from course_utils.data.lengths import _Lengths
 from course_utils.data.read import DataError, _highest_grade, check_row, iter_rows
 from course_utils.data.remarks import REMARKS, _excerpt, _Finding, _Report
@@ -230,7 +229,6 @@ def _report(name, rows, unusable, lengths, against):
         details["answer among negatives"] = _(" of {n_answers:,}, in {wrong_rows:,} rows").format(
             n_answers=len(against.answers), wrong_rows=against.wrong_rows
         )
-    queries = _by(pairs, "asked")
     return _Report(
         source=name,
         rows=len(rows) + len(unusable),
@@ -238,24 +236,10 @@ def _report(name, rows, unusable, lengths, against):
         unusable=len(unusable),
         repeated=len(rows) - len(pairs),
         problems=dict(problems),
-        queries=len(queries),
+        queries=len(_by(pairs, "asked")),
         documents=len({row.told for row in pairs}),
         labels=dict(sorted(Counter(row.label for row in pairs).items())),
         findings=[_Finding(kind, *found[kind], details.get(kind, "")) for kind in REMARKS if kind in found],
         lengths=lengths,
         test=against.name if against else "",
-        left_out=_left_out(queries, lengths),
     )
-
-
-def _left_out(queries, lengths):
-    """Return the Counts of what ``data.usable`` would leave out, and what would be cut."""
-    long = set(lengths.too_long) if lengths else set()
-    without = sum(all(row.label <= 0 for row in own) for own in queries)
-    only = sum(all(row.label > 0 for row in own) for own in queries)
-    mixed = [own for own in queries if 0 < sum(row.label > 0 for row in own) < len(own)]
-    kept = [own for own in mixed if own[0].asked not in long]
-    return Counts(
-        len(queries), without, only, len(mixed) - len(kept), sum(map(len, kept)),
-        lengths.cut if lengths else 0, lengths.max_length if lengths else 0,
-    )  # fmt: skip

@@ -4,8 +4,8 @@ Begin with ``adapt_layers(reranker, train)``.
 """
 
 from course_utils.domains.delta import Delta, attach, detach, load_delta, save_delta, swapped
-from course_utils.domains.merging import Matrix, combine, cross_matrix, sweep_weights
-from course_utils.domains.routing import route_report, train_router
+from course_utils.domains.merging import Matrix, combine
+from course_utils.domains.routing import train_router
 from course_utils.domains.serve import Domains, storage_bytes
 from course_utils.domains.train import adapt_layers, adapt_lora
 
@@ -17,13 +17,10 @@ __all__ = [
     "adapt_lora",
     "attach",
     "combine",
-    "cross_matrix",
     "detach",
     "load_delta",
-    "route_report",
     "save_delta",
     "storage_bytes",
     "swapped",
-    "sweep_weights",
     "train_router",
 ]

@@ -5,27 +5,15 @@ All of it is one formula, base + sum of w_i (adapted_i - base), with weights tha
 
 from dataclasses import dataclass
 
-from course_utils.data.groups import check_no_leak
-from course_utils.domains.delta import Delta, _base_hash, _base_value, _check_fits, _full_tensors, swapped
+from course_utils.domains.delta import Delta, _base_hash, _base_value, _check_fits, _full_tensors
 from course_utils.errors import InputError
-from course_utils.evaluation.measure import evaluate
 from course_utils.language import _
 from course_utils.text import _Markdown, markdown_table
 
-_SCALES = tuple(i / 10 for i in range(11))
-
-
-# Rows, columns and corners of our own; other names are the user's and stay as they are.
-_NAMES = (
-    "base", "trained on", "weight", "mean", "on test", "as trained", "chosen", "domain", "all", "queries", "accuracy",
-    "right label", "routed", "wrong", "right label there", "routed there",
-)  # fmt: skip
-
 
 def _named(name):
-    """Return the name of a row or a column in the language of the reader; a number in brackets behind it stays."""
-    word, mark, rest = str(name).partition(" (")
-    return f"{_(word)}{mark}{rest}" if word in _NAMES else name
+    """Return the name of a row or a column: the base in the language of the reader, other names as they are."""
+    return _("base") if name == "base" else name
 
 
 @dataclass
@@ -53,7 +41,7 @@ class Matrix(_Markdown):
             return "" if x is None else f"{x:,}" if isinstance(x, int) else f"{x:.3f}" if isinstance(x, float) else x
 
         rows = [[_named(name), *map(cell, own)] for name, own in zip(self.rows, self.values, strict=True)]
-        return markdown_table([_(self.corner), *map(_named, self.columns)], rows, left=1)
+        return markdown_table([self.corner, *map(_named, self.columns)], rows, left=1)
 
 
 def combine(reranker, deltas, weights=None):
@@ -87,10 +75,6 @@ def combine(reranker, deltas, weights=None):
     fingerprint = _base_hash(reranker)
     for delta in deltas:
         _check_fits(reranker, delta, fingerprint)
-    return _combine(reranker, deltas, weights, fingerprint)
-
-
-def _combine(reranker, deltas, weights, fingerprint):
     full = [_full_tensors(reranker, d) for d in deltas]
     tensors = {}
     for n in dict.fromkeys(n for own in full for n in own):
@@ -107,118 +91,3 @@ def _combine(reranker, deltas, weights, fingerprint):
         instruction=said.pop() if len(said) == 1 else reranker.instruction,
         data=" ".join(dict.fromkeys(d.data for d in deltas)), figures={"weights": weights},
     )  # fmt: skip
-
-
-def _score_sets(reranker, test_sets, instructions=None, metric="ndcg@10"):
-    """Return the mean metric of each test set with the weights that are attached now.
-
-    Args:
-        reranker: the Reranker.
-        test_sets: name -> list of Group.
-        instructions: name of a test set -> the instruction it is scored under; default: the one in use.
-        metric: a key of ``metrics.RANKING``.
-    """
-    own, out = reranker.instruction, []
-    try:
-        for name, groups in test_sets.items():
-            reranker.instruction = (instructions or {}).get(name, own)
-            out.append(evaluate(reranker, groups).summary[metric])
-    finally:
-        reranker.instruction = own
-    return out
-
-
-def cross_matrix(reranker, deltas, test_sets, instructions=None, metric="ndcg@10"):
-    """Return the Matrix "trained on x tested on": the base in the first row, then every delta, on every test set.
-
-    Args:
-        reranker: the Reranker with the base weights.
-        deltas: list of Delta, or dict from row name to Delta.
-        test_sets: name -> list of Group.
-        instructions: name of a test set -> instruction, so that a column differs in the weights alone; default: the
-            base's own and each delta's own.
-        metric: a key of ``metrics.RANKING``.
-
-    Raises:
-        InputError: a delta made for another base; two deltas of one name in a list.
-    """
-    named = dict(deltas) if isinstance(deltas, dict) else {d.name: d for d in deltas}
-    if len(named) != len(deltas):
-        raise InputError("Two deltas have the same name; give a dict from row name to delta.")
-    fingerprint, values = _base_hash(reranker), []
-    for delta in named.values():
-        _check_fits(reranker, delta, fingerprint)
-    for delta in (None, *named.values()):
-        with swapped(reranker, delta):
-            values.append(_score_sets(reranker, test_sets, instructions, metric))
-    return Matrix(["base", *named], list(test_sets), values, "trained on")
-
-
-@dataclass
-class _WeightSweep(_Markdown):
-    """Weights tried on dev, the choice, and what it is worth on test.
-
-    Attributes:
-        dev: Matrix, a row for each weight; its last column is the mean that decides.
-        test: Matrix with the rows base (weight 0), as trained (weight 1) and chosen; all under the same instruction.
-        best: the chosen weight.
-        delta: the Delta at that weight.
-    """
-
-    dev: Matrix
-    test: Matrix
-    best: float
-    delta: Delta
-
-    def __str__(self):
-        return f"{self.dev}\n\n{_('chosen on dev: {best:g}').format(best=self.best)}\n\n{self.test}"
-
-
-def sweep_weights(reranker, deltas, dev, test, scales=_SCALES, instructions=None, metric="ndcg@10"):
-    """Try one weight for all deltas on dev, take the best mean over its sets, report it on test.
-
-    With one delta this is the interpolation sweep. With several it is task arithmetic with one scaling coefficient, as
-    in arXiv 2212.04089. Put a general set beside the domain's own into ``dev``, else only the gain decides.
-
-    Args:
-        reranker: the Reranker with the base weights.
-        deltas: a Delta or a list of them.
-        dev: name -> list of Group, to choose on.
-        test: name -> list of Group, for the report; never looked at before the choice, and none of them in ``dev``.
-        scales: weights to try. Of two equally good ones the first is taken.
-        instructions: as in ``cross_matrix``.
-        metric: a key of ``metrics.RANKING``.
-
-    Returns:
-        An object with ``dev`` and ``test`` (each a Matrix), ``best`` (the weight) and ``delta`` (the Delta at it).
-
-    Raises:
-        InputError: nothing to try, choose or report on; a set that both chooses and reports; as ``combine``.
-    """
-    deltas, scales = [deltas] if isinstance(deltas, Delta) else list(deltas), [float(s) for s in scales]
-    if not scales or not dev or not test:
-        raise InputError("A sweep needs weights to try, dev sets to choose on and test sets to report on.")
-    for chooses, own in dev.items():
-        for reports, groups in test.items():
-            check_no_leak(
-                own, groups, (_("dev set {name}").format(name=chooses), _("test set {name}").format(name=reports))
-            )
-    fingerprint = combine(reranker, deltas, [scales[0]] * len(deltas)).base_fingerprint  # checks what is given
-
-    def mixed(scale):
-        return _combine(reranker, deltas, [scale] * len(deltas), fingerprint)
-
-    def measure(delta, sets):
-        with swapped(reranker, delta):
-            return _score_sets(reranker, sets, instructions, metric)
-
-    rows = [[*own, sum(own) / len(own)] for scale in scales for own in [measure(mixed(scale), dev)]]
-    best = scales[max(range(len(scales)), key=lambda i: rows[i][-1])]
-    chosen = mixed(best)
-    reports = [measure(delta, test) for delta in (mixed(0.0), mixed(1.0), chosen)]
-    return _WeightSweep(
-        Matrix([f"{s:g}" for s in scales], [*dev, "mean"], rows, "weight"),
-        Matrix(["base (0)", "as trained (1)", f"chosen ({best:g})"], list(test), reports, "on test"),
-        best,
-        chosen,
-    )

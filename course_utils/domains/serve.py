@@ -6,9 +6,7 @@ from dataclasses import replace
 
 from course_utils.domains.delta import (
     _BASE,
-    _attached,
     _base_hash,
-    _base_value,
     _check_fits,
     _full_tensors,
     _swap_in,
@@ -129,21 +127,6 @@ class Domains:
         scores = Counted(scores)
         scores.truncated = cut
         return scores
-
-    def memory(self):
-        """Return bytes of weights: {"base", "deltas": {name: bytes}, "total"}; memory that is shared counts once."""
-        held = _attached(self.reranker)
-        now = [p.data for p in self.reranker.model.parameters()]
-        own = [_base_value(self.reranker, n) for n, _ in self.reranker.model.named_parameters()]
-        deltas = {name: list(d.tensors.values()) for name, d in self._deltas.items()}
-        everything = [*now, *own, *(t for tensors in deltas.values() for t in tensors)]
-        if held:
-            everything += held.tensors.values()
-        return {
-            "base": storage_bytes(own),
-            "deltas": {name: storage_bytes(tensors) for name, tensors in deltas.items()},
-            "total": storage_bytes(everything),
-        }
 
 
 def storage_bytes(tensors):

@@ -76,8 +76,8 @@ def adapt_lora(reranker, train, dev=None, recipe=Recipe(), *, name="domain", ran
         quiet: print nothing.
 
     Raises:
-        InputError: a delta is attached, a bad name, rank or number of layers, peft is not installed, the recipe keeps
-            "halfway"; and as ``adapt`` does.
+        InputError: a delta is attached, a bad name, rank or number of layers, the recipe keeps "halfway"; and as
+            ``adapt`` does.
     """
     _check_name(name)
     if _attached(reranker) is not None:
@@ -123,10 +123,8 @@ def _matrices(model, layers):
 @contextmanager
 def _adapter(reranker, matrices, rank, seed):
     """Wrap the model in peft's adapter within the block; yield a function that returns a copy of the factors."""
-    try:
-        from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-    except ImportError:
-        raise InputError("LoRA needs the package peft; install it with: pip install peft") from None
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+
     set_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=matrices, bias="none")
     with warnings.catch_warnings():

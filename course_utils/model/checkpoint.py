@@ -70,7 +70,10 @@ def _check_folder(path):
             "another model.",
             path=path / "config.json", num_hidden_layers=config["num_hidden_layers"], n_layers=len(layers)
         )  # fmt: skip
-    _check_settings(path)
+    names = path / "tokenizer_config.json"
+    if not isinstance(_read_json(names).get("tokenizer_class") or "", str):
+        raise InputError("{path}: tokenizer_class does not name a tokenizer; copy or download it again.", path=names)
+    read_settings(path)
     _check_filled(path, config, shapes)
     return path
 
@@ -141,7 +144,8 @@ def _check_filled(path, config, shapes):
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(described, trust_remote_code=False)
     except Exception as error:  # whatever a wrong value leads to, in any of the model classes
-        raise InputError("{path} does not describe a model: {one_line}", path=path / "config.json", one_line=_one_line(error)) from None  # fmt: skip
+        one_line = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError("{path} does not describe a model: {one_line}", path=path / "config.json", one_line=one_line) from None  # fmt: skip
     parameters = dict(model.named_parameters())
     needed = sum(parameter.numel() for parameter in parameters.values())
     stored = sum(math.prod(shape) for shape in shapes.values())
@@ -164,19 +168,6 @@ def _check_filled(path, config, shapes):
             "The weights in {path} lack {missing_0}, which would be random; copy or download them again.",
             path=path, missing_0=missing[0]
         )  # fmt: skip
-
-
-def _one_line(error):
-    """Return the type and the text of an error on one line, at most 200 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def _check_settings(folder):
-    """Raise InputError unless the settings of the tokenizer and of ``Reranker.save`` hold plain values, where they exist."""
-    path = folder / "tokenizer_config.json"
-    if path.exists() and not isinstance(_read_json(path).get("tokenizer_class") or "", str):
-        raise InputError("{path}: tokenizer_class does not name a tokenizer; copy or download it again.", path=path)
-    read_settings(folder)
 
 
 def read_settings(folder):

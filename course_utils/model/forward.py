@@ -7,7 +7,7 @@ layer only the last token is needed, and of the output matrix only the rows of "
 Works for decoders built like Llama and Qwen (``SUPPORTED``): other models go through their own forward pass.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import embedding, scaled_dot_product_attention
@@ -40,15 +40,6 @@ class _Segment:
         return _Segment(self.values.to(device), self.lengths.to(device), self.parent, rows)
 
 
-@dataclass
-class _Layout:
-    """Positions and masks of a tree of segments; the same for every layer."""
-
-    positions: list = field(default_factory=list)
-    masks: list = field(default_factory=list)
-    ends: list = field(default_factory=list)
-
-
 def _decoder_of(model):
     """Return the module that holds ``layers`` and the final norm, also under a peft wrapper."""
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -63,10 +54,13 @@ def _supports_sharing(model):
 
 
 def _layout(segments, leaves, dtype):
-    """Return the _Layout of a tree of segments: where each token stands in its prompt, and what it may look at."""
+    """Return (positions, masks, ends) of a tree of segments: where each token stands in its prompt, what it may look at.
+
+    All are the same for every layer. positions and masks have one tensor a segment; ends is {leaf: mask of its last tokens}.
+    """
     # valid: for each segment, which of the keys [rows, past + length] are real tokens and no padding.
     # starts: for each segment, the position of its first token in the whole prompt [rows].
-    layout, valid, starts = _Layout(), [], []
+    positions, masks, ends, valid, starts = [], [], {}, [], []
     for i, segment in enumerate(segments):
         length = segment.values.shape[1]
         device = segment.values.device
@@ -76,7 +70,7 @@ def _layout(segments, leaves, dtype):
         if segment.parent is None:
             # A root starts at position 0. Padding comes after all real tokens, so the causal mask hides it already.
             start = torch.zeros_like(segment.lengths)
-            layout.masks.append(_additive(causal[None, None], dtype))
+            masks.append(_additive(causal[None, None], dtype))
             valid.append(own)
         else:
             parent = segments[segment.parent]
@@ -88,14 +82,14 @@ def _layout(segments, leaves, dtype):
             allowed = torch.cat([past[:, None].expand(-1, length, -1), causal.expand(len(own), -1, -1)], dim=2)
             if i in leaves:
                 # On the last layer only the last real token asks: one line of the mask a row, [rows, 1, 1, past + length].
-                ends = segment.lengths - 1
-                last = allowed[torch.arange(len(ends), device=device), ends]
-                layout.ends.append((i, _additive(last[:, None, None], dtype)))
-            layout.masks.append(_additive(allowed[:, None], dtype))
+                at = segment.lengths - 1
+                last = allowed[torch.arange(len(at), device=device), at]
+                ends[i] = _additive(last[:, None, None], dtype)
+            masks.append(_additive(allowed[:, None], dtype))
         # Positions are those of the unshared prompt, so that the rotary angles are the same.
         starts.append(start)
-        layout.positions.append(start[:, None] + steps[None])
-    return layout
+        positions.append(start[:, None] + steps[None])
+    return positions, masks, ends
 
 
 def _additive(allowed, dtype):
@@ -153,13 +147,12 @@ def _finish(layer, states, attended):
     return states + layer.mlp(layer.post_attention_layernorm(states))
 
 
-def _run_layer(layer, segments, states, angles, layout, leaves, last):
+def _run_layer(layer, segments, states, angles, masks, ends, leaves, last):
     """Run one layer over all segments; with ``last`` return only the last token of each leaf."""
     attention = layer.self_attn
     size = attention.head_dim
     q_norm, k_norm = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
     past, out = [], []  # past: keys and values of each segment with all that stands before it
-    ends = dict(layout.ends)
     for i, (segment, x) in enumerate(zip(segments, states, strict=True)):
         cos, sin = angles[i]
         normed = layer.input_layernorm(x)  # [rows, length, hidden]
@@ -175,7 +168,7 @@ def _run_layer(layer, segments, states, angles, layout, leaves, last):
         if last and i not in leaves:
             out.append(None)  # on the last layer nobody looks at the states of inner segments, only at their keys
             continue
-        mask = layout.masks[i]
+        mask = masks[i]
         if last:
             # Of each row only the last real token is scored: x shrinks to [rows, 1, hidden].
             rows = torch.arange(len(x), device=x.device)
@@ -212,10 +205,10 @@ def _shared_forward(model, segments, leaves, first=0, stop=None, recompute=False
         found = decoder.embed_tokens(torch.cat([x.flatten() for x in states])).split([x.numel() for x in states])
         states = [own.view(*x.shape, -1) for own, x in zip(found, states, strict=True)]
     # Masks and rotary angles are the same for every layer, so they are made once.
-    layout = _layout(segments, set(leaves), states[0].dtype)
-    angles = [decoder.rotary_emb(x, p) for x, p in zip(states, layout.positions, strict=True)]
+    positions, masks, ends = _layout(segments, set(leaves), states[0].dtype)
+    angles = [decoder.rotary_emb(x, p) for x, p in zip(states, positions, strict=True)]
     for i in range(first, stop):
-        args = (decoder.layers[i], segments, states, angles, layout, set(leaves), to_end and i == stop - 1)
+        args = (decoder.layers[i], segments, states, angles, masks, ends, set(leaves), to_end and i == stop - 1)
         if recompute and torch.is_grad_enabled():
             states = checkpoint(_run_layer, *args, use_reentrant=False)
         else:

@@ -271,9 +271,7 @@ def _encode_groups(tokenizer, groups, instruction=DEFAULT_INSTRUCTION, max_lengt
         common = constant if common is None else common
         prefixes.append(np.array(common[len(constant) :], dtype=np.int32))
         candidates.append([np.array(ids[len(common) :] + tail, dtype=np.int32) for ids in own])
-    encoded = _EncodedGroups(np.array(constant, dtype=np.int32), prefixes, candidates, truncated)
-    _assert_suffix(encoded, tail)
-    return encoded
+    return _EncodedGroups(np.array(constant, dtype=np.int32), prefixes, candidates, truncated)
 
 
 def _check_query(query, tokenizer, instruction, max_length):
@@ -283,14 +281,3 @@ def _check_query(query, tokenizer, instruction, max_length):
             "Raise max_length (--max-length) or shorten the query.",
             max_length=max_length, query=query[:60]
         )  # fmt: skip
-
-
-def _assert_suffix(encoded, tail):
-    """Raise AssertionError unless every candidate ends in the suffix ids ``tail``.
-
-    The score is read at the last token; a prompt that lost its suffix would be read at a document token.
-    """
-    for candidates in encoded.candidates:
-        for ids in candidates:
-            if ids[-len(tail) :].tolist() != tail:
-                raise AssertionError("a prompt lost its suffix: its score would be read at a document token")

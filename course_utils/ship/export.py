@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from course_utils.errors import InputError
-from course_utils.files import whole_folder
+from course_utils.files import whole_folder, write_json
 from course_utils.language import _later
 from course_utils.model import prompt
 from course_utils.model.forward import _decoder_of
@@ -27,7 +27,6 @@ from course_utils.ship.folders import (
     _end_pairs,
     _finish_files,
     _pad_token,
-    _write_json,
     _write_readme,
 )
 
@@ -55,7 +54,7 @@ def export_causal_lm(reranker, folder):
         _causal_files(reranker, temporary)
         # llama.cpp's converter writes the default instruction into its file; gguf-new-metadata puts this in its place.
         rerank = prompt.prompt_text("{query}", "{document}", reranker.instruction)
-        _write_json(temporary / LLAMA_CPP_FILE, {"chat_template": [{"name": "rerank", "template": rerank}]})
+        write_json(temporary / LLAMA_CPP_FILE, {"chat_template": [{"name": "rerank", "template": rerank}]})
         _write_readme(reranker, temporary, "transformers", _CAUSAL_README)
     return Path(folder)
 
@@ -96,7 +95,7 @@ def export_sentence_transformers(reranker, folder):
         }
         (temporary / "1_LogitScore").mkdir()
         for name, content in files.items():
-            _write_json(temporary / name, content)
+            write_json(temporary / name, content)
         _write_readme(reranker, temporary, "sentence-transformers", _CROSS_ENCODER_README)
     return Path(folder)
 

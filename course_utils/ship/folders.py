@@ -4,6 +4,7 @@ import json
 import shutil
 
 from course_utils.errors import InputError
+from course_utils.files import write_json
 from course_utils.language import _
 from course_utils.model import prompt
 from course_utils.model.checkpoint import SETTINGS as SETTINGS_FILE
@@ -122,7 +123,7 @@ def _finish_files(reranker, temporary):
 
     _edit_json(temporary / "tokenizer_config.json", tokenizer_for_all)
     _edit_json(temporary / "config.json", model_for_all)
-    _write_json(temporary / SETTINGS_FILE, reranker.settings())
+    write_json(temporary / SETTINGS_FILE, reranker.settings())
     _check_template(AutoTokenizer.from_pretrained(temporary, local_files_only=True), reranker.instruction)
 
 
@@ -153,11 +154,7 @@ def _forget_lengths(folder):
 def _edit_json(path, change):
     content = json.loads(path.read_text(encoding="utf-8"))
     change(content)
-    _write_json(path, content)
-
-
-def _write_json(path, content):
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def _check_template(tokenizer, instruction=prompt.DEFAULT_INSTRUCTION):

@@ -46,7 +46,10 @@ def score_file(reranker, source, path, progress=True, long_documents="cut"):
         InputError: a bad pair, or results that belong to another model or to other pairs. Nothing is overwritten.
     """
     path = Path(path)
-    total = _count(source, reranker) if isinstance(source, (str, Path)) else _length(source)
+    if isinstance(source, (str, Path)):
+        total = _count(source, reranker)
+    else:
+        total = len(source) if hasattr(source, "__len__") else None
     rank, _ = machine.join(reranker.device)
     made_with = _about(reranker, long_documents)
     if rank == 0:
@@ -122,10 +125,6 @@ def _about(reranker, long_documents="cut"):
         "max_length": reranker.max_length,
         "long_documents": long_documents,
     }
-
-
-def _length(source):
-    return len(source) if hasattr(source, "__len__") else None
 
 
 def _check_about(path, made_with):

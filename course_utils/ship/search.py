@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from course_utils.data import read_passages
 from course_utils.data.negatives import _SearchBm25
@@ -61,8 +60,6 @@ def build_index(source, out, size=200, overlap=1, dense=None, **how):
     Raises:
         InputError: nothing to read, or a place that cannot be written to or holds other files.
     """
-    import bm25s
-
     check_outputs((), [source], folders=[out])
     passages, said = read_passages(source, size, overlap, **how)
     kept = {}
@@ -76,11 +73,7 @@ def build_index(source, out, size=200, overlap=1, dense=None, **how):
         )
         said = [*said, text.format(twice=twice)]
     kept = list(kept.values())
-    first = bm25s.BM25(k1=1.5, b=0.75)
-    first.index(
-        [_SearchBm25.tokens(p.text) or ["\0"] for p in tqdm(kept, unit="passage", disable=None, delay=2)],
-        show_progress=False,
-    )
+    first = _SearchBm25(p.text for p in kept).index
     raw = [p.text.encode() for p in kept]
     vectors = _vectors(_encoder(dense), [p.text for p in kept]) if dense else None
     with whole_folder(out) as folder:
@@ -122,9 +115,6 @@ class SearchIndex:
             raise InputError(
                 "{folder} is no search index, or a damaged one; make it with index (build_index).", folder=folder
             )
-
-    def __len__(self):
-        return self.size
 
     def text(self, i):
         """Return passage ``i``."""

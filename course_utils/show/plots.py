@@ -51,16 +51,15 @@ def score_bars(ranking, title="Scores of the documents", width=60):
     return figure
 
 
-def before_after(rows, title="Before and after adaptation", metric="nDCG@10"):
+def before_after(rows, title="Before and after adaptation"):
     """Draw a slope chart.
 
     Args:
         rows: list of (name, before, after), or (name, before, after, low, high) with the interval of the difference.
         title: of the figure.
-        metric: name of the value.
     """
     with _style():
-        figure, axes = _new(title, "", metric, (8, 5.5))
+        figure, axes = _new(title, "", "nDCG@10", (8, 5.5))
         low = min(v for row in rows for v in row[1:3])
         span = max(0.2, max(v for row in rows for v in row[1:3]) - low)
         ends = _spread([row[2] for row in rows], 0.07 * span)
@@ -78,7 +77,7 @@ def before_after(rows, title="Before and after adaptation", metric="nDCG@10"):
         axes.set_xlim(-0.15, 1.05)
         axes.grid(axis="x", visible=False)
         _widen(axes, 0.2)
-    figure.alt = _("Slope chart of {metric}: ").format(metric=metric) + _("; ").join(
+    figure.alt = _("Slope chart of nDCG@10: ") + _("; ").join(
         _("{name} from {before:.2f} to {after:.2f}").format(name=r[0], before=r[1], after=r[2]) for r in rows
     )
     return figure
@@ -149,7 +148,7 @@ def rank_changes(before, after, relevant=(), title="How the ranking of one query
     return figure
 
 
-def heatmap(values, rows, columns, title, label="nDCG@10", signed=False, least=0.1):
+def heatmap(values, rows, columns, title, label="nDCG@10", signed=False):
     """Draw a matrix with its numbers written in the cells.
 
     Args:
@@ -159,7 +158,6 @@ def heatmap(values, rows, columns, title, label="nDCG@10", signed=False, least=0
         title: of the figure.
         label: name of the value.
         signed: colours around zero (orange below, blue above) instead of from low to high.
-        least: difference that the colours span at least, in units of the value.
     """
     grid = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=float)
     with _style():
@@ -167,7 +165,7 @@ def heatmap(values, rows, columns, title, label="nDCG@10", signed=False, least=0
         figure, axes = _new(title, size=size)
         limit = np.nanmax(np.abs(grid)) or 1
         low, high = (-limit, limit) if signed else (np.nanmin(grid), np.nanmax(grid))
-        missing = max(0.0, least - (high - low)) / 2  # else a hair's breadth would get the two most distant colours
+        missing = max(0.0, 0.1 - (high - low)) / 2  # else a hair's breadth would get the two most distant colours
         image = axes.imshow(
             grid, aspect="auto", cmap="PuOr" if signed else "cividis", vmin=low - missing, vmax=high + missing
         )  # fmt: skip

@@ -177,7 +177,7 @@ def _score_both(base, adapted, query, documents):
         return before, base.rank(query, documents)
 
 
-def freezing_panel(reranker, groups, queries=8, batch_queries=4):
+def freezing_panel(reranker, groups, queries=8):
     """Return a panel with a slider for the boundary and what it costs: predicted at once, measured on a button.
 
     The prediction is ``cost.estimate``: parameters and states are counted, memory is counted on one batch, seconds are timed
@@ -188,12 +188,11 @@ def freezing_panel(reranker, groups, queries=8, batch_queries=4):
         reranker: the Reranker.
         groups: list of Group that an epoch goes over.
         queries: queries that are run to time it.
-        batch_queries: queries in a training step.
 
     Raises:
         InputError: too few queries, or a model whose layers cannot be timed.
     """
-    costs = cost._estimate(reranker, groups, batch_queries, queries)
+    costs = cost._estimate(reranker, groups, queries)
     count, queries_in_all = len(decoder_layers(reranker.model)[1]), len(groups)
     xs = list(range(1, count + 1))
     series = {
@@ -208,7 +207,7 @@ def freezing_panel(reranker, groups, queries=8, batch_queries=4):
     )
     if widgets := _ipywidgets():
         _freezing_controls(
-            widgets, panel, costs, queries_in_all, lambda k: cost._measure(reranker, groups, k, batch_queries, queries)
+            widgets, panel, costs, queries_in_all, lambda k: cost._measure(reranker, groups, k, queries=queries)
         )
     return panel
 

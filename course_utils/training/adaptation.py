@@ -29,7 +29,7 @@ from course_utils.training.losses import _find_loss, _teacher_logits
 from course_utils.training.recipe import Recipe
 from course_utils.training.scorer import GroupScorer
 from course_utils.training.trainer import HISTORY, _make_trainer
-from course_utils.training.trunk import _can_cache, _fingerprint, _remove_stale, _trunk_name, build_trunk
+from course_utils.training.trunk import _fingerprint, _remove_stale, _trunk_name, build_trunk
 from course_utils.training.weights import load_tensors
 
 # Checkpoints of a short run are seconds apart; the Trainer then sorts them by step, and warns that it does.
@@ -70,8 +70,22 @@ class Adaptation:
     kept: dict = field(default_factory=dict)
 
 
-def hold_out(train, seed=0):
-    """Return (train, dev): 15 % of the queries are held out, and their answers leave the lists of the others."""
+def hold_out(train, seed=0, name="train"):
+    """Return (train, dev): 15 % of the queries are held out, and their answers leave the lists of the others.
+
+    Args:
+        train: list of Group, all of them rankable.
+        seed: for the choice of queries.
+        name: what the message calls the list.
+
+    Raises:
+        InputError: fewer than 4 queries.
+    """
+    if len(train) < 4:
+        raise InputError(
+            "{name} has {n_train} rankable queries, too few to hold some out; give 4 at least, or dev groups.",
+            name=name, n_train=len(train)
+        )  # fmt: skip
     train, dev = split(train, (0.85, 0.15), seed=seed)
     return without_answers(train, dev), dev
 
@@ -83,8 +97,6 @@ def training_data(train, dev=None, replay=(), replay_share=Recipe.replay_share, 
     """
     train = rankable(train)
     if dev is None:
-        if len(train) < 4:
-            raise InputError("{n_train} rankable training queries are too few to hold some out; give at least 4.", n_train=len(train))  # fmt: skip
         train, dev = hold_out(train, seed)
     dev = rankable(dev)
     if not train or not dev:
@@ -156,7 +168,8 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         model.to(reranker.device)
         epoch, kept = checkpoints._kept(trainer, recipe.keep, folder, quiet)
         model.eval()
-        _narrow(model, dtypes)
+        for name, p in model.named_parameters():
+            p.data = p.data.to(dtypes.get(name, p.dtype))
         machine.wait()  # nobody removes what another still reads
     warnings = _warnings(len(dev), recipe.keep, epoch, kept, trainer, quiet)
     return Adaptation(
@@ -260,18 +273,11 @@ def _widen(model):
     return dtypes
 
 
-def _narrow(model, dtypes):
-    """Give parameters the dtypes back that ``_widen`` returned."""
-    for name, p in model.named_parameters():
-        if name in dtypes:
-            p.data = p.data.to(dtypes[name])
-
-
 def _cache_states(reranker, sources, recipe, folder, temporary, quiet):
     """Compute the states below the first layer that trains, for every Source; return that layer, 0 without cache."""
     model = reranker.model
     first = _first_trainable_layer(model)
-    if not recipe.cache or not _supports_sharing(model) or not _can_cache(model, first):
+    if first < 1 or not recipe.cache or not _supports_sharing(model):
         return 0
     weights = "this-run" if temporary else _fingerprint(model, first)  # nobody comes back to a temporary folder
     if machine.join(reranker.device)[0] == 0:

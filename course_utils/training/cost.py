@@ -116,7 +116,7 @@ def _measure(reranker, groups, layers, batch_queries=4, queries=8, repeats=2, ne
     )  # fmt: skip
 
 
-def _estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
+def _estimate(reranker, groups, queries=8):
     """Return {layers: Cost} for the last 1 to N layers and "all"; the reranker stays as it is.
 
     Counted exactly: parameters, states on disk. The rest is a line through the last 1 and the last 4 layers, measured.
@@ -124,16 +124,14 @@ def _estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
     Args:
         reranker: the Reranker.
         groups: list of Group that an epoch would go over.
-        batch_queries: queries in a step.
         queries: queries that are timed.
-        repeats: how often each is timed; the fastest counts.
 
     Raises:
         InputError: as ``measure``.
     """
     model, stack = reranker.model, decoder_layers(reranker.model)[1]
     count = len(stack)
-    near, far = (_measure(reranker, groups, k, batch_queries, queries, repeats) for k in (1, min(4, count)))
+    near, far = (_measure(reranker, groups, k, queries=queries) for k in (1, min(4, count)))
     steps = max(1, far.layers - near.layers)
     step = max(0.0, (far.seconds - near.seconds) / steps)
     layer_mb = (far.activations_mb - near.activations_mb) / steps
@@ -156,8 +154,8 @@ def _estimate(reranker, groups, batch_queries=4, queries=8, repeats=2):
     return out
 
 
-def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2, own=None):
-    """Run a few training steps on ``queries`` queries and say what a whole run will take; the reranker stays as it is.
+def forecast(reranker, train, dev, scored=(), recipe=Recipe(), own=None):
+    """Run a few training steps on two queries and say what a whole run will take; the reranker stays as it is.
 
     Args:
         reranker: the Reranker.
@@ -165,18 +163,17 @@ def forecast(reranker, train, dev, scored=(), recipe=Recipe(), queries=2, own=No
         dev: list of Group measured before training and after each epoch.
         scored: list of Group scored by the whole model besides, a group as often as it is scored.
         recipe: the Recipe of the run.
-        queries: queries that are timed; the time of the rest is taken in proportion to tokens.
         own: training queries that are not replayed; default: all.
 
     Returns:
-        Forecast. Memory is the peak after the steps: it grows with the longest batch, not with the number of pairs.
+        Forecast. The time of all queries is taken in proportion to tokens. Memory is the peak after the steps: it grows with the longest batch, not with the number of pairs.
 
     Raises:
         InputError: as ``measure``.
     """
     train = rankable(train)
     negatives = recipe._by_queries(reranker.model, own or len(train))["negatives"]
-    cost = _measure(reranker, train, recipe.layers, queries, queries, 1, negatives)
+    cost = _measure(reranker, train, recipe.layers, 2, 2, 1, negatives)
     encoded = [reranker.encode(own) for own in (train, dev, scored)]
     whole = _tokens(encoded[0])
     encoded[0] = Source(train, encoded[0]).planned(negatives, recipe.seed, recipe.epochs).encoded

@@ -7,7 +7,7 @@ and many epochs, since few queries mean few steps; the last rung should be as la
 
 import itertools
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from course_utils.data.groups import check_no_leak, rankable, subset
 from course_utils.errors import InputError
@@ -33,14 +33,12 @@ class _Sweep(_Markdown):
             best_epoch, seconds, note (why it failed).
         best: settings of the best run of the last rung.
         why: the choice in words.
-        start: dev nDCG@10 before training.
         full: the Recipe of the full run.
     """
 
     rows: list
     best: dict
     why: str
-    start: float
     full: Recipe
 
     def __str__(self):
@@ -56,16 +54,6 @@ class _Sweep(_Markdown):
             lines.append([f"**{c}**" if chosen and c else c for c in cells])
         head = [*names, _("queries"), _("dev nDCG@10"), _("gain"), _("best epoch"), _("seconds")]
         return f"{markdown_table(head, lines)}\n\n{self.why}"
-
-    def series(self):
-        """Return {settings in words: (queries, dev nDCG@10)}, a line for each setting, as ``plots.lines`` draws them."""
-        out = {}
-        for r in self.rows:
-            if r["ndcg@10"] is not None:
-                x, y = out.setdefault(_words(r["settings"]), ([0], [self.start]))
-                x.append(r["queries"])
-                y.append(r["ndcg@10"])
-        return out
 
 
 def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, work_dir=None, quiet=False):
@@ -138,7 +126,7 @@ def sweep(make_reranker, train, dev, grid=None, recipe=Recipe(), sizes=None, *, 
             raise InputError("No setting could be trained. The last one said: {note}", note=rows[-1]["note"])
         settings = [row["settings"] for row, _ in last[: max(1, round(len(last) / 2))]]
     best = last[0][0]["settings"]
-    return _Sweep(rows, best, _why(last, before.per_query(), len(train), rows, sizes), start, full(best))
+    return _Sweep(rows, best, _why(last, before.per_query(), len(train), rows, sizes), full(best))
 
 
 def _words(settings):
@@ -150,14 +138,6 @@ def _words(settings):
 
 
 def _settings(grid, recipe):
-    known = [f.name for f in fields(Recipe)]
-    unknown = [name for own in ([grid] if isinstance(grid, dict) else grid) for name in own if name not in known]
-    if unknown:
-        raise InputError(
-            'The grid has a setting "{unknown_0}" that adapt does not know; it knows {known}.',
-            unknown_0=unknown[0],
-            known=", ".join(known),
-        )
     if isinstance(grid, dict):
         for name, values in grid.items():
             if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
@@ -166,7 +146,7 @@ def _settings(grid, recipe):
     if not grid:
         raise InputError("The grid holds no settings; give at least one.")
     for own in grid:
-        recipe.replace(**own)  # refuses a wrong value
+        recipe.replace(**own)  # refuses a wrong value, and a choice that a recipe does not have
     return list(grid)
 
 

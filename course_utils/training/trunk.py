@@ -25,7 +25,7 @@ from course_utils.files import whole, write_json
 from course_utils.language import _
 from course_utils.model.batches import _token_batches
 from course_utils.model.checkpoint import _weights_hash
-from course_utils.model.forward import _bucket_size, _build_segments, _decoder_of, _Segment, _shared_forward, pad_rows
+from course_utils.model.forward import _bucket_size, _build_segments, _Segment, _shared_forward, pad_rows
 from course_utils.model.prompt import _EncodedGroups
 from course_utils.training.freezing import decoder_layers
 
@@ -69,9 +69,6 @@ class _Trunk:
     def __init__(self, encoded, path, dtype, constant):
         self.encoded, self.path, self.dtype, self.constant = encoded, path, dtype, constant
         self.offsets = row_offsets(encoded)
-
-    def __len__(self):
-        return len(self.encoded)
 
     def rows(self, first, last, mode="r"):
         """Return the file's rows of queries ``first`` to ``last`` (not included) as an array mapped from disk."""
@@ -293,8 +290,3 @@ def _remove_stale(folder, keep):
     for path in stale:
         shutil.rmtree(path)
     return len(stale)
-
-
-def _can_cache(model, layers):
-    """Return whether states after ``layers`` layers can stand in for them: at least one frozen layer below."""
-    return layers >= 1 and hasattr(_decoder_of(model), "layers")

@@ -8,7 +8,6 @@ from course_utils.updates.forgetting import (
     average_forgetting,
     backward_transfer,
     forward_transfer,
-    losses,
     own_gain,
 )
 from course_utils.updates.gate import Gate, decide, update
@@ -29,7 +28,6 @@ __all__ = [
     "learn",
     "learn_stream",
     "load_version",
-    "losses",
     "own_gain",
     "publish",
     "rollback",

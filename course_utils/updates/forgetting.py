@@ -43,29 +43,15 @@ class Forgetting(_Markdown):
             for row, values in zip(self.rows, self.values, strict=True)
         ]
         table = markdown_table([_("after"), *self.columns], rows)
-        forward = (
-            _(", forward transfer {forward_transfer:+.3f}").format(forward_transfer=forward_transfer(self))
-            if len(self.rows) > 2
-            else ""
-        )
-        backward = (
-            _(", backward transfer {backward_transfer:+.3f}").format(backward_transfer=backward_transfer(self))
-            if len(self.rows) > 2
-            else ""
-        )
-        facts = _("average forgetting {average_forgetting:.3f}{backward}{forward}, gain {own_gain:+.3f}").format(
-            average_forgetting=average_forgetting(self), backward=backward, forward=forward, own_gain=own_gain(self)
+        transfer = ""
+        if len(self.rows) > 2:
+            transfer = _(", backward transfer {backward:+.3f}, forward transfer {forward:+.3f}").format(
+                backward=backward_transfer(self), forward=forward_transfer(self)
+            )
+        facts = _("average forgetting {average_forgetting:.3f}{transfer}, gain {own_gain:+.3f}").format(
+            average_forgetting=average_forgetting(self), transfer=transfer, own_gain=own_gain(self)
         )
         return "\n".join([table, "", f"{self.strategy + ': ' if self.strategy else ''}{facts}"])
-
-
-def losses(matrix):
-    """Return {test set: nDCG@10 lost from right after it was learned to the end}; negative where it became better.
-
-    A set without a stage counts from the base; the last stage's own set is left out, since nothing came after it.
-    """
-    learned = {c: c if c in matrix.rows else matrix.rows[0] for c in matrix.columns if c != matrix.rows[-1]}
-    return {c: matrix.at(row, c) - matrix.at(matrix.rows[-1], c) for c, row in learned.items()}
 
 
 def average_forgetting(matrix):

@@ -46,6 +46,7 @@ STRATEGIES = {
 }
 _SETTINGS = {"rate": 1.0, "replay": 0.0, "pull": 0.0, "interpolate": False, "allowed": 0.01, "keep": "best"}
 _SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)  # of the new weights, tried in an interpolation
+_QUERIES = 300  # of each set that are scored for each share
 
 
 def learn(reranker, stage, earlier=(), strategy="default", recipe=Recipe(), *, quiet=False):
@@ -127,14 +128,7 @@ def _parts(stage, seed=0):
     """Return (train, dev) of a Stage; a missing dev is split off by query, always the same with the same seed."""
     if stage.dev is not None:
         return rankable(stage.train), rankable(stage.dev)
-    train = rankable(stage.train)
-    if len(train) < 4:
-        raise InputError(
-            "{name} has {n_train} rankable queries, too few to hold some out; give dev groups.",
-            name=stage.name,
-            n_train=len(train),
-        )
-    return hold_out(train, seed)
+    return hold_out(rankable(stage.train), seed, stage.name)
 
 
 def _draw(pools, count, seed=0):
@@ -165,7 +159,7 @@ def l2_sp(start, strength):
     return penalty
 
 
-def _choose_share(reranker, before, dev, earlier=(), allowed=0.01, seed=0, queries=300):
+def _choose_share(reranker, before, dev, earlier=(), allowed=0.01, seed=0):
     """Put the best mix of the weights ``before`` and the present ones into the reranker; return the share of the new ones.
 
     Taken is the share with the best nDCG@10 on ``dev`` among those where no earlier set falls by more than
@@ -178,9 +172,8 @@ def _choose_share(reranker, before, dev, earlier=(), allowed=0.01, seed=0, queri
         earlier: dev groups of what must not be forgotten, a list of lists.
         allowed: nDCG@10 that an earlier set may lose.
         seed: for the choice of queries.
-        queries: of each set that are scored for each share.
     """
-    sets = [subset(groups, queries, seed) for groups in (dev, *earlier)]
+    sets = [subset(groups, _QUERIES, seed) for groups in (dev, *earlier)]
     own = dict(reranker.model.named_parameters())
     after = {n: own[n].detach().clone() for n in before}
 
