@@ -38,7 +38,7 @@ from benchmarks.common import (
     quiet,
     run_cells,
 )
-from benchmarks.lists import Lists, course_sets, fingerprint, real_sets
+from benchmarks.lists import Lists, course_sets, fingerprint, held_out, real_sets
 from benchmarks.real_sets_page import BASELINES, DEFAULT, ENCODER, HALF, RULED, WAYS, page
 from benchmarks.ruled import with_rule
 from course_utils.data import LANGUAGES, load_domain
@@ -51,7 +51,7 @@ from course_utils.evaluation.measure import evaluate, evaluate_scores
 from course_utils.evaluation.rules import document_alone
 from course_utils.machine import peak_memory_mb
 from course_utils.model.reranker import Reranker
-from course_utils.training.adaptation import adapt, hold_out
+from course_utils.training.adaptation import adapt
 from course_utils.training.recipe import Recipe
 
 
@@ -89,7 +89,7 @@ def tested(reranker, test, layers, states):
 
 def beside_the_rule(folder, lists, found):
     """Return the cell of a reranker as it is plus the rule that reads documents alone, see ``ruled``; ``found`` as in ``as_it_is``."""
-    train, dev = (lists.train, lists.dev) if lists.dev else hold_out(lists.train)
+    train, dev = (lists.train, lists.dev) if lists.dev else held_out(lists.train)
     scores = {"dev": Reranker.load(folder, quiet=True).score_groups(dev), "test": found().scores}
     summed, weight = with_rule(scores, train, {"dev": dev, "test": lists.test})
     return figures(summed["test"], lists.test) | {"weight": weight}
@@ -260,7 +260,7 @@ def cut(lists, args):
     """Return Lists of the sizes asked for; with ``--states`` the dev lists are held out here, once for all seeds."""
     train, dev = lists.train and subset(lists.train, args.train_queries), lists.dev
     if args.states and train and dev is None:
-        train, dev = hold_out(train)
+        train, dev = held_out(train)
     return Lists(train, dev, subset(lists.test, args.queries))
 
 

@@ -82,7 +82,7 @@ def test_settings_reach_the_training(small, monkeypatch):
 
     def record(reranker, train, dev, recipe, **options):
         seen.update(options, dev=dev, **recipe.asdict() | {"penalty": recipe.penalty})
-        return Adaptation([], 0, 0.0, 0, 0)
+        return Adaptation([], 0, 0.0, 0, 0, counts={"replayed": 0})
 
     monkeypatch.setattr(continual, "adapt", record)
     old = [stage("general", 30), stage("legal", 4)]
@@ -103,6 +103,8 @@ def test_settings_reach_the_training(small, monkeypatch):
     assert seen["keep"] == "last"
     learn(small, stage("medical", 10), old, recipe=Recipe(layers=1))
     assert seen["keep"] == "best"
+    learn(small, stage("medical", 240), old, recipe=Recipe(layers=1))
+    assert seen["negatives"] == Recipe(keep="best", layers=1).resolved(small.model, 240).negatives
 
 
 def test_replay_draws_evenly_and_gives_what_there_is():

@@ -494,8 +494,8 @@ def test_the_teacher_loss_follows_the_teacher_and_does_without_one():
 
 def test_scores_from_0_to_1_are_probabilities_and_the_loss_is_found():
     graded, told = Group("q", ["a", "b"], [2, 0]), Group("q", ["a", "b"], [1, 0], scores=[0.5, 1.0])
-    assert _teacher_logits([told])[0].tolist() == pytest.approx([0.0, 9.2102], abs=1e-2)
-    assert _teacher_logits([Group("q", ["a", "b"], [1, 0], scores=[3, -2])])[0].tolist() == [3, -2]
+    assert _teacher_logits([told], True)[0].tolist() == pytest.approx([0.0, 9.2102], abs=1e-2)
+    assert _teacher_logits([Group("q", ["a", "b"], [1, 0], scores=[3, -2])], False)[0].tolist() == [3, -2]
     assert [_find_loss(g) for g in ([graded], [told], [told, graded], [Group("q", ["a"], [1])])] == ["graded", "teacher", "graded", "both"]  # fmt: skip
     with pytest.raises(InputError, match="no row has a teacher"):
         _find_loss([graded], "teacher")
@@ -529,7 +529,7 @@ def test_a_teacher_trains_with_and_without_its_scores(tokenizer):
     reranker = Reranker(tiny_model(tokenizer, layers=2), tokenizer, max_length=256, name="tiny")
     done = adapt(reranker, groups, graded_groups(4, 2), Recipe(layers=1, epochs=1, loss="teacher"), quiet=True)
     assert done.recipe["loss"] == "teacher" and np.isfinite(done.history[-1]["dev_loss"])
-    source = Source(groups, reranker.encode(groups), None, _teacher_logits(groups))
+    source = Source(groups, reranker.encode(groups), None, _teacher_logits(groups, False))
     batch = source.collate([0, 1])
     assert batch.teacher.tolist() == [groups[g].scores[c] for g, c in batch.index]
 

@@ -154,18 +154,17 @@ def _instruct(args, reranker, train, kept):
 def _replay(parts):
     """Return the course's general training queries, without those that a part measures."""
     from course_utils.data import LANGUAGES, load_domain
-    from course_utils.text import normalise
+    from course_utils.data.groups import _apart_from
 
     held = [g for part in ("dev", "test", "general") for g in parts.get(part, ())]
-    texts = {normalise(t) for g in held for t in (g.query, *g.positives)}
-    replay = [g for language in LANGUAGES for g in load_domain("general", language, "train")]
-    return [g for g in replay if texts.isdisjoint(normalise(t) for t in (g.query, *g.positives))]
+    return _apart_from([g for language in LANGUAGES for g in load_domain("general", language, "train")], held)
 
 
 def _goes_on(args, reranker, parts, replay):
     """Print what a long training will take; return whether to begin."""
-    from course_utils.training.adaptation import _replayed, training_data
+    from course_utils.training.adaptation import _replayed
     from course_utils.training.cost import forecast
+    from course_utils.training.held_out import training_data
     from course_utils.training.recipe import is_large
 
     if args.estimate or is_large(reranker.model):

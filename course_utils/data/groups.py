@@ -256,6 +256,12 @@ def without_answers(train, held_out, near=False):
     return rankable(out)
 
 
+def _apart_from(groups, held_out):
+    """Return those rankable groups that share no query with ``held_out`` and hold none of its right answers."""
+    known = {normalise(text) for g in held_out for text in (g.query, *g.positives)}
+    return [g for g in rankable(groups) if known.isdisjoint(normalise(text) for text in (g.query, *g.documents))]
+
+
 def shuffle_labels(groups, share=1.0, seed=0):
     """Return groups in which the labels of ``share`` of the queries are flipped: poisoned data for tests and lessons."""
     random_ = random.Random(seed)

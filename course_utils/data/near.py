@@ -1,6 +1,7 @@
 """Near-duplicates, exactly and quickly: texts that share most of their neighbouring words."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from math import ceil
 
 from course_utils.text import _UNIT, normalise
@@ -55,6 +56,15 @@ def _near_index(texts, threshold=0.5, width=3):
         return found
 
     return find
+
+
+def _twinned(groups):
+    """Return groups with the right documents alone and what is nearly the same as one: ``split`` keeps such in one part."""
+    right = list(dict.fromkeys(d for g in groups for d in g.positives))
+    find = _near_index(right, **DOCUMENTS)
+    near = {text: [right[i] for i, _share in find(text)] for text in right}
+    keys = [list(dict.fromkeys(twin for d in g.positives for twin in near[d])) for g in groups]
+    return [replace(g, documents=own, relevance=[1] * len(own), scores=()) for g, own in zip(groups, keys, strict=True)]
 
 
 def near_duplicates(left, right, threshold=0.5, width=3):

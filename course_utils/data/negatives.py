@@ -100,24 +100,28 @@ def mine(groups, texts, hard=5, random_negatives=2, ranks=(0, 50), reranker=None
     Returns:
         (list of Group, number of candidates dropped by the margin).
     """
+    found = list(_mined_lists(groups, texts, hard, random_negatives, ranks, reranker, margin, seed))
+    return [g for g, _liked in found], sum(len(liked) for _g, liked in found)
+
+
+def _mined_lists(groups, texts, hard, random_negatives, ranks, reranker, margin, seed):
+    """Yield (Group with negatives, texts that the margin dropped), see ``mine``; what was dropped is no random one either."""
     from course_utils.model.reranker import sigmoid
 
-    index, dropped, out = texts if hasattr(texts, "top") else _SearchBm25(texts), 0, []
+    index = texts if hasattr(texts, "top") else _SearchBm25(texts)
     for i, g in enumerate(tqdm(groups, unit="query", desc=_("negatives"), disable=None, delay=2)):
         random_ = random.Random(f"{seed}-{i}-{g.query}")
         known = {normalise(d) for d in g.documents}
-        found = [t for t in index.top(g.query, ranks[1])[ranks[0] :] if normalise(t) not in known]
+        found, liked = [t for t in index.top(g.query, ranks[1])[ranks[0] :] if normalise(t) not in known], []
         if reranker is not None and found and g.positives:
             positives, others = (sigmoid(s) for s in reranker.score_groups([(g.query, g.positives), (g.query, found)]))
-            keep = [t for t, p in zip(found, others, strict=True) if p <= margin * positives.max()]
-            dropped += len(found) - len(keep)
-            found = keep
+            liked = [t for t, p in zip(found, others, strict=True) if p > margin * positives.max()]
+            found = [t for t in found if t not in liked]
         found = found[:hard]
-        known |= {normalise(t) for t in found}
+        known |= {normalise(t) for t in (*found, *liked)}
         pool = random_.sample(index.texts, min(len(index.texts), random_negatives + len(known)))
         found += [t for t in pool if normalise(t) not in known][:random_negatives]
         documents = [*zip(g.documents, g.relevance, strict=True), *((t, 0) for t in found)]
         random_.shuffle(documents)
         # A teacher has not scored the new documents, so its scores of the others go.
-        out.append(replace(g, documents=[d for d, _ in documents], relevance=[r for _, r in documents], scores=()))
-    return out, dropped
+        yield replace(g, documents=[d for d, _ in documents], relevance=[r for _, r in documents], scores=()), liked

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from course_utils.data.counts import usable
 from course_utils.data.groups import check_no_leak, split, without_answers
-from course_utils.data.near import DOCUMENTS, _near_index
+from course_utils.data.near import _twinned
 from course_utils.data.plan import PARTS
 from course_utils.data.reading import _as_rows, read_data
 from course_utils.errors import InputError
@@ -73,11 +73,7 @@ def _apart(groups, fractions=(0.7, 0.1, 0.2), seed=0):
     """
     names = PARTS if len(fractions) == 3 else (PARTS[0], PARTS[-1])
     fit = usable(groups)[0]
-    right = list(dict.fromkeys(d for g in fit for d in g.positives))
-    find = _near_index(right, **DOCUMENTS)
-    near = {text: [right[i] for i, _share in find(text)] for text in right}
-    keys = [list(dict.fromkeys(twin for d in g.positives for twin in near[d])) for g in fit]
-    proxies = [replace(g, documents=own, relevance=[1] * len(own), scores=()) for g, own in zip(fit, keys, strict=True)]
+    proxies = _twinned(fit)
     place = {id(proxy): i for i, proxy in enumerate(proxies)}
     try:
         dealt = split(proxies, fractions, seed)

@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from course_utils.data.columns import _naming
 from course_utils.data.groups import check_no_leak, leaks, rankable, split, without_answers
 from course_utils.data.match import _match, _possible_names
-from course_utils.data.near import DOCUMENTS, _near_index
-from course_utils.data.negatives import Bm25, _SearchBm25, mine
+from course_utils.data.near import DOCUMENTS, _near_index, _twinned
+from course_utils.data.negatives import Bm25, _mined_lists, _SearchBm25
 from course_utils.data.passages import read_passages
 from course_utils.data.plan import _CHANGE, _DEPTHS, PARTS, Plan, _Prepared
 from course_utils.data.reading import _NO_WRONG, _as_rows, read_data
@@ -115,17 +115,10 @@ def _split(groups, pieces, plan):
             by = "topic"
         elif sum(h in several for h in homes) > len(groups) / 2 and len(set(homes)) > 5:
             by = "document"
-    # Right passages that are nearly the same stand for one another: their questions stay in one part.
-    right = list(dict.fromkeys(d for g in groups for d in g.positives))
-    find = _near_index(right, **DOCUMENTS)
-    stand_in = {text: right[min(i for i, _ in find(text))] for text in right}
     proxies = [
-        replace(
-            g, documents=[stand_in[d] for d in g.positives], relevance=[1] * len(g.positives), scores=(),
-            topic=home if by == "document" else g.topic if by == "topic" else "",
-        )
-        for g, home in zip(groups, homes, strict=True)
-    ]  # fmt: skip
+        replace(g, topic={"document": home, "topic": g.topic}.get(by, ""))
+        for g, home in zip(_twinned(groups), homes, strict=True)
+    ]
     place = {id(proxy): i for i, proxy in enumerate(proxies)}
     found = split(proxies, plan.fractions, plan.seed, "query" if by == "query" else "topic")
     counts = " / ".join(str(len(part)) for part in found)
@@ -168,20 +161,24 @@ def _mined(groups, index, around, plan, part, reranker):
             replace(g, documents=[*g.documents, *extra], relevance=[*g.relevance, *[1] * len(extra)], scores=())
         )
     hard = plan.hard * (1 if part == "train" else 2)
-    mined, dropped = mine(
+    mined = _mined_lists(
         shielded, index, hard, plan.random_negatives, plan.ranks, reranker, plan.margin, f"{plan.seed}-{part}"
     )
-    out = []
-    for g, own in zip(groups, mined, strict=True):
+    out, dropped = [], 0
+    for g, (own, liked) in zip(groups, mined, strict=True):
+        dropped += len(liked)
         extra = set(around.get(g.query, ())) - set(g.documents)
-        own = _filled(own, index.texts, hard + plan.random_negatives, f"{plan.seed}-{part}-{g.query}")
+        own = _filled(own, index.texts, hard + plan.random_negatives, f"{plan.seed}-{part}-{g.query}", liked)
         out.append(own._pick([i for i, d in enumerate(own.documents) if d not in extra]))
     return out, dropped
 
 
-def _filled(g, pool, least, seed):
-    """Return a group with at least ``least`` wrong documents: lay questions share few words with passages, and BM25 none."""
-    known = {normalise(d) for d in g.documents}
+def _filled(g, pool, least, seed, liked):
+    """Return a group with at least ``least`` wrong documents: lay questions share few words with passages, and BM25 none.
+
+    What the reranker liked too much (``liked``) is none of them.
+    """
+    known = {normalise(d) for d in (*g.documents, *liked)}
     short = least - sum(r <= 0 for r in g.relevance)
     free = [t for t in pool if normalise(t) not in known] if short > 0 else []
     more = random.Random(seed).sample(free, min(short, len(free))) if free else []
@@ -204,7 +201,8 @@ def _clean(parts, notes):
             raise InputError("No question of {name} has a negative; give more passages or more questions.", name=name)
     for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
         check_no_leak(parts[one], parts[other], (one, other))
-    assert not leaks(parts["train"], [*parts["dev"], *parts["test"]], near=False).answers
+    found = leaks(parts["train"], [*parts["dev"], *parts["test"]])
+    assert not (found.answers or found.near_documents)
     return parts
 
 

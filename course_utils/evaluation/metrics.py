@@ -34,10 +34,11 @@ def ndcg_at_k(scores, relevance, k=10):
         relevance: one grade per document, 0 for not relevant.
         k: ranks that count.
     """
+    relevance = np.maximum(np.asarray(relevance, dtype=np.float64), 0)  # less than irrelevant is no loss
     blocks = _tie_blocks(scores, relevance)
     discounts = 1 / np.log2(np.arange(2, len(scores) + 2))
     discounts[k:] = 0
-    ideal = np.sort(np.asarray(relevance, dtype=np.float64))[::-1] @ discounts
+    ideal = np.sort(relevance)[::-1] @ discounts
     gain = sum(block.mean() * discounts[a : a + len(block)].sum() for a, block in blocks)
     return float(gain / ideal) if ideal > 0 else 0.0
 

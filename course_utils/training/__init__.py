@@ -6,7 +6,7 @@ Begin with ``adapt(reranker, train)``.
 from course_utils import _unsearched
 
 with _unsearched():
-    from course_utils.training.adaptation import Adaptation, adapt, hold_out, training_data
+    from course_utils.training.adaptation import Adaptation, adapt
     from course_utils.training.batch import Source
     from course_utils.training.cost import forecast
     from course_utils.training.freezing import (
@@ -17,6 +17,7 @@ with _unsearched():
         parameter_table,
         train_only,
     )
+    from course_utils.training.held_out import hold_out, training_data
     from course_utils.training.losses import LOSSES
     from course_utils.training.recipe import EMA_DECAY, Recipe, default_learning_rate, is_large
     from course_utils.training.scorer import GroupScorer

@@ -15,7 +15,7 @@ from transformers import set_seed
 
 from course_utils import machine
 from course_utils.data.counts import Counts, usable
-from course_utils.data.groups import check_no_leak, rankable, split, subset, without_answers
+from course_utils.data.groups import rankable
 from course_utils.data.long_documents import _best_pieces
 from course_utils.errors import InputError
 from course_utils.files import lock
@@ -25,7 +25,8 @@ from course_utils.model.prompt import _check_prompt
 from course_utils.training import checkpoints
 from course_utils.training.batch import Source
 from course_utils.training.freezing import _first_trainable_layer, train_only
-from course_utils.training.losses import _find_loss, _teacher_logits
+from course_utils.training.held_out import training_data
+from course_utils.training.losses import _are_chances, _find_loss, _teacher_logits
 from course_utils.training.recipe import Recipe
 from course_utils.training.scorer import GroupScorer
 from course_utils.training.trainer import HISTORY, _make_trainer
@@ -68,44 +69,6 @@ class Adaptation:
     counts: dict = field(default_factory=dict)
     warnings: list = field(default_factory=list)
     kept: dict = field(default_factory=dict)
-
-
-def hold_out(train, seed=0, name="train"):
-    """Return (train, dev): 15 % of the queries are held out, and their answers leave the lists of the others.
-
-    Args:
-        train: list of Group, all of them rankable.
-        seed: for the choice of queries.
-        name: what the message calls the list.
-
-    Raises:
-        InputError: fewer than 4 queries.
-    """
-    if len(train) < 4:
-        raise InputError(
-            "{name} has {n_train} rankable queries, too few to hold some out; give 4 at least, or dev groups.",
-            name=name, n_train=len(train)
-        )  # fmt: skip
-    train, dev = split(train, (0.85, 0.15), seed=seed)
-    return without_answers(train, dev), dev
-
-
-def training_data(train, dev=None, replay=(), replay_share=Recipe.replay_share, seed=0):
-    """Return (train with replayed groups, dev) as ``adapt`` uses them; arguments and errors as there.
-
-    Answers of a dev set that is cut from ``train`` leave the training lists, see ``data.without_answers``.
-    """
-    train = rankable(train)
-    if dev is None:
-        train, dev = hold_out(train, seed)
-    dev = rankable(dev)
-    if not train or not dev:
-        raise InputError("No query has both a relevant and a non-relevant document: there is nothing to learn from.")
-    check_no_leak(train, dev, ("train", "dev"))
-    mixed = list(train)
-    if replay and replay_share > 0:
-        mixed += subset(rankable(replay), max(1, round(replay_share * len(train))), seed)
-    return mixed, dev
 
 
 def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=None, resume=True, quiet=False):
@@ -154,7 +117,8 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
     ):
         table, dtypes = train_only(model, recipe.layers), _widen(model)
         taught = recipe.loss == "teacher"
-        sources = [Source(g, reranker.encode(g), None, _teacher_logits(g) if taught else None) for g in (train, dev)]
+        told = [_teacher_logits(g, _are_chances([*train, *dev])) if taught else None for g in (train, dev)]
+        sources = [Source(g, reranker.encode(g), None, logits) for g, logits in zip((train, dev), told, strict=True)]
         settings = None if temporary else checkpoints._fingerprint(reranker, recipe, sources)
         if temporary or resume:  # nobody else will read the states
             sources[0] = sources[0].planned(recipe.negatives, recipe.seed, recipe.epochs)

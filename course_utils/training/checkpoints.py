@@ -41,7 +41,7 @@ def _fingerprint(reranker, recipe, sources):
         "instruction": reranker.instruction,
         "max_length": reranker.max_length,
         "data": data.hexdigest(),
-        "start": _weights_hash((n, p) for n, p in reranker.model.named_parameters() if p.requires_grad),
+        "start": _weights_hash(reranker.model),  # what is frozen, too: another base learns something else
     }
 
 

@@ -83,10 +83,14 @@ def _teacher(scores, relevance, groups, teacher):
     return _pointwise(scores, relevance, groups) + torch.stack(losses).sum() / len(queries)
 
 
-def _teacher_logits(groups):
-    """Return one list of a teacher's logits a Group, NaN where it gave none; scores from 0 to 1 are probabilities."""
+def _are_chances(groups):
+    """Return whether a teacher's scores are probabilities: all lie from 0 to 1."""
     known = [s for g in groups for s in g.scores]
-    chances = bool(known) and min(known) >= 0 and max(known) <= 1
+    return bool(known) and min(known) >= 0 and max(known) <= 1
+
+
+def _teacher_logits(groups, chances):
+    """Return one list of a teacher's logits a Group, NaN where it gave none; ``chances``: the scores are probabilities."""
     told = [torch.tensor(g.scores or [float("nan")] * len(g.documents), dtype=torch.float32) for g in groups]
     return [torch.logit(t, eps=1e-4) if chances else t for t in told]
 

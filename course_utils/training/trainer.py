@@ -235,15 +235,23 @@ def _make_trainer(reranker, scorer, sources, folder, recipe, *, resumable, quiet
     train, dev = sources
     device, sharing = reranker.device.type, _supports_sharing(reranker.model)
 
+    # A step in several parts would count a rest of them as a step: each epoch leaves other queries out instead.
+    count = len(train.groups)
+    rest = (
+        count % recipe.batch_queries if recipe.gradient_accumulation_steps > 1 and count > recipe.batch_queries else 0
+    )
+
     def collate(batch):
         # Whole epochs done; the first batch of an epoch is fetched after the last step of the one before.
-        drawn = train.draw(batch, recipe.negatives, recipe.seed, int(trainer.state.epoch or 0))
+        epoch = int(trainer.state.epoch or 0)
+        batch = [(g + epoch * rest) % count for g in batch]
+        drawn = train.draw(batch, recipe.negatives, recipe.seed, epoch)
         return train.collate(drawn, sharing, _bucket_size(device))
 
     trainer = _GroupTrainer(
         model=scorer,
-        args=_arguments(recipe, len(train.groups), device, folder, resumable),
-        train_dataset=list(range(len(train.groups))),
+        args=_arguments(recipe, count, device, folder, resumable),
+        train_dataset=list(range(count - rest)),
         eval_dataset=list(range(len(dev.groups))),
         data_collator=collate,
         train_source=train,
@@ -267,7 +275,7 @@ def _arguments(recipe, queries, device, folder, resumable):
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
-        warmup_steps=max(1, round(0.1 * steps)),
+        warmup_steps=round(0.1 * steps) if steps >= 10 else 0,  # the first step of a warm-up moves nothing
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,

@@ -16,8 +16,9 @@ from course_utils.errors import InputError
 from course_utils.evaluation.measure import evaluate
 from course_utils.language import _
 from course_utils.text import _padded
-from course_utils.training.adaptation import adapt, hold_out
+from course_utils.training.adaptation import adapt
 from course_utils.training.freezing import train_only
+from course_utils.training.held_out import hold_out
 from course_utils.training.recipe import Recipe
 from course_utils.training.weights import _mix, load_tensors, trained_tensors
 from course_utils.updates.forgetting import Forgetting
@@ -77,10 +78,10 @@ def learn(reranker, stage, earlier=(), strategy="default", recipe=Recipe(), *, q
     replayed = _draw([groups for groups, _ in old], round(settings["replay"] * len(train)), seed)
     # The epoch is chosen on the same mixture that is trained on, else the new data alone would choose it.
     mixed_dev = dev + _draw([groups for _, groups in old], round(settings["replay"] * len(dev)), seed)
-    full = recipe.resolved(model, len(train) + len(replayed))
+    full = recipe.replace(keep=settings["keep"]).resolved(model, len(train) + len(replayed), own=len(train))
     full = full.replace(
         learning_rate=settings["rate"] * full.learning_rate, replay_share=len(replayed) / len(train),
-        keep=settings["keep"], penalty=l2_sp(before, settings["pull"]) if settings["pull"] else None,
+        penalty=l2_sp(before, settings["pull"]) if settings["pull"] else None,
     )  # fmt: skip
     done = adapt(reranker, train, mixed_dev, full, replay=replayed, quiet=quiet)
     alpha = 1.0 if done.best_epoch else 0.0  # no epoch was better than the start: adapt kept the start
@@ -88,7 +89,7 @@ def learn(reranker, stage, earlier=(), strategy="default", recipe=Recipe(), *, q
         alpha = _choose_share(reranker, before, dev, [groups for _, groups in old], settings["allowed"], seed)
     return {
         "stage": stage.name, "recipe": done.recipe, "seconds": time.perf_counter() - started,
-        "best_epoch": done.best_epoch, "replayed": len(replayed), "alpha": alpha,
+        "best_epoch": done.best_epoch, "replayed": done.counts["replayed"], "alpha": alpha,
     }  # fmt: skip
 
 
