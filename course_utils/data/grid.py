@@ -241,7 +241,7 @@ def _candidate_list(grid, query, split, kinds, index=None):
             (needs ``index``); "other", random passages of other topics.
         index: a ``negatives.Bm25`` over the passages of ``split``.
     """
-    random_ = _stable_random(0, grid.domain, grid.language, query.text)
+    random_ = _stable_random(0, grid.domain, grid.language, query.text)  # the 0 keeps lists as they were drawn first
     right = [grid.passages[query.topic, a].text for a in query.aspects]
     pool = [p for p in grid.passages.values() if grid.splits[p.topic] == split]
     chosen = dict.fromkeys(right)

@@ -79,7 +79,11 @@ class Group:
 
 
 def to_groups(pairs):
-    """Group (query, document, relevance) pairs by query, in order of first appearance."""
+    """Group (query, document, relevance) pairs by query, in order of first appearance.
+
+    Args:
+        pairs: iterable of triples.
+    """
     rows = {}
     for query, document, relevance in pairs:
         rows.setdefault(query, []).append((document, relevance))

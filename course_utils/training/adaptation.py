@@ -133,7 +133,7 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
         epoch, kept = checkpoints._kept(trainer, recipe.keep, folder, quiet)
         model.eval()
         for name, p in model.named_parameters():
-            p.data = p.data.to(dtypes.get(name, p.dtype))
+            p.data = p.data.to(dtypes.get(name, p.dtype))  # as before ``_widen``
         machine.wait()  # nobody removes what another still reads
     warnings = _warnings(len(dev), recipe.keep, epoch, kept, trainer, quiet)
     return Adaptation(

@@ -166,7 +166,8 @@ def forecast(reranker, train, dev, scored=(), recipe=Recipe(), own=None):
         own: training queries that are not replayed; default: all.
 
     Returns:
-        Forecast. The time of all queries is taken in proportion to tokens. Memory is the peak after the steps: it grows with the longest batch, not with the number of pairs.
+        Forecast. The time of all queries is taken in proportion to tokens. Memory is the peak after the steps: it grows with
+        the longest batch, not with the number of pairs.
 
     Raises:
         InputError: as ``measure``.
