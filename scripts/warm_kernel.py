@@ -10,6 +10,7 @@ python scripts/warm_kernel.py serve SOCKET MODULE... | start SOCKET ARGUMENTS-OF
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
@@ -51,7 +52,7 @@ def serving(python, environment, imports=IMPORTS):
 def serve(place, imports):
     """Import, then answer each connection with a fork that becomes a kernel; a closed connection ends its kernel."""
     for name in imports:
-        __import__(name)
+        importlib.import_module(name)
     gc.freeze()  # what is there is shared by all, and no copy looks through it again
     listener, kernels = socket.socket(socket.AF_UNIX), {}
     with listener:

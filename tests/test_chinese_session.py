@@ -231,7 +231,7 @@ def test_the_course_runs_and_measures_in_the_language_of_the_session(language, l
     monkeypatch.setenv("COURSE_LANGUAGE", language)
     monkeypatch.setattr(course, "LESSONS", tmp_path / "notebooks")
     monkeypatch.setattr(course, "run_lesson", lambda *given: ran.append(given) or (1.0, ""))
-    monkeypatch.setattr(course, "measure", lambda *given: [("medical-zh", RESULT)])
+    monkeypatch.setattr(course, "measures_of", lambda *given: [lambda: ("medical-zh", RESULT)])
     out = tmp_path / "build"
     assert main(["course", "--profile", "smoke", "--out", str(out)]) == 0
     [(path, _folder, environment)] = ran

@@ -166,9 +166,9 @@ def _mined(groups, index, around, plan, part, reranker):
     )
     out, dropped = [], 0
     for g, (own, liked) in zip(groups, mined, strict=True):
-        dropped += len(liked)
         extra = set(around.get(g.query, ())) - set(g.documents)
         own = _filled(own, index.texts, hard + plan.random_negatives, f"{plan.seed}-{part}-{g.query}", liked)
+        dropped += len({*liked} - {*own.documents})
         out.append(own._pick([i for i, d in enumerate(own.documents) if d not in extra]))
     return out, dropped
 
@@ -176,11 +176,12 @@ def _mined(groups, index, around, plan, part, reranker):
 def _filled(g, pool, least, seed, liked):
     """Return a group with at least ``least`` wrong documents: lay questions share few words with passages, and BM25 none.
 
-    What the reranker liked too much (``liked``) is none of them.
+    What the reranker liked too much (``liked``) is none of them, unless nothing else is there.
     """
     known = {normalise(d) for d in (*g.documents, *liked)}
     short = least - sum(r <= 0 for r in g.relevance)
     free = [t for t in pool if normalise(t) not in known] if short > 0 else []
+    free = free or (liked if all(r > 0 for r in g.relevance) else [])
     more = random.Random(seed).sample(free, min(short, len(free))) if free else []
     return replace(g, documents=[*g.documents, *more], relevance=[*g.relevance, *[0] * len(more)])
 

@@ -21,9 +21,7 @@ from course_utils.training.recipe import is_large
 from course_utils.training.weights import _MovingAverage, load_tensors
 
 TENSORS = "trained.safetensors"
-
 RAW = "last_step.safetensors"
-
 HISTORY = "history.json"
 
 
