@@ -171,8 +171,8 @@ def make(*names):
 
 
 OUTPUTS = [
-    Case("Outputs", "a result over the training file", ADAPT.replace("r.json", "train.json"), "written over train.json"),
-    Case("Outputs", "a result over the measured file", EVALUATE.replace("r.json", "data.json"), "written over data.json"),
+    Case("Outputs", "a result over the training file", ADAPT.replace("r.json", "train.json"), "holds no result of an earlier run"),
+    Case("Outputs", "a result over the measured file", EVALUATE.replace("r.json", "data.json"), "holds no result of an earlier run"),
     Case("Outputs", "a result over the documents", f"{RANK} --json docs.txt", "written over docs.txt"),
     Case("Outputs", "a result over a link to an input", f"{RANK} --json l", "written over docs", prepare=link("docs.txt", "l")),
     Case("Outputs", "a result over a hard link to an input", f"{RANK} --json l", "written over docs",

@@ -10,7 +10,9 @@ import pytest
 import torch
 from trades import FAST, small_reranker, stage, trade
 
+from course_utils.data.counts import usable
 from course_utils.data.groups import Group, shuffle_labels
+from course_utils.domains.delta import _groups_hash
 from course_utils.errors import InputError
 from course_utils.files import lock
 from course_utils.model.reranker import Reranker
@@ -18,8 +20,10 @@ from course_utils.training.recipe import Recipe
 from course_utils.training.trainer import TrainingError
 from course_utils.training.weights import trained_tensors
 from course_utils.updates import gate
-from course_utils.updates.gate import Gate, _agreement, decide, update
+from course_utils.updates.candidate import _consider, _for_both
+from course_utils.updates.gate import Gate, _agreement, update
 from course_utils.updates.stream import Stage, learn
+from course_utils.updates.verdict import _past, decide, judge
 from course_utils.updates.versions import _RECORD, current_version, load_version, rollback
 
 TARGET, GUARDS = trade("legal", "test", 24), {"general": trade("general", "test", 20)}
@@ -94,6 +98,70 @@ def test_the_gate_decides_by_the_interval_and_the_margin(target, general, accept
     decided, reason, figures = decide(*runs(target, general))
     assert decided is accepted and re.search(words, reason), reason
     assert figures["target"].mean == pytest.approx(target)
+
+
+def test_small_falls_may_not_add_up():
+    before, after = runs(0.05, -0.019)
+    best = {"general": before["general"].mean() + 0.019}
+    accepted, reason, _ = decide(before, after, best=best)
+    assert not accepted and "general is 0.038 below the best version so far" in reason.lower()
+    assert decide(before, after, margin=0.04, best=best)[0] and decide(before, after, best={"other": 1.0})[0]
+
+
+def test_the_past_of_a_folder_is_read_from_its_records(tmp_path):
+    def write(name, previous, before, after, sets, place=tmp_path):
+        (place / name).mkdir(parents=True)
+        figures = {"general": {"before": before, "after": after}, "target": {"before": 0.1, "after": 0.9}}
+        record = {"previous": previous, "figures": figures, "sets": sets} if sets else {"previous": previous}
+        (place / name / _RECORD).write_text(json.dumps(record))
+
+    names = [f"v{i:04d}-20260101-000000" for i in range(6)]
+    same, other = {"target": "t", "general": "g"}, {"target": "t", "general": "x"}
+    write(names[0], None, 0, 0, None)
+    write(names[1], names[0], 0.80, 0.79, same)
+    write(names[2], names[1], 0.99, 0.98, other)
+    write(names[3], names[2], 0.77, 0.76, same)
+    write(names[4], names[3], 0.99, 0.99, same, tmp_path / "aside")
+    (tmp_path / "aside" / names[5]).mkdir()
+    (tmp_path / "aside" / names[5] / _RECORD).write_text("{")
+    best, tries = _past(tmp_path, names[3], {"target": "t", "general": "g"})
+    assert best == {"general": 0.80, "target": 0.9} and tries == 1
+    assert _past(tmp_path, names[3], {"target": "u", "general": "g"}) == ({"general": 0.80}, 0)
+
+
+def test_a_second_try_and_near_copies_are_said(small, tmp_path):
+    long = "Visitors may park for two hours in the yard behind ward {}, after that a fee is due at the desk."
+    own = Group("where may a visitor park", (long.format("seven"), "no"), (1, 0))
+    copies = [Group("may visitors park here", (long.format("7"), "no"), (1, 0))]
+    sets = GATE.usable(small)
+    sets["target"] = [*sets["target"][0], own], sets["target"][1]
+    values = ({n: np.zeros(len(g)) for n, (g, _) in sets.items()}, {n: np.ones(len(g)) for n, (g, _) in sets.items()})
+    assert "nearly the same as some of the gate's (target" in judge(tmp_path, "v", GATE, sets, values, copies)[1]
+    said = judge(tmp_path, "v", GATE, sets, values, trade("medical", "train", 6))[1]
+    assert "nearly" not in said and "asked" not in said
+    (tmp_path / "aside" / "v0001-20260101-000000").mkdir(parents=True)
+    record = {"previous": "v", "sets": {"target": _groups_hash(sets["target"][0])}}
+    (tmp_path / "aside" / "v0001-20260101-000000" / _RECORD).write_text(json.dumps(record))
+    assert "The target was asked 1 times before" in judge(tmp_path, "v", GATE, sets, values)[1]
+
+
+def test_a_candidate_with_a_longer_instruction_is_judged_on_what_both_read(small, tmp_path):
+    other = Reranker(copy.deepcopy(small.model), small.tokenizer, max_length=256, name="other")
+    with torch.no_grad():
+        other.model.model.layers[-1].mlp.down_proj.weight.add_(0.01)
+    other.instruction, told = "find " + "a page of this kind " * 5, small.instruction
+
+    def lengthened(n):
+        return [Group(f"{g.query} {'please ' * n}{i}", g.documents, g.relevance) for i, g in enumerate(TARGET[:4])]
+
+    most = max(n for n in range(1, 250, 4) if len(usable([*TARGET, *lengthened(n)], small)[0]) == len(TARGET) + 4)
+    gate = Gate([*TARGET, *lengthened(most)], GUARDS, least=20)
+    fit = {name: len(groups) for name, (groups, _) in gate.usable(small).items()}
+    done = _consider(tmp_path / "v", small, other, gate, layers=1)
+    record = json.loads((done.path / _RECORD).read_text(encoding="utf-8"))
+    assert small.instruction == (other.instruction if done.accepted else told)
+    sets = _for_both(gate, small, other)
+    assert len(sets["target"][0]) < fit["target"] and record["sets"]["target"] == _groups_hash(sets["target"][0])
 
 
 def test_a_version_that_changes_nothing_is_refused_as_such():

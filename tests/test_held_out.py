@@ -143,3 +143,27 @@ def test_probabilities_are_told_over_train_and_dev_together():
 def test_a_grade_below_zero_costs_nothing():
     assert ndcg_at_k([2.0, 1.0], [1, -2]) == 1.0 and ndcg_at_k([3.0, 2.0, 1.0], [2, -1, 0]) == 1.0
     assert ndcg_at_k([1.0, 2.0], [1, -2]) < 1
+
+
+def test_near_copies_between_the_files_of_adapt_are_said(tiny, tmp_path, monkeypatch, capsys):
+    import json
+
+    from course_utils.cli import parts
+    from course_utils.data import near
+
+    texts = chains(1) + [" ".join(words(30, f"o{i}")) for i in range(9)]
+    assert near._nearly_shared(asked(texts[:1]), asked(texts[1:])) == 1
+    assert near._nearly_shared(asked(texts[:1]), asked(texts[:1])) == 0, "what is the same is another matter"
+
+    class Args:
+        train, dev, test, general, max_relevance = "train.jsonl", None, "test.jsonl", None, 1
+
+    monkeypatch.chdir(tmp_path)
+    for name, own in (("train", asked(texts[:1] + texts[3:8])), ("test", asked(texts[1:2] + texts[8:]))):
+        rows = ({"query": f"{name} {g.query}", "document": g.documents[0], "relevance": 1} for g in own)
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parts.read(Args())
+    assert (
+        "1 queries or right documents of test.jsonl are nearly the same as some of train.jsonl"
+        in capsys.readouterr().err
+    )

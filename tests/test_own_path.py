@@ -374,7 +374,7 @@ def test_an_accepted_candidate_is_in_use_and_rolled_back(tokenizer, tmp_path, mo
     base, other = (Reranker(tiny_model(tokenizer, layers=2), tokenizer, max_length=256, name=n) for n in "ab")
     with torch.no_grad():
         other.model.model.layers[-1].mlp.down_proj.weight.add_(0.1)
-    monkeypatch.setattr(candidate, "decide", lambda *_: (True, "The gain is real.", {}))
+    monkeypatch.setattr(candidate, "judge", lambda *_: (True, "The gain is real.", {}))
     for reranker in (base, other):
         reranker.save(tmp_path / reranker.name)
     (tmp_path / "g.json").write_text(json.dumps(rows(0, 6)))

@@ -1,6 +1,7 @@
 """The parts of a training: each file read, kept apart from the others, and what of it can be used."""
 
 from course_utils.cli import reading
+from course_utils.cli.terminal import note
 from course_utils.errors import InputError
 from course_utils.language import _
 
@@ -10,12 +11,19 @@ LEAST_TRAIN = 4  # as training asks for
 def read(args):
     """Return ({part: file}, {part: groups}); no part may give another's answers away."""
     from course_utils.data import check_no_leak
+    from course_utils.data.near import _nearly_shared
 
     files = {part: getattr(args, part) for part in ("train", "dev", "test", "general") if getattr(args, part)}
     groups = {part: reading.read(args, path) for part, path in files.items()}
     for one, other in (("train", "test"), ("train", "dev"), ("dev", "test"), ("train", "general")):
         if one in groups and other in groups:
             check_no_leak(groups[one], groups[other], (files[one], files[other]))
+            n = _nearly_shared(groups[one], groups[other])
+            said = _(
+                "{n} queries or right documents of {other} are nearly the same as some of {one}: part of what is measured may be memory; data check shows them."
+            )
+            if n:
+                note(said.format(n=n, one=files[one], other=files[other]))
     return files, groups
 
 

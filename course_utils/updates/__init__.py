@@ -10,8 +10,9 @@ from course_utils.updates.forgetting import (
     forward_transfer,
     own_gain,
 )
-from course_utils.updates.gate import Gate, decide, update
+from course_utils.updates.gate import Gate, update
 from course_utils.updates.stream import STRATEGIES, Stage, l2_sp, learn, learn_stream
+from course_utils.updates.verdict import decide
 from course_utils.updates.versions import current_version, load_version, publish, rollback, version_table
 
 __all__ = [

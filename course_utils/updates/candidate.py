@@ -1,5 +1,6 @@
 """A model that was adapted elsewhere before the gate: measured against the version in use, put in use or kept aside."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,7 +12,8 @@ from course_utils.evaluation.measure import evaluate
 from course_utils.files import lock
 from course_utils.training.freezing import borrowed, train_only
 from course_utils.training.weights import load_tensors
-from course_utils.updates.gate import _check_folder, _measured, _Update, decide
+from course_utils.updates.gate import _check_folder, _Update
+from course_utils.updates.verdict import _check_limits, _measured, judge
 from course_utils.updates.versions import _begin, _publish, load_version
 
 
@@ -32,7 +34,8 @@ def _consider(folder, reranker, candidate, gate, layers=3, train=()):
     Raises:
         InputError: a leak, a candidate that is not the base with other last layers, a folder of another base.
     """
-    folder, model, sets = Path(folder), reranker.model, gate.usable(reranker)
+    folder, model = Path(folder), reranker.model
+    sets = _for_both(gate, reranker, candidate)
     for name, (groups, _) in sets.items() if train else ():
         check_no_leak(train, groups, ("train", name))
     if _attached(reranker) is not None:
@@ -44,12 +47,12 @@ def _consider(folder, reranker, candidate, gate, layers=3, train=()):
         _check_folder(folder, previous, reranker, layers)
         load_version(folder, reranker, previous)
         told = reranker.instruction
-        with borrowed(model, layers):
+        with borrowed(model, layers), _instructed(reranker, told):
             before = {name: evaluate(reranker, groups).per_query() for name, (groups, _) in sets.items()}
             load_tensors(model, tensors)
             reranker.instruction = candidate.instruction
             after = {name: evaluate(reranker, groups).per_query() for name, (groups, _) in sets.items()}
-            accepted, reason, figures = decide(before, after, gate.margin, None, gate.least, gate.strict)
+            accepted, reason, figures = judge(folder, previous, gate, sets, (before, after), train)
             record = {
                 "accepted": accepted, "reason": reason, "previous": previous, "stage": str(candidate.name),
                 **_measured(gate, sets, before, after, figures),
@@ -57,9 +60,31 @@ def _consider(folder, reranker, candidate, gate, layers=3, train=()):
             path = _publish(folder, reranker, record)
         if accepted:
             load_tensors(model, tensors)
-        else:
-            reranker.instruction = told
+            reranker.instruction = candidate.instruction
     return _Update(accepted, path.name, path, reason, figures)
+
+
+@contextmanager
+def _instructed(reranker, instruction):
+    """Give the reranker this instruction again when the block ends, however it ends."""
+    try:
+        yield
+    finally:
+        reranker.instruction = instruction
+
+
+def _for_both(gate, reranker, candidate):
+    """Return what ``gate.usable`` returns, of queries that fit into the prompts of both instructions: they are compared."""
+    sets = gate.usable(reranker)
+    with _instructed(reranker, reranker.instruction):
+        reranker.instruction = candidate.instruction
+        theirs = gate.usable(reranker)
+    out = {}
+    for name, (groups, counts) in sets.items():
+        fit = {(g.query, g.documents) for g in theirs[name][0]}
+        out[name] = [g for g in groups if (g.query, g.documents) in fit], counts
+    _check_limits(gate.margin, gate.least, {name: len(groups) for name, (groups, _) in out.items()})
+    return out
 
 
 def _changed(model, other, layers):

@@ -1,15 +1,15 @@
 """The update gate: a new version replaces the one in use only if it is better for sure and nothing guarded falls."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from course_utils.data.counts import usable
-from course_utils.data.groups import check_no_leak, rankable, subset
+from course_utils.data.groups import check_no_leak, rankable, subset, without_answers
 from course_utils.domains.delta import _attached, _groups_hash
 from course_utils.errors import InputError
-from course_utils.evaluation.measure import evaluate, paired_bootstrap
+from course_utils.evaluation.measure import evaluate
 from course_utils.files import lock
 from course_utils.language import _
 from course_utils.model.checkpoint import _read_json
@@ -18,9 +18,8 @@ from course_utils.training.freezing import borrowed, train_only
 from course_utils.training.recipe import Recipe
 from course_utils.training.weights import load_tensors, trained_tensors
 from course_utils.updates.stream import Stage, _check_strategy, _parts, learn
+from course_utils.updates.verdict import _LEAST, _MARGIN, _check_limits, _measured, judge
 from course_utils.updates.versions import _RECORD, _begin, _publish, load_version
-
-_MARGIN, _LEAST = 0.02, 30
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,8 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
     folder, model, sets = Path(folder), reranker.model, gate.usable(reranker)
     new = Stage(new.name, *_parts(new, recipe.seed))
     _check(reranker, new, sets, earlier, strategy, recipe)
+    asked = [g for groups, _ in sets.values() for g in groups]
+    new = new._replace(train=without_answers(new.train, asked))  # nobody learns to say no to what the gate asks for
     train_only(model, recipe.layers)
     with lock(folder):
         previous = _begin(folder, reranker)
@@ -126,7 +127,7 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
             before = {name: evaluate(reranker, groups).per_query() for name, (groups, _) in sets.items()}
             done = learn(reranker, new, earlier, strategy, recipe, quiet=quiet)
             after = {name: evaluate(reranker, groups).per_query() for name, (groups, _) in sets.items()}
-            accepted, reason, figures = decide(before, after, gate.margin, agreed, gate.least, gate.strict)
+            accepted, reason, figures = judge(folder, previous, gate, sets, (before, after), new.train, agreed)
             record = {
                 "accepted": accepted,
                 "reason": reason,
@@ -144,18 +145,6 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
             learned = trained_tensors(model) if accepted else {}
         load_tensors(model, learned)
     return _Update(accepted, path.name, path, reason, figures)
-
-
-def _measured(gate, sets, before, after, figures):
-    """Return what a version's record says of the gate and of what was measured at it."""
-    return {
-        "gate": {"margin": gate.margin, "least": gate.least, "strict": gate.strict},
-        "counts": {name: counts.as_dict() for name, (_, counts) in sets.items()},
-        "figures": {
-            name: {"before": before[name].mean(), "after": after[name].mean(), **asdict(d)}
-            for name, d in figures.items()
-        },
-    }
 
 
 def _check(reranker, new, sets, earlier, strategy, recipe):
@@ -190,87 +179,6 @@ def _check_folder(folder, previous, reranker, layers):
             folder=folder,
             instruction=begun["instruction"],
         )
-
-
-def _check_limits(margin, least, queries):
-    if isinstance(margin, bool) or not (isinstance(margin, (int, float)) and 0 <= margin <= 1):
-        raise InputError(
-            "The margin is {margin!r}; it is nDCG@10 that a guarded set may fall, a number from 0 to 1.", margin=margin
-        )
-    if isinstance(least, bool) or not (isinstance(least, int) and least >= 2):
-        raise InputError(
-            "least is {least!r}; it is the number of queries that a set must have, a whole one from 2.", least=least
-        )
-    for name, count in queries.items():
-        if count < least:
-            raise InputError(
-                "{word} has {count} queries that can be ranked, and the gate decides on at least {least}: with few, "
-                "chance decides. Give more, or lower least and say so.",
-                word=_("The target") if name == "target" else _("The guard {name}").format(name=name),
-                count=count,
-                least=least,
-            )
-
-
-def decide(before, after, margin=_MARGIN, agreed=None, least=_LEAST, strict=False):
-    """Return (accepted, reason, {set: Difference}) of a new version.
-
-    Args:
-        before: {set: nDCG@10 of each query} of the version in use, "target" among the sets; all others are guarded.
-        after: the same of the new version.
-        margin: nDCG@10 that a guarded set may fall.
-        agreed: share of pairs of the new data that the version in use ranks as labelled; below 0.5 it is part of a
-            refusal's reason.
-        least: queries that every set must have.
-        strict: refuse where a guard's interval reaches below the margin, too.
-
-    Raises:
-        InputError: too few queries, a margin that is not a number from 0 to 1, values that are not finite.
-    """
-    _check_limits(margin, least, {name: len(values) for name, values in before.items()})
-    for name in before:
-        if not (np.isfinite(before[name]).all() and np.isfinite(after[name]).all()):
-            raise InputError("The nDCG@10 of {name} is not a number for some query: the scores are broken.", name=name)
-    figures = {name: paired_bootstrap(before[name], after[name]) for name in before}
-    gain, guards = figures["target"], {n: d for n, d in figures.items() if n != "target"}
-    interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nDCG@10"
-    wrong = []
-    if not any(d.wins or d.losses for d in figures.values()):
-        wrong.append(_("it ranks every query as well as the version in use, so nothing useful was learned"))
-    elif gain.high < 0:
-        wrong.append(_("it is worse in its own domain: {interval}").format(interval=interval))
-    elif gain.low <= 0:
-        wrong.append(
-            _("its gain in the domain may be chance: {interval}, and the interval must lie above 0").format(
-                interval=interval
-            )
-        )
-    fell = [n for n, d in guards.items() if d.mean < -margin]
-    wrong += [
-        _("{n} fell by {mean:.3f}, more than the margin of {margin:g}").format(n=n, mean=-guards[n].mean, margin=margin)
-        for n in fell
-    ]
-    unsure = [n for n, d in guards.items() if d.low < -margin and n not in fell]
-    doubts = [
-        _("{n} by up to {low:.3f} on {n_before} queries").format(n=n, low=-guards[n].low, n_before=len(before[n]))
-        for n in unsure
-    ]
-    said = _("a fall beyond the margin of {margin:g} is not excluded: {doubts}")
-    doubt = said.format(margin=margin, doubts=_(", ").join(doubts)) if doubts else ""
-    if doubt and strict:
-        wrong.append(doubt)
-    if not wrong:
-        worst = min(guards, key=lambda n: guards[n].mean)
-        return True, (
-            _("The gain in the domain is real: {interval}. No guarded set fell by more than {margin:g} (worst: {worst} {mean:+.3f}).").format(interval=interval, margin=margin, worst=worst, mean=guards[worst].mean) + (_(" But {doubt}.").format(doubt=doubt) if doubt else "")
-        ), figures  # fmt: skip
-    reason = _("{text}.").format(text=_("; ").join(wrong))
-    if agreed is not None and agreed < 0.5:
-        reason += _(
-            " The new data contradict the version in use: it ranks only {agreed:.0f} % of their pairs as labelled, "
-            "where chance gives 50 %. Check the labels."
-        ).format(agreed=100 * agreed)
-    return False, reason[0].upper() + reason[1:], figures
 
 
 def _agreement(reranker, groups, queries=200, seed=0):
