@@ -171,12 +171,23 @@ def undo(args):
     if args.out:
         check_outputs((), [args.versions, args.model], folders=[args.out])
         check_replaced(args.out, "reranker.json")
-    now = current_version(args.versions) if args.command == "versions" else rollback(args.versions)
-    print(_("{now} is in use.\n\n{version_table}").format(now=now, version_table=version_table(args.versions)))
+    tables = []
+
+    def before(name):  # all that can fail, before anything is rolled back
+        tables.append(version_table(args.versions, name))
+        if args.out:
+            reranker = options.load(args, quiet=True)
+            load_version(args.versions, reranker, name)
+            reranker.save(args.out)
+
+    if args.command == "rollback":
+        now = rollback(args.versions, before=before)
+    else:
+        before(now := current_version(args.versions))
+    print(_("{now} is in use.\n\n{version_table}").format(now=now, version_table=tables[0]))
     if args.out:
-        reranker = options.load(args, quiet=True)
-        load_version(args.versions, reranker)
-        reranker.save(args.out)
-        print(_("Written: {out}").format(out=args.out))
+        print(
+            _("Written: {out}. A server keeps the model that it was started with; start it again.").format(out=args.out)
+        )
     else:
         print(f"\n{_to_use(args)}")
