@@ -5,6 +5,7 @@ import json
 import pytest
 
 from course_utils.cli import main
+from course_utils.files import lock
 
 
 @pytest.fixture
@@ -36,6 +37,17 @@ def test_pairs_are_scored_and_a_second_call_has_nothing_to_do(handbook, capsys):
     assert len((handbook.parent / "scores.jsonl").read_text(encoding="utf-8").splitlines()) == 5
 
 
+def test_a_second_run_into_the_same_scores_is_refused(handbook, capsys):
+    (handbook.parent / "pairs.jsonl").write_text('{"query": "q", "document": "d"}\n', encoding="utf-8")
+    call = ["score", "--pairs", "pairs.jsonl", "--out", "scores.jsonl", "--device", "cpu"]
+    with lock("scores.jsonl", beside=True):
+        assert main(call) == 2 and "Another run is writing to scores.jsonl" in capsys.readouterr().err
+    assert sorted(p.name for p in handbook.parent.iterdir()) == ["handbook", "pairs.jsonl"]
+    assert main(call) == 0
+    names = {"handbook", "pairs.jsonl", "scores.jsonl", "scores.jsonl.about.json"}
+    assert {p.name for p in handbook.parent.iterdir()} == names
+
+
 def test_a_model_is_exported(handbook):
     assert main(["export", "--to", "causal", "--out", "out", "--device", "cpu"]) == 0
     assert (handbook.parent / "out" / "chat_template.jinja").is_file()
@@ -50,6 +62,8 @@ def test_a_model_is_exported(handbook):
         (["search", "fever", "--index", "handbook"], "no search index"),
         (["search", "fever", "--index", "index", "--top-k", "0"], "must be above 0"),
         (["score", "--pairs", "pairs.jsonl", "--out", "pairs.jsonl"], "would be written over"),
+        (["score", "--pairs", "pairs.jsonl", "--out", "-"], "give the name of a file"),
+        (["score", "--pairs", "pairs.jsonl", "--out", "/dev/null"], "give the name of a file"),
         (["export", "--to", "causal", "--out", "handbook"], "not written by this program"),
         (["export", "--to", "paper", "--out", "out"], "invalid choice"),
         (["serve", "--device", "cpu", "--port", "99999"], "cannot be used"),
