@@ -264,7 +264,7 @@ class Reranker:
         Raises:
             InputError: when ``folder`` holds files that were not written here, or cannot be written.
         """
-        with whole_folder(folder) as new:
+        with whole_folder(folder, hashed=True) as new:
             self.model.save_pretrained(new)
             self.tokenizer.save_pretrained(new)
             write_json(new / SETTINGS, self.settings())
