@@ -28,6 +28,20 @@ def test_a_folder_is_indexed_and_searched(handbook, capsys):
     assert "Nothing found" in capsys.readouterr().out
 
 
+def test_what_leads_nowhere_and_what_this_program_wrote_is_left_out_and_counted(handbook, capsys):
+    (handbook / "old.md").symlink_to("gone.md")
+    assert main(["index", "handbook", "--out", "handbook/idx"]) == 0
+    said = capsys.readouterr().out
+    assert "1 links that lead nowhere left out" in said and "this program wrote" not in said
+    (handbook / "idx" / "bm25" / "deeper").mkdir()
+    for _ in range(2):
+        assert main(["index", "handbook", "--out", "index"]) == 0
+        said = capsys.readouterr().out
+        assert "2 passages in index" in said and "1 folders that this program wrote left out" in said
+    (handbook / "idx" / "bm25" / "deeper").rmdir()
+    assert main(["index", "handbook", "--out", "handbook/idx"]) == 0 and "2 passages" in capsys.readouterr().out
+
+
 def test_pairs_are_scored_and_a_second_call_has_nothing_to_do(handbook, capsys):
     rows = [{"query": "fever", "document": f"a page about fever {i}"} for i in range(5)]
     (handbook.parent / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
