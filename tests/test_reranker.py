@@ -252,6 +252,26 @@ def test_other_content_of_the_right_size_is_refused(tiny, tmp_path):
     assert again().max_length == 64
 
 
+def test_a_model_that_is_replaced_while_it_is_read_is_refused(tiny, tmp_path, monkeypatch):
+    from course_utils.model import reranker as module
+
+    tiny.save(tmp_path / "model")
+    real = module._load_parts
+
+    def replaced(*given):
+        parts = real(*given)
+        with torch.no_grad():
+            tiny.model.model.norm.weight.fill_(2)
+        tiny.save(tmp_path / "model")
+        return parts
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_load_parts", replaced)
+        with pytest.raises(InputError, match="was replaced while it was read; load it again"):
+            Reranker.load(tmp_path / "model", device="cpu", quiet=True)
+    assert Reranker.load(tmp_path / "model", device="cpu", quiet=True).model.model.norm.weight[0] == 2
+
+
 def test_saving_over_a_file_of_the_user_is_refused(tiny, tmp_path):
     tiny.save(tmp_path / "model")
     (tmp_path / "model" / "thesis.docx").write_text("years of work")

@@ -162,6 +162,18 @@ def test_damage_is_refused(folder, small):
         current_version(folder / "aside")
 
 
+def test_an_edited_instruction_is_refused_and_a_record_of_an_earlier_version_loads(folder, small):
+    path = folder / current_version(folder) / _RECORD
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for wrong in ("Another task.", None):
+        path.write_text(json.dumps({**record, "instruction": wrong}), encoding="utf-8")
+        with pytest.raises(InputError, match=r"version\.json: the instruction is not the one.*put it back"):
+            load_version(folder, small)
+    del record["prompt"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert load_version(folder, small)["instruction"] == small.instruction
+
+
 def test_rolling_back_to_a_damaged_version_changes_nothing(folder):
     now = current_version(folder)
     first = json.loads((folder / now / _RECORD).read_text(encoding="utf-8"))["previous"]

@@ -1,5 +1,7 @@
 """A folder that passed its checks becomes a tokenizer and a model; what does not fit is refused, never repaired."""
 
+from contextlib import suppress
+
 import torch
 
 from course_utils import _unsearched
@@ -7,6 +9,13 @@ from course_utils.errors import InputError
 from course_utils.files import MARKER, sha256
 from course_utils.language import _
 from course_utils.model.checkpoint import SETTINGS, _read_json, _weight_files
+
+
+def _written(folder):
+    """Return what the folder says of the files that we wrote into it, as bytes; empty where it says nothing."""
+    with suppress(OSError):
+        return (folder / MARKER).read_bytes()
+    return b""
 
 
 def _check_unchanged(folder, names):

@@ -29,7 +29,7 @@ from course_utils.model.forward import (
     pad_rows,
 )
 from course_utils.model.hub import model_folder
-from course_utils.model.loading import _load_parts
+from course_utils.model.loading import _load_parts, _written
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,11 @@ class Reranker:
         folder = model_folder(name, revision, quiet=quiet)
         size = sum(p.stat().st_size for p in folder.glob("*.safetensors")) / 2
         dtype = dtype or pick_dtype(device, size)
+        written = _written(folder)
         tokenizer, model = _load_parts(folder, dtype)
         saved = read_settings(folder)
+        if _written(folder) != written:
+            raise InputError("{folder} was replaced while it was read; load it again.", folder=folder)
         reranker = cls(
             model.to(device),
             tokenizer,

@@ -25,6 +25,7 @@ from course_utils.errors import InputError
 from course_utils.files import force_to_disk, lock, sha256
 from course_utils.language import _
 from course_utils.model.checkpoint import _read_json
+from course_utils.model.prompt import _fingerprint
 from course_utils.text import markdown_table
 from course_utils.training.trainer import TENSORS
 from course_utils.training.weights import load_tensors, trained_tensors
@@ -99,6 +100,7 @@ def _publish(folder, reranker, record):
             **record,
             "base": _frozen_hash(reranker.model, tensors),
             "instruction": reranker.instruction,
+            "prompt": _fingerprint(reranker.instruction),
             "sha256": sha256(temporary / TENSORS),
             "tensors": sorted(tensors),
         }
@@ -168,6 +170,11 @@ def _check_version(folder, name):
     if not re.fullmatch(rf"({_ASIDE}/)?{_NAME}", str(name)) or not (place / _RECORD).is_file():
         raise InputError('{folder} has no version "{name}".', folder=folder, name=str(name)[:60])
     record, path = _read_json(place / _RECORD), place / TENSORS
+    told = record.get("instruction")
+    if not isinstance(told, str) or record.get("prompt", _fingerprint(told)) != _fingerprint(
+        told
+    ):  # old ones have none
+        raise InputError("{path}: the instruction is not the one that this version was made with; put it back, or use another version.", path=place / _RECORD)  # fmt: skip
     if not path.is_file() or sha256(path) != record.get("sha256"):
         raise InputError(
             "{path} is damaged: its content is not what {record} says. Use another version.", path=path, record=_RECORD
