@@ -203,8 +203,8 @@ class Slow:
 
     def encode(self, groups):
         time.sleep(self.seconds)
-        self.scored += [query for query, _ in groups]
-        if any("poison" in query for query, _ in groups):
+        self.scored += [g.query for g in groups]
+        if any("poison" in g.query for g in groups):
             raise RuntimeError(self.error)
         return self.own.encode(groups)
 

@@ -1,7 +1,5 @@
 """A folder that passed its checks becomes a tokenizer and a model; what does not fit is refused, never repaired."""
 
-from contextlib import suppress
-
 import torch
 
 from course_utils import _unsearched
@@ -13,9 +11,7 @@ from course_utils.model.checkpoint import SETTINGS, _read_json, _weight_files
 
 def _written(folder):
     """Return what the folder says of the files that we wrote into it, as bytes; empty where it says nothing."""
-    with suppress(OSError):
-        return (folder / MARKER).read_bytes()
-    return b""
+    return (folder / MARKER).read_bytes() if (folder / MARKER).is_file() else b""
 
 
 def _check_unchanged(folder, names):
@@ -34,8 +30,7 @@ def _load_parts(folder, dtype):
         dtype: torch dtype of the weights.
 
     Raises:
-        InputError: not a causal language model, weights that are missing or left over, or that hold NaN, or files that are not
-            what was written.
+        InputError: not a causal language model, weights that are missing, left over or changed, or that hold NaN.
     """
     # Who deletes the line "prompt", as read_settings says, has settings of their own.
     own = [SETTINGS] if (folder / SETTINGS).is_file() and "prompt" in _read_json(folder / SETTINGS) else []

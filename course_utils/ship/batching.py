@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from course_utils.data.long_documents import score_long
 from course_utils.errors import InputError
-from course_utils.model.prompt import _Asked
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,12 @@ class _Refused(InputError):
 
 
 @dataclass
-class _Job:
+class _Job:  # a group, as far as encoding goes
     query: str
     documents: list
     instruction: str = ""
     done: Future = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
-
-    def asked(self):
-        pair = _Asked((self.query, self.documents))
-        pair.instruction = self.instruction
-        return pair
 
 
 class _Batcher:
@@ -106,7 +100,7 @@ class _Batcher:
 
     def answer(self, jobs):
         try:
-            for job, result in zip(jobs, self.score([job.asked() for job in jobs]), strict=True):
+            for job, result in zip(jobs, self.score(jobs), strict=True):
                 job.done.set_result(result)
         except Exception as error:
             if len(jobs) == 1:
@@ -115,30 +109,26 @@ class _Batcher:
             for job in jobs:  # one bad request must not spoil the others
                 self.answer([job])
 
-    def score(self, groups):
-        """Return (scores, places or None, tokens or None, whether each document was cut) of each group."""
-        if not groups:
+    def score(self, jobs):
+        """Return (scores, places or None, tokens or None, whether each document was cut) of each job."""
+        if not jobs:
             return []
         if self.long_documents == "passages":
-            scores, places = score_long(self.reranker, groups)
+            scores, places = score_long(self.reranker, jobs)
             self.metrics.cut.inc(scores.truncated)
             return [(s, p, None, [False] * len(s)) for s, p in zip(scores, places, strict=True)]
-        encoded = self.reranker.encode(groups)
+        encoded = self.reranker.encode(jobs)
         scores = self.reranker.score_encoded(encoded)
         shared = [len(encoded.constant) + len(prefix) for prefix in encoded.prefixes]
         lengths = [[n + len(ids) for ids in own] for own, n in zip(encoded.candidates, shared, strict=True)]
-        cut = [
-            [self.is_cut(g, i, n, encoded) for i, n in enumerate(own)] for g, own in zip(groups, lengths, strict=True)
-        ]
+        cut = [[self.is_cut(j, i, n, encoded) for i, n in enumerate(own)] for j, own in zip(jobs, lengths, strict=True)]
         self.metrics.cut.inc(encoded.truncated)
         return [(s, None, sum(own), c) for s, own, c in zip(scores, lengths, cut, strict=True)]
 
-    def is_cut(self, group, i, length, encoded):
+    def is_cut(self, job, i, length, encoded):
         # A prompt that fills all may have been cut, or fit exactly: encoded by itself it tells.
-        if not encoded.truncated or length < self.reranker.max_length:
-            return False
-        alone = _Job(group[0], [group[1][i]], group.instruction)
-        return self.reranker.encode([alone.asked()]).truncated > 0
+        full = encoded.truncated and length >= self.reranker.max_length
+        return bool(full and self.reranker.encode([_Job(job.query, [job.documents[i]], job.instruction)]).truncated)
 
 
 class _Metrics:
@@ -148,9 +138,7 @@ class _Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter("rerank_requests", "Requests by status", ["status"], registry=self.registry)
         self.documents = Counter("rerank_documents", "Documents that were scored", registry=self.registry)
-        self.cut = Counter(
-            "rerank_documents_cut", "Documents (or pieces of them) that were cut", registry=self.registry
-        )
+        self.cut = Counter("rerank_documents_cut", "Documents, or pieces, that were cut", registry=self.registry)
         sizes = (1, 2, 4, 8, 16, 32, 64, 128)
         self.seconds = Histogram("rerank_seconds", "From request to answer", registry=self.registry)
         self.batches = Histogram("rerank_batch", "Requests in a batch", registry=self.registry, buckets=sizes)

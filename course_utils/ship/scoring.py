@@ -54,14 +54,13 @@ def score_file(reranker, source, path, progress=True, long_documents="cut"):
         total = len(source) if hasattr(source, "__len__") else None
     rank, _ = machine.join(reranker.device)
     with lock(path, beside=True) if rank == 0 else nullcontext():
-        new, cut = _score_into(path, source, reranker, total, progress and rank == 0, long_documents)
+        new, cut = _score_into(path, source, reranker, total, progress, long_documents, rank)
     reranker._warn(cut, new)
     return new
 
 
-def _score_into(path, source, reranker, total, progress, long_documents):
+def _score_into(path, source, reranker, total, progress, long_documents, rank):
     """Do the work of ``score_file`` while nobody else writes to ``path``; return how many pairs are new and how many cut."""
-    rank, _ = machine.join(reranker.device)
     made_with = _about(reranker, long_documents)
     if rank == 0:
         _check_about(path, made_with)
@@ -69,7 +68,7 @@ def _score_into(path, source, reranker, total, progress, long_documents):
     pairs = _read_pairs(source)
     done = _skip(path, pairs, cut=rank == 0)
     machine.wait()  # nobody appends before all have read
-    bar = tqdm(total=total, initial=done, unit="pair", disable=not progress)
+    bar = tqdm(total=total, initial=done, unit="pair", disable=not progress or rank > 0)
     size, new, cut = _FIRST, 0, 0
     with path.open("a", encoding="utf-8", newline="\n") as out:
         while chunk := list(islice(pairs, size)):

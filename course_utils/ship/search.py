@@ -7,7 +7,6 @@ tokens and, in Chinese, single characters, too: a question in lay words often sh
 
 import json
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,24 +98,17 @@ class SearchIndex:
 
     def __init__(self, folder):
         folder, self.encoder = Path(folder), None
-        # The files of two builds must not mix: where the index was replaced while it was opened, it is opened again.
-        for _try in range(3):
-            before = _about_text(folder)
-            whole = self._open(folder, before)
-            if before == _about_text(folder):
-                break
-            whole = False
-        if not whole:
+        if not any(self._open(folder) for _try in range(3)):
             raise InputError(
                 "{folder} is no search index, or a damaged one; make it with index (build_index).", folder=folder
             )
 
-    def _open(self, folder, about):
-        """Open the files of the index and return whether they are whole; ``about``: the text of index.json."""
+    def _open(self, folder):
+        """Open the files of the index and return whether they are whole, and of one build: another may come meanwhile."""
         import bm25s
 
         try:
-            about = json.loads(about)
+            about = json.loads(build := (folder / _ABOUT).read_text(encoding="utf-8"))
             self.size, self.dense = about["passages"], about.get("dense")
             self.vectors = np.load(folder / _VECTORS, mmap_mode="r") if self.dense else None
             self.first = bm25s.BM25.load(folder / "bm25", mmap=True, show_progress=False)
@@ -124,7 +116,8 @@ class SearchIndex:
             self.texts = np.memmap(folder / _TEXTS, dtype=np.uint8, mode="r")
             self.ids = json.loads((folder / _IDS).read_text(encoding="utf-8"))
             whole = self.vectors is None or len(self.vectors) == self.size
-            return whole and len(self.ids) == self.size == len(self.ends) - 1 and self.ends[-1] == len(self.texts)
+            whole = whole and len(self.ids) == self.size == len(self.ends) - 1 and self.ends[-1] == len(self.texts)
+            return whole and build == (folder / _ABOUT).read_text(encoding="utf-8")
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -151,12 +144,6 @@ class SearchIndex:
         best = np.flatnonzero((scores >= np.partition(scores, -k)[-k] if k < self.size else True) & (scores > 0))
         best = best[np.argsort(-scores[best], kind="stable")][:k]
         return best.tolist(), scores[best].tolist()
-
-
-def _about_text(folder):
-    with suppress(OSError, ValueError):
-        return (folder / _ABOUT).read_text(encoding="utf-8")
-    return ""
 
 
 def search(index, question, reranker=None, top_k=5, first=50):

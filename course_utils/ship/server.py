@@ -121,7 +121,12 @@ def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cu
         import uvicorn
     except ImportError:
         raise InputError('The server needs uvicorn: pip install "reranker-course[serve]".') from None
-    listening = _bound(host, port)
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            "Port {port} on {host} cannot be used: {error}; choose another.", port=port, host=host, error=error
+        ) from None
     where, port = f"[{host}]" if ":" in host else host, listening.getsockname()[1]
     address = f"http://{where}:{port}/v1/rerank"
     print(_("Serving {name} on {address}").format(name=reranker.name, address=address), flush=True)
@@ -132,22 +137,6 @@ def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cu
     with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has stopped
         server.run([listening])
     return None
-
-
-def _bound(host, port):
-    """Return a socket at an address, on which the server will listen; raise InputError where it cannot be had."""
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        if ":" in host:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise InputError(
-            "Port {port} on {host} cannot be used: {error}; choose another.", port=port, host=host, error=error
-        ) from None
-    return listening
 
 
 def _in_thread(server, listening):

@@ -170,10 +170,8 @@ def _check_version(folder, name):
     if not re.fullmatch(rf"({_ASIDE}/)?{_NAME}", str(name)) or not (place / _RECORD).is_file():
         raise InputError('{folder} has no version "{name}".', folder=folder, name=str(name)[:60])
     record, path = _read_json(place / _RECORD), place / TENSORS
-    told = record.get("instruction")
-    if not isinstance(told, str) or record.get("prompt", _fingerprint(told)) != _fingerprint(
-        told
-    ):  # old ones have none
+    mark = _fingerprint(str(record.get("instruction")))
+    if not record.get("instruction") or record.get("prompt", mark) != mark:  # old ones have no "prompt"
         raise InputError("{path}: the instruction is not the one that this version was made with; put it back, or use another version.", path=place / _RECORD)  # fmt: skip
     if not path.is_file() or sha256(path) != record.get("sha256"):
         raise InputError(
@@ -185,10 +183,7 @@ def _check_version(folder, name):
 def rollback(folder, reranker=None, before=None):
     """Put the version before the current one in use again and return its name; ``reranker``, if given, gets it loaded.
 
-    Args:
-        folder: the folder of versions.
-        reranker: a Reranker on the same base, or None.
-        before: a function of the version's name, called before anything changes; where it fails, nothing does.
+    ``before``, if given, is called with that name before anything changes: where it fails, nothing does.
 
     Raises:
         InputError: nothing comes before the current version, what does is damaged, or another process works in the folder;
@@ -233,7 +228,7 @@ def version_table(folder, now=None):
             r = _read_json(path / _RECORD)
             gain = r.get("figures", {}).get("target")
             shown = _("{before:.3f} to {after:.3f}").format(**gain) if gain else ""
-            told = [str(r.get("stage", "")), shown, str(r.get("reason", ""))]
+            told = [r.get("stage", ""), shown, r.get("reason", "")]
         except (InputError, OSError, AttributeError, KeyError, TypeError, ValueError):
             told = ["", "", _("damaged: {name} cannot be read").format(name=_RECORD)]
         rows.append([path.name, state, *told])
