@@ -208,8 +208,8 @@ class Slow:
             raise RuntimeError(self.error)
         return self.own.encode(groups)
 
-    def score_encoded(self, encoded):
-        return self.own.score_encoded(encoded)
+    def score_encoded(self, encoded, stop=None):
+        return self.own.score_encoded(encoded, stop)
 
 
 def test_too_slow_too_many_and_a_failing_request_spoil_nothing_else(model):

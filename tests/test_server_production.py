@@ -139,6 +139,31 @@ def test_a_server_that_scores_for_longer_than_anybody_waits_says_busy(model):
         server.stop()
 
 
+@pytest.mark.parametrize("long_documents", ["cut", "passages"])
+def test_work_that_nobody_waits_for_any_more_stops_at_the_next_batch(tokenizer, monkeypatch, long_documents):
+    model = Reranker(tiny_model(tokenizer, layers=2), tokenizer, max_length=128, name="tiny")
+    real, batches = Reranker._score_shared, []
+
+    def slow(self, encoded, batch, scores):
+        batches.append(len(batch))
+        time.sleep(0.2)
+        return real(self, encoded, batch, scores)
+
+    server = Running(_rerank_app(model, Limits(seconds=0.5, gather_ms=0), long_documents))
+    monkeypatch.setattr(Reranker, "_score_shared", slow)
+    try:
+        answer = server.post({"query": "q", "documents": [f"a page about fever {i} " * 8 for i in range(1000)]})
+        assert answer.status_code == 504
+        time.sleep(0.7)
+        done = len(batches)
+        assert done < 8 and health(server).json()["status"] == "ok"  # of some 13
+        time.sleep(0.5)
+        assert len(batches) == done
+        assert server.post({"query": "q", "documents": ["a"]}).status_code == 200
+    finally:
+        server.stop()
+
+
 # What goes wrong inside
 
 

@@ -180,7 +180,6 @@ def undo(args):
             reranker = options.load(args, quiet=True)
             load_version(args.versions, reranker, name)
             reranker.save(args.out)
-
             written = _("Written: {out}. A server keeps the model that it was started with; start it again.")
             said.append(written.format(out=args.out))
         else:

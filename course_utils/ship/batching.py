@@ -5,6 +5,8 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
 
 from course_utils.data.long_documents import score_long
 from course_utils.errors import InputError
@@ -44,6 +46,7 @@ class _Job:  # a group, as far as encoding goes
     instruction: str = ""
     done: Future = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
+    given_up: bool = False
 
 
 class _Batcher:
@@ -64,7 +67,7 @@ class _Batcher:
             self.open[id(job)] = job
         job.done.add_done_callback(lambda _: self.close(job))
         self.jobs.put(job)
-        return job.done
+        return job
 
     def close(self, job):
         # Answered or given up: what is given up may lie in the queue for long, so its texts go at once.
@@ -113,12 +116,14 @@ class _Batcher:
         """Return (scores, places or None, tokens or None, whether each document was cut) of each job."""
         if not jobs:
             return []
+        stop = lambda: all(job.given_up for job in jobs)  # noqa: E731
         if self.long_documents == "passages":
-            scores, places = score_long(self.reranker, jobs)
+            stopping = SimpleNamespace(score_groups=partial(self.reranker.score_groups, stop=stop))
+            scores, places = score_long(stopping, jobs)
             self.metrics.cut.inc(scores.truncated)
             return [(s, p, None, [False] * len(s)) for s, p in zip(scores, places, strict=True)]
         encoded = self.reranker.encode(jobs)
-        scores = self.reranker.score_encoded(encoded)
+        scores = self.reranker.score_encoded(encoded, stop)
         shared = [len(encoded.constant) + len(prefix) for prefix in encoded.prefixes]
         lengths = [[n + len(ids) for ids in own] for own, n in zip(encoded.candidates, shared, strict=True)]
         cut = [[self.is_cut(j, i, n, encoded) for i, n in enumerate(own)] for j, own in zip(jobs, lengths, strict=True)]

@@ -99,9 +99,7 @@ class SearchIndex:
     def __init__(self, folder):
         folder, self.encoder = Path(folder), None
         if not any(self._open(folder) for _try in range(3)):
-            raise InputError(
-                "{folder} is no search index, or a damaged one; make it with index (build_index).", folder=folder
-            )
+            raise InputError("{folder} is no search index, or a damaged one; make it with index (build_index).", folder=folder)  # fmt: skip
 
     def _open(self, folder):
         """Open the files of the index and return whether they are whole, and of one build: another may come meanwhile."""

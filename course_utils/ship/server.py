@@ -58,8 +58,8 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
         started, status = time.perf_counter(), 500
         try:
             asked = _parsed(await _body(request, limits), limits)
-            future = batcher.put(asked["query"], asked["documents"], asked["instruction"])
-            result = await _wait(request, future, limits)
+            job = batcher.put(asked["query"], asked["documents"], asked["instruction"])
+            result = await _wait(request, job, limits)
             status = 200
             metrics.documents.inc(len(asked["documents"]))
             return JSONResponse(_answer(reranker, asked, *result))
@@ -124,9 +124,7 @@ def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cu
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise InputError(
-            "Port {port} on {host} cannot be used: {error}; choose another.", port=port, host=host, error=error
-        ) from None
+        raise InputError("Port {port} on {host} cannot be used: {error}; choose another.", port=port, host=host, error=error) from None  # fmt: skip
     where, port = f"[{host}]" if ":" in host else host, listening.getsockname()[1]
     address = f"http://{where}:{port}/v1/rerank"
     print(_("Serving {name} on {address}").format(name=reranker.name, address=address), flush=True)
@@ -191,9 +189,9 @@ async def _body(request, limits):
     return bytes(body)
 
 
-async def _wait(request, future, limits):
-    # When nobody waits any more, what has not begun is dropped.
-    answer, end = asyncio.wrap_future(future), time.monotonic() + limits.seconds
+async def _wait(request, job, limits):
+    # When nobody waits any more, what has not begun is dropped, and what has stops at its next batch.
+    answer, end = asyncio.wrap_future(job.done), time.monotonic() + limits.seconds
     try:
         while not answer.done():
             if (left := end - time.monotonic()) <= 0:
@@ -203,6 +201,7 @@ async def _wait(request, future, limits):
                 raise _Refused(499, "The client went away.")
         return answer.result()
     finally:
+        job.given_up = not answer.done()
         answer.cancel()
 
 

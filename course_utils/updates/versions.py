@@ -228,7 +228,7 @@ def version_table(folder, now=None):
             r = _read_json(path / _RECORD)
             gain = r.get("figures", {}).get("target")
             shown = _("{before:.3f} to {after:.3f}").format(**gain) if gain else ""
-            told = [r.get("stage", ""), shown, r.get("reason", "")]
+            told = [str(r.get("stage", "")), shown, str(r.get("reason", ""))]
         except (InputError, OSError, AttributeError, KeyError, TypeError, ValueError):
             told = ["", "", _("damaged: {name} cannot be read").format(name=_RECORD)]
         rows.append([path.name, state, *told])
