@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from course_utils.errors import InputError
+from course_utils.language import _
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKER = ".reranker-course"  # lists the files that we wrote into a folder
@@ -243,14 +244,13 @@ def check_outputs(outputs, inputs=(), folders=(), ends=(".json", ".jsonl", ".ndj
 
 
 @contextmanager
-def lock(folder):
-    """Keep other runs out of ``folder`` (made if need be) while the block runs; a killed run leaves no lock behind.
+def lock(place, beside=False):
+    """Keep other runs out of a folder (made if need be) while the block runs; a killed run leaves no lock behind.
 
-    Raises:
-        InputError: when another run is at work there.
+    With ``beside`` the place is a file, which is kept to one run. Raises InputError when another run is at work there.
     """
-    folder = Path(folder)
-    path, made = folder / _LOCK, not folder.exists()
+    folder = Path(place).parent if beside else Path(place)
+    path, made = folder / (f".{Path(place).name}.lock" if beside else _LOCK), not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
@@ -271,7 +271,7 @@ def lock(folder):
         else:  # the run before may have removed the file between our open and our lock
             free = os.name == "nt" or (path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino)
         if not free:
-            raise InputError("Another run is writing to {folder}; wait until it is done or choose another folder.", folder=folder)  # fmt: skip
+            raise InputError("Another run is writing to {place}; wait until it is done or choose another {kind}.", place=place, kind=_("file") if beside else _("folder"))  # fmt: skip
         try:
             yield
         finally:

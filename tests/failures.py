@@ -20,6 +20,7 @@ from typing import NamedTuple
 from unittest import mock
 
 from course_utils.cli import main
+from course_utils.files import MARKER
 
 WORDS = ["fever", "cough", "rent", "lease", "bank", "loan", "salt", "sugar", "heart", "court", "wage", "tax", "fund",
          "knee", "sleep", "contract", "fish", "bread", "train", "river", "stone", "glass", "paper", "wool"]  # fmt: skip
@@ -236,6 +237,7 @@ def change_weights(change):
         weights = {k: v.clone() for k, v in load_file(path).items()}
         change(weights)
         save_file(weights, path, metadata={"format": "pt"})
+        (folder / "model" / MARKER).unlink(missing_ok=True)  # it holds the hash of the old ones
 
     return prepare
 

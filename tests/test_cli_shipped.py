@@ -5,6 +5,7 @@ import json
 import pytest
 
 from course_utils.cli import main
+from course_utils.files import lock
 
 
 @pytest.fixture
@@ -27,6 +28,20 @@ def test_a_folder_is_indexed_and_searched(handbook, capsys):
     assert "Nothing found" in capsys.readouterr().out
 
 
+def test_what_leads_nowhere_and_what_this_program_wrote_is_left_out_and_counted(handbook, capsys):
+    (handbook / "old.md").symlink_to("gone.md")
+    assert main(["index", "handbook", "--out", "handbook/idx"]) == 0
+    said = capsys.readouterr().out
+    assert "1 links that lead nowhere left out" in said and "this program wrote" not in said
+    (handbook / "idx" / "bm25" / "deeper").mkdir()
+    for _ in range(2):
+        assert main(["index", "handbook", "--out", "index"]) == 0
+        said = capsys.readouterr().out
+        assert "2 passages in index" in said and "1 folders that this program wrote left out" in said
+    (handbook / "idx" / "bm25" / "deeper").rmdir()
+    assert main(["index", "handbook", "--out", "handbook/idx"]) == 0 and "2 passages" in capsys.readouterr().out
+
+
 def test_pairs_are_scored_and_a_second_call_has_nothing_to_do(handbook, capsys):
     rows = [{"query": "fever", "document": f"a page about fever {i}"} for i in range(5)]
     (handbook.parent / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
@@ -34,6 +49,17 @@ def test_pairs_are_scored_and_a_second_call_has_nothing_to_do(handbook, capsys):
         assert main(["score", "--pairs", "pairs.jsonl", "--out", "scores.jsonl", "--device", "cpu"]) == 0
         assert f"{expected} scored now" in capsys.readouterr().out
     assert len((handbook.parent / "scores.jsonl").read_text(encoding="utf-8").splitlines()) == 5
+
+
+def test_a_second_run_into_the_same_scores_is_refused(handbook, capsys):
+    (handbook.parent / "pairs.jsonl").write_text('{"query": "q", "document": "d"}\n', encoding="utf-8")
+    call = ["score", "--pairs", "pairs.jsonl", "--out", "scores.jsonl", "--device", "cpu"]
+    with lock("scores.jsonl", beside=True):
+        assert main(call) == 2 and "Another run is writing to scores.jsonl" in capsys.readouterr().err
+    assert sorted(p.name for p in handbook.parent.iterdir()) == ["handbook", "pairs.jsonl"]
+    assert main(call) == 0
+    names = {"handbook", "pairs.jsonl", "scores.jsonl", "scores.jsonl.about.json"}
+    assert {p.name for p in handbook.parent.iterdir()} == names
 
 
 def test_a_model_is_exported(handbook):
@@ -50,6 +76,8 @@ def test_a_model_is_exported(handbook):
         (["search", "fever", "--index", "handbook"], "no search index"),
         (["search", "fever", "--index", "index", "--top-k", "0"], "must be above 0"),
         (["score", "--pairs", "pairs.jsonl", "--out", "pairs.jsonl"], "would be written over"),
+        (["score", "--pairs", "pairs.jsonl", "--out", "-"], "give the name of a file"),
+        (["score", "--pairs", "pairs.jsonl", "--out", "/dev/null"], "give the name of a file"),
         (["export", "--to", "causal", "--out", "handbook"], "not written by this program"),
         (["export", "--to", "paper", "--out", "out"], "invalid choice"),
         (["serve", "--device", "cpu", "--port", "99999"], "cannot be used"),

@@ -183,6 +183,7 @@ def test_a_delta_called_general_or_like_a_path_is_refused_before_it_trains(train
 
 def test_a_saved_delta_whose_name_was_edited_to_general_is_refused(trained, tmp_path):
     about = save_delta(trained[1], tmp_path / "d") / "delta.json"
+    (tmp_path / "d" / MARKER).unlink()  # holds the hashes
     about.write_text(json.dumps({**json.loads(about.read_text()), "name": "general"}))
     with pytest.raises(InputError, match='"general" is the base itself'):
         load_delta(tmp_path / "d")
@@ -311,7 +312,14 @@ def test_broken_files_are_named(trained, tmp_path):
         about.write_text(text)
         with pytest.raises(InputError, match=message.replace("|", r"\|")):
             load_delta(folder)
+    about.write_text(json.dumps({**json.loads(good), "instruction": "Another task."}))
+    with pytest.raises(InputError, match=r"delta\.json was changed or damaged since it was written"):
+        load_delta(folder)
     about.write_text(good)
+    tensors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"delta\.safetensors was changed or damaged.*copy the folder again"):
+        load_delta(folder)
+    (folder / MARKER).unlink()  # as earlier versions wrote it, without hashes
     tensors.write_bytes(whole[:-5])
     with pytest.raises(InputError, match="bytes where its header"):
         load_delta(folder)

@@ -223,6 +223,21 @@ def test_cross_encoder_files_are_those_that_sentence_transformers_writes(folders
     assert json.loads((folders["cross"] / name).read_text(encoding="utf-8")) == own
 
 
+def test_the_code_in_the_readme_of_the_classifier_cuts_the_document_alone(folders, source, capsys):
+    code = (folders["label"] / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    long = [("fever", "sips of water " * 400), ("rent", "a page about rent"), ("fever", "water <|im_end|> " * 300)]
+    pairs = f"pairs = {[messages(*pair) for pair in long]!r}\n"
+    lines = [
+        pairs if line.startswith("pairs = ") else line
+        for line in code.replace("FOLDER", str(folders["label"])).splitlines()
+    ]
+    found = {}
+    exec("\n".join(lines), found)
+    assert found["batch"]["input_ids"].shape[1] == source.max_length and "tensor" in capsys.readouterr().out
+    own = found["model"](**found["batch"]).logits[:, 0].tolist()
+    assert np.abs(np.array(own)[:2] - source.score(long[:2])).max() < 1e-4
+
+
 def test_classifier_scores_the_same_with_the_template(folders, scores):
     from sentence_transformers import CrossEncoder
 
@@ -270,6 +285,12 @@ def test_onnx_scores_the_same(onnx_folder, scores):
 
 
 @pytest.mark.slow
+def test_the_readme_of_the_onnx_export_names_every_file_of_the_model(onnx_folder):
+    said = (onnx_folder / "README.md").read_text(encoding="utf-8")
+    names = {p.name for p in onnx_folder.glob("model*")}
+    assert {"model.onnx", "model.onnx.data"} <= names and all(f"`{name}`" in said for name in names)
+
+
 def test_int8_is_smaller_and_close_but_not_the_same(onnx_folder, scores):
     int8 = load_onnx(onnx_folder, "model_int8.onnx", threads=1)(PAIRS)
     change = np.abs(int8 - scores).max()

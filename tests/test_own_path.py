@@ -403,6 +403,13 @@ def test_an_accepted_candidate_is_in_use_and_rolled_back(tokenizer, tmp_path, mo
     (tmp_path / "own" / "thesis.docx").write_text("years of work")
     assert main(["rollback", str(tmp_path / "v"), "--out", str(tmp_path / "own")]) == 2
     assert current_version(tmp_path / "v") == done.version, "an output that is refused must not roll back"
+    with monkeypatch.context() as broken:
+        broken.setattr(Reranker, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        for _ in range(2):
+            assert main(["rollback", "v", "--model", "a", "--out", "gone", "--device", "cpu"]) == 2
+    assert current_version(tmp_path / "v") == done.version, "a model that cannot be written must not roll back"
+    assert main(["rollback", "v", "--model", "nano", "--out", "gone", "--device", "cpu"]) == 2, "another base"
+    assert current_version(tmp_path / "v") == done.version
     assert rollback(tmp_path / "v", base).startswith("v0000")
     assert not torch.equal(base.model.get_parameter(name), weight)
     load_version(tmp_path / "v", base, done.version)

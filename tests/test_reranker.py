@@ -1,5 +1,6 @@
 """The score is logit(yes) - logit(no) of the official prompt, however it is computed."""
 
+import json
 import random
 import warnings
 from itertools import combinations, pairwise
@@ -11,6 +12,7 @@ from conftest import tiny_model
 
 from course_utils import machine
 from course_utils.errors import InputError
+from course_utils.files import MARKER
 from course_utils.model import prompt
 from course_utils.model.batches import _bucket_ends, _own_batches, _token_batches, _tokens
 from course_utils.model.reranker import Reranker, sigmoid
@@ -226,6 +228,48 @@ def test_a_failed_save_leaves_the_old_model(tiny, tmp_path, monkeypatch):
         tiny.save(tmp_path / "model")
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == before
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_other_content_of_the_right_size_is_refused(tiny, tmp_path):
+    folder = tmp_path / "model"
+    tiny.save(folder)
+    again = lambda: Reranker.load(folder, device="cpu", quiet=True)  # noqa: E731
+    weights, settings = folder / "model.safetensors", folder / "reranker.json"
+    good, about = weights.read_bytes(), settings.read_text()
+    weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(
+        InputError, match=r"model\.safetensors was changed or damaged.*copy the folder again, or delete"
+    ):
+        again()
+    weights.write_bytes(good)
+    settings.write_text(about.replace("256", "64"))
+    with pytest.raises(InputError, match=r"reranker\.json was changed or damaged"):
+        again()
+    settings.write_text(json.dumps({"instruction": tiny.instruction, "max_length": 64}))  # without "prompt": meant
+    assert again().max_length == 64
+    settings.write_text(about.replace("256", "64"))
+    (folder / MARKER).unlink()  # an earlier version wrote no hashes
+    assert again().max_length == 64
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_refused(tiny, tmp_path, monkeypatch):
+    from course_utils.model import reranker as module
+
+    tiny.save(tmp_path / "model")
+    real = module._load_parts
+
+    def replaced(*given):
+        parts = real(*given)
+        with torch.no_grad():
+            tiny.model.model.norm.weight.fill_(2)
+        tiny.save(tmp_path / "model")
+        return parts
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_load_parts", replaced)
+        with pytest.raises(InputError, match="was replaced while it was read; load it again"):
+            Reranker.load(tmp_path / "model", device="cpu", quiet=True)
+    assert Reranker.load(tmp_path / "model", device="cpu", quiet=True).model.model.norm.weight[0] == 2
 
 
 def test_saving_over_a_file_of_the_user_is_refused(tiny, tmp_path):

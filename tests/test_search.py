@@ -97,6 +97,31 @@ def test_a_damaged_index_is_refused(folder, tmp_path, name):
         search(tmp_path / "out", "water")
 
 
+def test_an_index_that_is_replaced_while_it_is_opened_is_one_build(tmp_path, monkeypatch):
+    import bm25s
+
+    real, left = bm25s.BM25.load, [2]
+
+    def build(word):
+        (tmp_path / "texts.txt").write_text(f"a {word} page\nb {word} page\n", encoding="utf-8")
+        build_index(tmp_path / "texts.txt", tmp_path / "index")
+
+    def replaced(*given, **more):
+        found = real(*given, **more)
+        if left[0]:
+            left[0] -= 1
+            build(f"word{left[0]}")
+        return found
+
+    build("first")  # as many passages in each build, of the same length: sizes tell nothing
+    monkeypatch.setattr(bm25s.BM25, "load", replaced)
+    opened = SearchIndex(tmp_path / "index")
+    assert left == [0] and "word0" in opened.text(0) and opened.top("word0", 1)[0] == [0]
+    left[0] = 99
+    with pytest.raises(InputError, match="no search index"):
+        SearchIndex(tmp_path / "index")
+
+
 def test_an_index_that_cannot_be_written_leaves_the_old_one(folder, tmp_path, monkeypatch):
     build_index(folder, tmp_path / "out")
 

@@ -18,6 +18,7 @@ from conftest import ROOT, tiny_model
 
 from course_utils.errors import InputError
 from course_utils.model import Reranker
+from course_utils.model.checkpoint import _weights_hash
 from course_utils.ship import Limits, rank_long, serve
 from course_utils.ship.server import _rerank_app
 
@@ -159,8 +160,9 @@ def test_other_paths_and_methods_say_where_to_go(running):
         assert answer.status_code in (404, 405) and "POST /v1/rerank" in answer.json()["message"]
 
 
-def test_health_and_metrics(running):
-    assert httpx.get(running.url + "/health", trust_env=False).json() == {"status": "ok", "model": "tiny"}
+def test_health_and_metrics(running, model):
+    health = httpx.get(running.url + "/health", trust_env=False).json()
+    assert health == {"status": "ok", "model": "tiny", "weights": _weights_hash(model.model)[:12]}
     running.post({"query": "q", "documents": DOCUMENTS})
     text = httpx.get(running.url + "/metrics", trust_env=False).text
     assert 'rerank_requests_total{status="200"}' in text and "rerank_seconds_bucket" in text
@@ -190,23 +192,24 @@ def test_32_clients_at_once_get_their_own_answers_in_common_batches(model):
 class Slow:
     """A reranker that takes its time and counts the lists it scored."""
 
-    name, truncated = "slow", 0
+    name = "slow"
 
-    def __init__(self, model, seconds):
-        self.model, self.seconds, self.scored = model, seconds, []
+    def __init__(self, model, seconds, error="a broken part"):
+        self.own, self.seconds, self.scored, self.error = model, seconds, [], error
+        self.model, self.max_length = model.model, model.max_length
 
     def rank(self, *given):
-        return self.model.rank(*given)
+        return self.own.rank(*given)
 
     def encode(self, groups):
         time.sleep(self.seconds)
-        self.scored += [query for query, _ in groups]
-        if any("poison" in query for query, _ in groups):
-            raise RuntimeError("CUDA out of memory")
-        return self.model.encode(groups)
+        self.scored += [g.query for g in groups]
+        if any("poison" in g.query for g in groups):
+            raise RuntimeError(self.error)
+        return self.own.encode(groups)
 
-    def score_encoded(self, encoded):
-        return self.model.score_encoded(encoded)
+    def score_encoded(self, encoded, stop=None):
+        return self.own.score_encoded(encoded, stop)
 
 
 def test_too_slow_too_many_and_a_failing_request_spoil_nothing_else(model):
@@ -327,7 +330,7 @@ def test_in_the_background_it_answers_and_is_stopped_again(model, capsys):
     port = free_port()
     stop = serve(model, port=port, background=True)
     answer = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()
-    assert answer == {"status": "ok", "model": "tiny"} and f":{port}/v1/rerank" in capsys.readouterr().out
+    assert (answer["status"], answer["model"]) == ("ok", "tiny") and f":{port}/v1/rerank" in capsys.readouterr().out
     stop()
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)

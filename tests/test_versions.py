@@ -162,6 +162,18 @@ def test_damage_is_refused(folder, small):
         current_version(folder / "aside")
 
 
+def test_an_edited_instruction_is_refused_and_a_record_of_an_earlier_version_loads(folder, small):
+    path = folder / current_version(folder) / _RECORD
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for wrong in ("Another task.", None):
+        path.write_text(json.dumps({**record, "instruction": wrong}), encoding="utf-8")
+        with pytest.raises(InputError, match=r"version\.json: the instruction is not the one.*put it back"):
+            load_version(folder, small)
+    del record["prompt"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert load_version(folder, small)["instruction"] == small.instruction
+
+
 def test_rolling_back_to_a_damaged_version_changes_nothing(folder):
     now = current_version(folder)
     first = json.loads((folder / now / _RECORD).read_text(encoding="utf-8"))["previous"]
@@ -169,6 +181,47 @@ def test_rolling_back_to_a_damaged_version_changes_nothing(folder):
     with pytest.raises(InputError, match="damaged"):
         rollback(folder)
     assert current_version(folder) == now
+
+
+def test_a_lost_current_is_refused_and_no_base_is_put_in_use(folder, small):
+    now = current_version(folder)
+    (folder / "current").unlink()
+    for work in (lambda: _begin(folder, small), lambda: rollback(folder), lambda: version_table(folder)):
+        with pytest.raises(InputError, match=r"current is missing.*write one of these into it: v0000-\S+, v0001-\S+\."):
+            work()
+    assert sum(path.is_dir() for path in folder.glob("v*")) == 2
+    (folder / "current").write_text(now)
+    assert _begin(folder, small) == now
+
+
+def test_a_kill_of_the_first_start_before_current_is_written_is_mended(tmp_path, small):
+    first = _begin(tmp_path, small)
+    (tmp_path / "current").unlink()
+    assert _begin(tmp_path, small) == first and len(list(tmp_path.glob("v*"))) == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"figures": []}', '{"figures": {"target": {"before": "x"}}}', None])
+def test_a_damaged_record_of_another_version_is_a_row_and_stops_nothing(folder, text):
+    (aside,) = (folder / "aside").iterdir()
+    if text is None:
+        (aside / _RECORD).unlink()
+    else:
+        (aside / _RECORD).write_text(text)
+    rows = version_table(folder).splitlines()
+    assert rows[4].endswith("| aside |  |  | damaged: version.json cannot be read |") and "better" in rows[3]
+    assert rollback(folder).startswith("v0000-")
+
+
+def test_a_rollback_that_fails_on_its_way_moves_nothing(folder, small):
+    now, seen = current_version(folder), []
+
+    def full(name):
+        seen.append((name, current_version(folder)))
+        raise InputError("the disk is full")
+
+    with pytest.raises(InputError, match="the disk is full"):
+        rollback(folder, small, before=full)
+    assert seen[0][0].startswith("v0000-") and seen[0][1] == now == current_version(folder) and held(small) == 3
 
 
 def test_a_version_is_not_loaded_over_an_attached_delta(folder, small):

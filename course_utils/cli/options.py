@@ -15,7 +15,7 @@ MOST = {
     "max_length": 2**17,
     "seed": 2**32 - 1,
 }  # of length, as in the settings file of a saved model; of seeds, as in Recipe
-TEXTS = ("query", "question", "instruction", "model", "documents", "train", "test", "dev", "general", "data", "rule", "json", "out")  # fmt: skip
+TEXTS = ("query", "question", "instruction", "model", "documents", "train", "test", "dev", "general", "data", "rule", "json", "out", "host")  # fmt: skip
 
 
 def command(commands, name, help, example, run):

@@ -2,9 +2,11 @@
 
 import sys
 import warnings
+from pathlib import Path
 
 from course_utils.cli import options, reading, record
 from course_utils.cli.terminal import check_replaced, note
+from course_utils.errors import InputError
 from course_utils.files import check_outputs
 from course_utils.language import _
 
@@ -83,6 +85,8 @@ def score(args):
     """Score the pairs."""
     from course_utils.ship import score_file
 
+    if args.out == "-" or (Path(args.out).exists() and not Path(args.out).is_file()):
+        raise InputError("--out {out} is no file that a stopped run could go on from; give the name of a file.", out=args.out)  # fmt: skip
     check_outputs([args.out], [args.pairs, args.model], ends=())  # score_file knows its own
     reranker = options.load(args)
     with warnings.catch_warnings(record=True) as caught:

@@ -171,12 +171,19 @@ def undo(args):
     if args.out:
         check_outputs((), [args.versions, args.model], folders=[args.out])
         check_replaced(args.out, "reranker.json")
-    now = current_version(args.versions) if args.command == "versions" else rollback(args.versions)
-    print(_("{now} is in use.\n\n{version_table}").format(now=now, version_table=version_table(args.versions)))
-    if args.out:
-        reranker = options.load(args, quiet=True)
-        load_version(args.versions, reranker)
-        reranker.save(args.out)
-        print(_("Written: {out}").format(out=args.out))
-    else:
-        print(f"\n{_to_use(args)}")
+    said = []
+
+    def before(name):  # all that can fail, before anything is rolled back
+        table = version_table(args.versions, name)
+        said.append(_("{now} is in use.\n\n{version_table}").format(now=name, version_table=table))
+        if args.out:
+            reranker = options.load(args, quiet=True)
+            load_version(args.versions, reranker, name)
+            reranker.save(args.out)
+            written = _("Written: {out}. A server keeps the model that it was started with; start it again.")
+            said.append(written.format(out=args.out))
+        else:
+            said.append(f"\n{_to_use(args)}")
+
+    rollback(args.versions, before=before) if args.command == "rollback" else before(current_version(args.versions))
+    print(*said, sep="\n")

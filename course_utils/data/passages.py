@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _one_of, _text_of, _Unsure
 from course_utils.data.tables import SUFFIXES, _decode, _open_table, _refuse, _unfit
 from course_utils.errors import InputError
+from course_utils.files import MARKER
 from course_utils.language import _, _later
 from course_utils.text import _UNIT, _name, _units
 
@@ -54,7 +55,8 @@ class _Passage:
 def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None, **how):
     """Return (list of Passage, sentences on what was read) of a folder or a file.
 
-    In a folder each text, Markdown, HTML or PDF file is a document, and each row of a table. A single text file holds one
+    In a folder each text, Markdown, HTML or PDF file is a document, and each row of a table; folders in it that this program
+    wrote are left out. A single text file holds one
     document a paragraph where blank lines stand in it, else one a line. Documents are cut at sentences.
 
     Args:
@@ -76,13 +78,18 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
         raise InputError(
             "size is {size} and overlap {overlap}; give at least 10 words and 0 sentences.", size=size, overlap=overlap
         )
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    files = [p for p in files if not any(part.startswith((".", "~$")) for part in p.relative_to(path).parts)]
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [p for p in found if not any(part.startswith((".", "~$")) for part in p.relative_to(path).parts)]
+    ours = {p for p in found if (p / MARKER).is_file()}  # an index, a model: no part of the handbook
+    found, other = [p for p in found if p in ours or not ours.intersection(p.parents)], Counter()
+    other[_later("folders that this program wrote")] = sum(p in ours for p in found)
+    other[_later("links that lead nowhere")] = sum(p.is_symlink() and not p.exists() for p in found)
+    files = [p for p in found if p.is_file()]
     kept = [p for p in files if skip is None or not path.is_dir() or p.resolve() != Path(skip).resolve()]
     said, files = [_("the file of the questions left out")] if kept != files else [], kept
     suffixes = {f.suffix.lower() for f in files}
     _refuse(path, [*_unfit(suffixes & set(_TABLES), {"columns": columns}), *_unfit(suffixes, how)])
-    documents, other, tables, sure = [], Counter(), {}, set()
+    documents, tables, sure = [], {}, set()
     wanted = {_name(text) for text in named}
     for file in tqdm(files, unit="file", desc=_("reading"), disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name

@@ -20,6 +20,7 @@ from course_utils.errors import InputError
 from course_utils.files import whole_folder, write_json
 from course_utils.language import _
 from course_utils.model.checkpoint import _read_header, _read_json, _weights_hash
+from course_utils.model.loading import _check_unchanged
 
 _BASE, _KINDS = "general", ("layers", "lora")  # _BASE: what the base itself is called among domains
 _TENSORS, _ABOUT = "delta.safetensors", "delta.json"
@@ -142,7 +143,7 @@ def save_delta(delta, folder):
     Raises:
         InputError: when the folder holds something else than a delta, which would be lost.
     """
-    with whole_folder(folder) as temporary:
+    with whole_folder(folder, hashed=True) as temporary:
         save_file({n: t.detach().cpu().contiguous() for n, t in delta.tensors.items()}, temporary / _TENSORS)
         about = asdict(replace(delta, tensors={}))
         del about["tensors"]
@@ -154,7 +155,7 @@ def load_delta(folder):
     """Return the Delta that ``save_delta`` wrote to ``folder``; its tensors are on the CPU.
 
     Raises:
-        InputError: no delta there, a file that is broken or cut short, values that are not finite.
+        InputError: no delta there, a file that is broken, cut short or changed, values that are not finite.
     """
     folder = Path(folder)
     for file in (_ABOUT, _TENSORS):
@@ -169,6 +170,7 @@ def load_delta(folder):
     if len(about["instruction"]) > 2000 or "<|" in about["instruction"]:
         raise InputError('{folder}: "instruction" must be one sentence without <| marks; mend it.', folder=folder / _ABOUT)  # fmt: skip
     _read_header(folder / _TENSORS)
+    _check_unchanged(folder, [_ABOUT, _TENSORS])
     try:
         # Copied, because a loaded tensor may be a view of the file.
         tensors = {n: t.clone() for n, t in load_file(folder / _TENSORS).items()}
@@ -176,9 +178,7 @@ def load_delta(folder):
         raise InputError("{folder} cannot be read: {error_0}", folder=folder / _TENSORS, error_0=str(error).splitlines()[0]) from None  # fmt: skip
     broken = [n for n, t in tensors.items() if not torch.isfinite(t).all()]
     if broken or not tensors:
-        what = (
-            _("{name} holds values that are not finite").format(name=broken[0]) if broken else _("it holds no tensor")
-        )
+        what = _("{name} holds values that are not finite").format(name=broken[0]) if broken else _("it holds no tensor")  # fmt: skip
         raise InputError("{folder} is no use: {what}. Train the delta again.", folder=folder / _TENSORS, what=what)
     return Delta(tensors, **{key: about[key] for key in _FIELDS}, recipe=about.get("recipe") or {})
 

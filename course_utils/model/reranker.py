@@ -29,7 +29,9 @@ from course_utils.model.forward import (
     pad_rows,
 )
 from course_utils.model.hub import model_folder
-from course_utils.model.loading import _load_parts
+from course_utils.model.loading import _load_parts, _written
+
+_ASKED = 4096  # tokens of a batch on a CPU, between two questions whether to stop
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,11 @@ class Reranker:
         folder = model_folder(name, revision, quiet=quiet)
         size = sum(p.stat().st_size for p in folder.glob("*.safetensors")) / 2
         dtype = dtype or pick_dtype(device, size)
+        written = _written(folder)
         tokenizer, model = _load_parts(folder, dtype)
         saved = read_settings(folder)
+        if _written(folder) != written:
+            raise InputError("{folder} was replaced while it was read; load it again.", folder=folder)
         reranker = cls(
             model.to(device),
             tokenizer,
@@ -140,17 +145,22 @@ class Reranker:
         return prompt._encode_groups(self.tokenizer, groups, self.instruction, self.max_length)
 
     @torch.inference_mode()
-    def score_encoded(self, encoded):
+    def score_encoded(self, encoded, stop=None):
         """Return one float32 array of logits a query for EncodedGroups; several processes score a share each.
 
+        ``stop`` is asked before each batch: where it says so, the rest is left out.
+
         Raises:
-            InputError: when a score is no number, as with damaged weights.
+            InputError: when a score is no number, as with damaged weights, or when stopped.
         """
         share = _supports_sharing(self.model)
+        size = min(self.batch_tokens, _ASKED) if stop and self.device.type == "cpu" else self.batch_tokens
         scores = [np.zeros(len(own), dtype=np.float32) for own in encoded.candidates]
         score = self._score_shared if share else self._score_plain
         with _fast_products(self.device):
-            for batch in _own_batches(encoded, self.batch_tokens, self.device):
+            for batch in _own_batches(encoded, size, self.device):
+                if stop and stop():
+                    raise InputError("Nobody waits for these scores any more.")
                 score(encoded, batch, scores)
         scores = _gather_scores(scores, self.device)
         if not all(np.isfinite(own).all() for own in scores):
@@ -182,13 +192,14 @@ class Reranker:
         for (g, c), value in zip(keys, _yes_minus_no(self.model, last, self.yes_id, self.no_id).tolist(), strict=True):
             scores[g][c] = value
 
-    def score_groups(self, groups, progress=False, chunk=2048):
+    def score_groups(self, groups, progress=False, chunk=2048, stop=None):
         """Return a Counted list with one array of logits a query, in constant working memory.
 
         Args:
             groups: Group objects, or (query, [document, ...]) pairs.
             progress: show a bar with the time left.
             chunk: pairs tokenised at once.
+            stop: see ``score_encoded``.
 
         Raises:
             InputError: something is no text, or a query leaves no room for a document (``prompt.queries_too_long``
@@ -203,7 +214,7 @@ class Reranker:
             size += len(group[1])
             if size >= chunk or i == len(groups) - 1:
                 encoded = self.encode(waiting)
-                scores += self.score_encoded(encoded)
+                scores += self.score_encoded(encoded, stop)
                 scores.truncated += encoded.truncated
                 bar.update(size)
                 waiting, size = [], 0
@@ -264,7 +275,7 @@ class Reranker:
         Raises:
             InputError: when ``folder`` holds files that were not written here, or cannot be written.
         """
-        with whole_folder(folder) as new:
+        with whole_folder(folder, hashed=True) as new:
             self.model.save_pretrained(new)
             self.tokenizer.save_pretrained(new)
             write_json(new / SETTINGS, self.settings())

@@ -5,6 +5,8 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
 
 from course_utils.data.long_documents import score_long
 from course_utils.errors import InputError
@@ -17,7 +19,7 @@ class Limits:
     Attributes:
         body_mb: size of one request in megabytes.
         documents: documents of one request.
-        seconds: longest wait for an answer; then 504, and the work is dropped if it has not begun.
+        seconds: longest wait for an answer; then 504, and the work is dropped, as that of a client that hung up.
         waiting: documents that may wait in all; beyond it 503, so that a client turns to another server.
         gather_ms: how long the first request of a batch waits for others, in milliseconds.
         batch: documents after which a batch waits for no more.
@@ -38,10 +40,13 @@ class _Refused(InputError):
 
 
 @dataclass
-class _Job:
+class _Job:  # a group, as far as encoding goes
     query: str
     documents: list
+    instruction: str = ""
     done: Future = field(default_factory=Future)
+    since: float = field(default_factory=time.monotonic)
+    given_up: bool = False
 
 
 class _Batcher:
@@ -49,17 +54,33 @@ class _Batcher:
     def __init__(self, reranker, limits, long_documents, metrics):
         self.reranker, self.limits, self.long_documents, self.metrics = reranker, limits, long_documents, metrics
         self.jobs, self.waiting, self.guard = queue.SimpleQueue(), 0, threading.Lock()
+        self.open = {}  # jobs without an answer, in the order in which they came
         self.thread = threading.Thread(target=self.run, daemon=True, name="rerank")
         self.thread.start()
 
-    def put(self, query, documents):
+    def put(self, query, documents, instruction=""):
+        job = _Job(query, documents, instruction)
         with self.guard:
             if self.waiting + len(documents) > self.limits.waiting:
                 raise _Refused(503, "{count} documents wait already; try again later.", count=self.waiting)
             self.waiting += len(documents)
-        job = _Job(query, documents)
+            self.open[id(job)] = job
+        job.done.add_done_callback(lambda _: self.close(job))
         self.jobs.put(job)
-        return job.done
+        return job
+
+    def close(self, job):
+        # Answered or given up: what is given up may lie in the queue for long, so its texts go at once.
+        with self.guard:
+            self.waiting -= len(job.documents)
+            del self.open[id(job)]
+            if job.done.cancelled():
+                job.documents = []
+
+    def oldest(self):
+        """Return for how many seconds the oldest request has been without an answer."""
+        with self.guard:
+            return time.monotonic() - next((job.since for job in self.open.values()), time.monotonic())
 
     def gather(self):
         jobs, size = [self.jobs.get()], 0
@@ -71,23 +92,18 @@ class _Batcher:
             except queue.Empty:
                 break
             size += len(jobs[-1].documents)
-        return jobs, size
+        return jobs
 
     def run(self):
         while True:
-            jobs, size = self.gather()
-            try:
-                # What nobody waits for any more is not scored; the others can no longer be cancelled.
-                live = [job for job in jobs if job.done.set_running_or_notify_cancel()]
-                self.metrics.batches.observe(len(live))
-                self.answer(live)
-            finally:
-                with self.guard:
-                    self.waiting -= size
+            # What nobody waits for any more is not scored; the others can no longer be cancelled.
+            live = [job for job in self.gather() if job.done.set_running_or_notify_cancel()]
+            self.metrics.batches.observe(len(live))
+            self.answer(live)
 
     def answer(self, jobs):
         try:
-            for job, result in zip(jobs, self.score([(j.query, j.documents) for j in jobs]), strict=True):
+            for job, result in zip(jobs, self.score(jobs), strict=True):
                 job.done.set_result(result)
         except Exception as error:
             if len(jobs) == 1:
@@ -96,18 +112,28 @@ class _Batcher:
             for job in jobs:  # one bad request must not spoil the others
                 self.answer([job])
 
-    def score(self, groups):
-        """Return (scores, places or None, tokens or None) of each group."""
-        if not groups:
+    def score(self, jobs):
+        """Return (scores, places or None, tokens or None, whether each document was cut) of each job."""
+        if not jobs:
             return []
+        stop = lambda: all(job.given_up for job in jobs)  # noqa: E731
         if self.long_documents == "passages":
-            scores, places = score_long(self.reranker, groups)
-            return [(s, p, None) for s, p in zip(scores, places, strict=True)]
-        encoded = self.reranker.encode(groups)
-        scores = self.reranker.score_encoded(encoded)
+            stopping = SimpleNamespace(score_groups=partial(self.reranker.score_groups, stop=stop))
+            scores, places = score_long(stopping, jobs)
+            self.metrics.cut.inc(scores.truncated)
+            return [(s, p, None, [False] * len(s)) for s, p in zip(scores, places, strict=True)]
+        encoded = self.reranker.encode(jobs)
+        scores = self.reranker.score_encoded(encoded, stop)
         shared = [len(encoded.constant) + len(prefix) for prefix in encoded.prefixes]
-        tokens = [sum(map(len, own)) + n * len(own) for own, n in zip(encoded.candidates, shared, strict=True)]
-        return [(s, None, t) for s, t in zip(scores, tokens, strict=True)]
+        lengths = [[n + len(ids) for ids in own] for own, n in zip(encoded.candidates, shared, strict=True)]
+        cut = [[self.is_cut(j, i, n, encoded) for i, n in enumerate(own)] for j, own in zip(jobs, lengths, strict=True)]
+        self.metrics.cut.inc(encoded.truncated)
+        return [(s, None, sum(own), c) for s, own, c in zip(scores, lengths, cut, strict=True)]
+
+    def is_cut(self, job, i, length, encoded):
+        # A prompt that fills all may have been cut, or fit exactly: encoded by itself it tells.
+        full = encoded.truncated and length >= self.reranker.max_length
+        return bool(full and self.reranker.encode([_Job(job.query, [job.documents[i]], job.instruction)]).truncated)
 
 
 class _Metrics:
@@ -117,6 +143,7 @@ class _Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter("rerank_requests", "Requests by status", ["status"], registry=self.registry)
         self.documents = Counter("rerank_documents", "Documents that were scored", registry=self.registry)
+        self.cut = Counter("rerank_documents_cut", "Documents, or pieces, that were cut", registry=self.registry)
         sizes = (1, 2, 4, 8, 16, 32, 64, 128)
         self.seconds = Histogram("rerank_seconds", "From request to answer", registry=self.registry)
         self.batches = Histogram("rerank_batch", "Requests in a batch", registry=self.registry, buckets=sizes)

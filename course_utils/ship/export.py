@@ -194,7 +194,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 model = AutoModelForSequenceClassification.from_pretrained("FOLDER").eval()
 pairs = [[{"role": "query", "content": "query"}, {"role": "document", "content": "document"}]]
-batch = tokenizer.apply_chat_template(pairs, padding=True, return_tensors="pt", return_dict=True)
+end = "<|im_end|>\\n<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n"  # the tokenizer adds it, after it has cut the document
+texts = [tokenizer.apply_chat_template(pair, tokenize=False).removesuffix(end) for pair in pairs]
+at = texts[0].index("user\\n")
+parts = [text[:at] for text in texts], [text[at:] for text in texts]
+batch = tokenizer(*parts, truncation="only_second", padding=True, return_tensors="pt")
 print(model(**batch).logits[:, 0])
 ```
 

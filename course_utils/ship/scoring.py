@@ -6,6 +6,7 @@ Beside the results lies ``RESULTS.about.json``: which weights, instruction and l
 import hashlib
 import json
 import time
+from contextlib import nullcontext
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from course_utils.data.long_documents import _score_lists
 from course_utils.data.read import check_row
 from course_utils.data.records import FIELDS, iter_rows
 from course_utils.errors import InputError
-from course_utils.files import write_json
+from course_utils.files import lock, write_json
 from course_utils.model import prompt
 from course_utils.model.checkpoint import _weights_hash
 
@@ -43,7 +44,8 @@ def score_file(reranker, source, path, progress=True, long_documents="cut"):
         The number of pairs scored by this call.
 
     Raises:
-        InputError: a bad pair, or results that belong to another model or to other pairs. Nothing is overwritten.
+        InputError: a bad pair, results that belong to another model or to other pairs, or another run that writes them now.
+            Nothing is overwritten.
     """
     path = Path(path)
     if isinstance(source, (str, Path)):
@@ -51,6 +53,14 @@ def score_file(reranker, source, path, progress=True, long_documents="cut"):
     else:
         total = len(source) if hasattr(source, "__len__") else None
     rank, _ = machine.join(reranker.device)
+    with lock(path, beside=True) if rank == 0 else nullcontext():
+        new, cut = _score_into(path, source, reranker, total, progress, long_documents, rank)
+    reranker._warn(cut, new)
+    return new
+
+
+def _score_into(path, source, reranker, total, progress, long_documents, rank):
+    """Do the work of ``score_file`` while nobody else writes to ``path``; return how many pairs are new and how many cut."""
     made_with = _about(reranker, long_documents)
     if rank == 0:
         _check_about(path, made_with)
@@ -75,9 +85,8 @@ def score_file(reranker, source, path, progress=True, long_documents="cut"):
             rate = len(chunk) / (time.perf_counter() - started)
             size = machine.from_main(min(_MOST, 4 * size, max(16, round(rate * _SECONDS))))
     bar.close()
-    reranker._warn(cut, new)
     machine.wait()
-    return new
+    return new, cut
 
 
 def _read_pairs(source):

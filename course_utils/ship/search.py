@@ -6,6 +6,7 @@ tokens and, in Chinese, single characters, too: a question in lay words often sh
 """
 
 import json
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,24 +84,29 @@ def build_index(source, out, size=200, overlap=1, dense=None, **how):
         write_json(folder / _IDS, [[p.id, p.document, p.place] for p in kept])
         if dense:
             np.save(folder / _VECTORS, vectors)
-        more = {"dense": str(dense)} if dense else {}
+        more = {"build": uuid.uuid4().hex, **({"dense": str(dense)} if dense else {})}
         write_json(folder / _ABOUT, {"passages": len(kept), "size": size, "overlap": overlap, **more})
     return len(kept), said
 
 
 class SearchIndex:
-    """An index on disk, opened; keep it for several questions.
+    """An index on disk, opened; keep it for several questions. Another build may take its place meanwhile.
 
     Raises:
         InputError: the folder holds no whole index.
     """
 
     def __init__(self, folder):
+        folder, self.encoder = Path(folder), None
+        if not any(self._open(folder) for _try in range(3)):
+            raise InputError("{folder} is no search index, or a damaged one; make it with index (build_index).", folder=folder)  # fmt: skip
+
+    def _open(self, folder):
+        """Open the files of the index and return whether they are whole, and of one build: another may come meanwhile."""
         import bm25s
 
-        folder, self.encoder = Path(folder), None
         try:
-            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+            about = json.loads(build := (folder / _ABOUT).read_text(encoding="utf-8"))
             self.size, self.dense = about["passages"], about.get("dense")
             self.vectors = np.load(folder / _VECTORS, mmap_mode="r") if self.dense else None
             self.first = bm25s.BM25.load(folder / "bm25", mmap=True, show_progress=False)
@@ -109,12 +115,9 @@ class SearchIndex:
             self.ids = json.loads((folder / _IDS).read_text(encoding="utf-8"))
             whole = self.vectors is None or len(self.vectors) == self.size
             whole = whole and len(self.ids) == self.size == len(self.ends) - 1 and self.ends[-1] == len(self.texts)
+            return whole and build == (folder / _ABOUT).read_text(encoding="utf-8")
         except (OSError, ValueError, KeyError, TypeError):
-            whole = False
-        if not whole:
-            raise InputError(
-                "{folder} is no search index, or a damaged one; make it with index (build_index).", folder=folder
-            )
+            return False
 
     def text(self, i):
         """Return passage ``i``."""

@@ -7,18 +7,25 @@ api.jina.ai/docs (rerank), docs.vllm.ai (Jina- and Cohere-compatible rerank API)
 
 import asyncio
 import json
+import logging
+import math
 import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 
 import numpy as np
 
 from course_utils.data.long_documents import _check_way
 from course_utils.errors import InputError
 from course_utils.language import _
-from course_utils.model import sigmoid
+from course_utils.model import prompt, sigmoid
+from course_utils.model.checkpoint import _weights_hash
 from course_utils.ship.batching import Limits, _Batcher, _Metrics, _Refused
+
+_SHORT = ("can't allocate memory", "out of memory", "Unable to allocate")  # what torch and numpy say
+_GLANCE = 0.25  # seconds between two looks whether the client is still there
 
 
 def _rerank_app(reranker, limits=None, long_documents="cut"):
@@ -43,7 +50,7 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
     _check_way(long_documents)
     limits = limits or Limits()
     reranker.rank("probe", ["probe"])  # a model that gives no numbers is refused here and not at the first request
-    batcher = _Batcher(reranker, limits, long_documents, metrics)
+    batcher, weights = _Batcher(reranker, limits, long_documents, metrics), _weights_hash(reranker.model)[:12]
     app = FastAPI(title="Reranker", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.batcher = batcher
 
@@ -51,7 +58,8 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
         started, status = time.perf_counter(), 500
         try:
             asked = _parsed(await _body(request, limits), limits)
-            result = await _wait(batcher.put(asked["query"], asked["documents"]), limits)
+            job = batcher.put(asked["query"], asked["documents"], asked["instruction"])
+            result = await _wait(request, job, limits)
             status = 200
             metrics.documents.inc(len(asked["documents"]))
             return JSONResponse(_answer(reranker, asked, *result))
@@ -62,8 +70,8 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
             status = 400
             return _error(status, error)
         except Exception as error:
-            text = _("The server could not score this request ({kind}).")
-            return _error(status, text.format(kind=type(error).__name__))
+            status, text = _failed(error)
+            return _error(status, text)
         finally:
             metrics.requests.labels(str(status)).inc()
             metrics.seconds.observe(time.perf_counter() - started)
@@ -73,8 +81,10 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
 
     @app.get("/health")
     async def health():
-        fine = batcher.thread.is_alive()
-        return JSONResponse({"status": "ok" if fine else "down", "model": reranker.name}, 200 if fine else 503)
+        busy = batcher.oldest() > limits.seconds  # what is scored takes longer than anybody waits
+        state = "down" if not batcher.thread.is_alive() else "busy" if busy else "ok"
+        answer = {"status": state, "model": reranker.name, "weights": weights}
+        return JSONResponse(answer, 200 if state == "ok" else 503)
 
     @app.get("/metrics")
     async def numbers():
@@ -94,7 +104,7 @@ def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cu
     Args:
         reranker: the Reranker.
         host: address; the default can be reached from this machine alone. There is no password: put a proxy before it.
-        port: TCP port.
+        port: TCP port; 0 takes a free one, which is printed.
         limits: Limits.
         long_documents: see ``_rerank_app``.
         background: answer from a thread of this process instead, as a notebook needs it.
@@ -105,31 +115,31 @@ def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cu
     Raises:
         InputError: FastAPI or uvicorn is not installed, or the port is taken.
     """
+    limits = limits or Limits()
     app = _rerank_app(reranker, limits, long_documents)
     try:
         import uvicorn
     except ImportError:
         raise InputError('The server needs uvicorn: pip install "reranker-course[serve]".') from None
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            raise InputError(
-                "Port {port} on {host} cannot be used: {error}; choose another.", port=port, host=host, error=error
-            ) from None
-    address = f"http://{host}:{port}/v1/rerank"
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise InputError("Port {port} on {host} cannot be used: {error}; choose another.", port=port, host=host, error=error) from None  # fmt: skip
+    where, port = f"[{host}]" if ":" in host else host, listening.getsockname()[1]
+    address = f"http://{where}:{port}/v1/rerank"
     print(_("Serving {name} on {address}").format(name=reranker.name, address=address), flush=True)
-    settings = {"host": host, "port": port, "log_level": "warning", "timeout_graceful_shutdown": 30}
+    patience = max(30, math.ceil(limits.seconds) + 1)  # who waits for an answer at a SIGTERM still gets it
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=patience))
     if background:
-        return _in_thread(uvicorn.Server(uvicorn.Config(app, **settings)))
-    uvicorn.run(app, **settings)
+        return _in_thread(server, listening)
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has stopped
+        server.run([listening])
     return None
 
 
-def _in_thread(server):
+def _in_thread(server, listening):
     """Start a uvicorn server in a thread, wait until it answers, return a function that stops it."""
-    thread = threading.Thread(target=server.run, daemon=True)
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     while not server.started:
         if not thread.is_alive():
@@ -141,6 +151,14 @@ def _in_thread(server):
         thread.join()
 
     return stop
+
+
+def _failed(error):
+    """Return (status, sentence) for an exception that nobody expected; its traceback goes to standard error."""
+    logging.getLogger(__name__).error(_("A request could not be scored."), exc_info=error)
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _SHORT):
+        return 503, _("The memory of the server is short; send fewer or shorter documents at once.")
+    return 500, _("The server could not score this request ({kind}).").format(kind=type(error).__name__)
 
 
 def _error(status, message):
@@ -171,13 +189,20 @@ async def _body(request, limits):
     return bytes(body)
 
 
-async def _wait(future, limits):
+async def _wait(request, job, limits):
+    # When nobody waits any more, what has not begun is dropped, and what has stops at its next batch.
+    answer, end = asyncio.wrap_future(job.done), time.monotonic() + limits.seconds
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(future), limits.seconds)
-    except TimeoutError:
-        raise _Refused(
-            504, "No answer within {seconds:g} s; send fewer documents at once.", seconds=limits.seconds
-        ) from None
+        while not answer.done():
+            if (left := end - time.monotonic()) <= 0:
+                raise _Refused(504, "No answer within {seconds:g} s; send fewer documents at once.", seconds=limits.seconds)  # fmt: skip
+            await asyncio.wait([answer], timeout=min(left, _GLANCE))
+            if not answer.done() and await request.is_disconnected():
+                raise _Refused(499, "The client went away.")
+        return answer.result()
+    finally:
+        job.given_up = not answer.done()
+        answer.cancel()
 
 
 def _parsed(body, limits):
@@ -199,7 +224,12 @@ def _parsed(body, limits):
             413, "{n} documents are more than {most}; send them in parts.", n=len(documents), most=limits.documents
         )
     texts = [_text(d, f"documents[{i}]") for i, d in enumerate(documents)]
-    top_n = asked.get("top_n", asked.get("top_k"))
+    told = asked.get("instruction")
+    if told is not None and not isinstance(told, str):
+        raise _Refused(400, "instruction is {value}; give one English sentence, or leave it out.", value=json.dumps(told)[:40])  # fmt: skip
+    if told:
+        prompt._check_prompt(_text(told, "instruction"), 32)
+    top_n = asked.get("top_k") if asked.get("top_n") is None else asked["top_n"]
     if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
         raise _Refused(
             400, "top_n is {value}; give a whole number from 1 on, or leave it out.", value=json.dumps(top_n)[:40]
@@ -208,7 +238,7 @@ def _parsed(body, limits):
     for key, value in flags.items():
         if not isinstance(value, bool):
             raise _Refused(400, "{key} is {value}; give true or false.", key=key, value=json.dumps(value)[:40])
-    return {"query": query, "documents": texts, "top_n": top_n, **flags}
+    return {"query": query, "documents": texts, "instruction": told or "", "top_n": top_n, **flags}
 
 
 def _text(value, name):
@@ -222,13 +252,15 @@ def _text(value, name):
     return value
 
 
-def _answer(reranker, asked, scores, places, tokens):
+def _answer(reranker, asked, scores, places, tokens, cut):
     results = []
     for i in np.argsort(-scores, kind="stable")[: asked["top_n"]].tolist():
         value = float(scores[i]) if asked["raw_scores"] else float(sigmoid(scores[i]))
         result = {"index": i, "relevance_score": value}
         if asked["return_documents"]:
             result["document"] = {"text": asked["documents"][i]}
+        if cut[i]:
+            result["truncated"] = True  # what stood after max_length counts for nothing
         if places is not None:
             result["place"] = list(places[i])  # characters from, to: the piece that was best
         results.append(result)

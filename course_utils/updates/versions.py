@@ -25,6 +25,7 @@ from course_utils.errors import InputError
 from course_utils.files import force_to_disk, lock, sha256
 from course_utils.language import _
 from course_utils.model.checkpoint import _read_json
+from course_utils.model.prompt import _fingerprint
 from course_utils.text import markdown_table
 from course_utils.training.trainer import TENSORS
 from course_utils.training.weights import load_tensors, trained_tensors
@@ -36,13 +37,16 @@ _NAME = r"v\d{4,}-\d{8}-\d{6}"
 def _begin(folder, reranker):
     """Return the name of the current version; in a new folder first write the reranker as it is as that version.
 
-    What a kill left half written is removed.
+    What a kill left half written is removed. A kill of the very first call can leave one version and no ``current``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for left in (*folder.glob(".writing-*"), *folder.glob(".current-*")):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    if not (folder / _CURRENT).exists():
+    kept = _kept(folder)
+    if len(kept) == 1 and not (folder / _CURRENT).exists():
+        _set_current(folder, kept[0])
+    if not kept and not (folder / _CURRENT).exists():
         _publish(
             folder, reranker, {"accepted": True, "reason": _("The start: nothing was learned yet."), "previous": None}
         )
@@ -51,12 +55,13 @@ def _begin(folder, reranker):
 
 def current_version(folder):
     """Return the name of the version in use; raise InputError when there is none."""
-    path = Path(folder) / _CURRENT
+    path, known = Path(folder) / _CURRENT, ", ".join(_kept(folder)) or "none"
     if not path.is_file():
+        if _kept(folder):
+            raise InputError("{path} is missing, so nothing says which version is in use; write one of these into it: {known}.", path=path, known=known)  # fmt: skip
         raise InputError("{folder} holds no versions: there is no file {name} in it.", folder=folder, name=path.name)
     name = path.read_text(encoding="utf-8", errors="replace").strip()
     if not re.fullmatch(_NAME, name) or not (Path(folder) / name / _RECORD).is_file():
-        known = ", ".join(p.name for p in _version_folders(folder) if p.parent.name != _ASIDE) or "none"
         raise InputError(
             '{path} says "{name}", which is no version here; write one of these into it: {known}.',
             path=path,
@@ -95,6 +100,7 @@ def _publish(folder, reranker, record):
             **record,
             "base": _frozen_hash(reranker.model, tensors),
             "instruction": reranker.instruction,
+            "prompt": _fingerprint(reranker.instruction),
             "sha256": sha256(temporary / TENSORS),
             "tensors": sorted(tensors),
         }
@@ -164,6 +170,9 @@ def _check_version(folder, name):
     if not re.fullmatch(rf"({_ASIDE}/)?{_NAME}", str(name)) or not (place / _RECORD).is_file():
         raise InputError('{folder} has no version "{name}".', folder=folder, name=str(name)[:60])
     record, path = _read_json(place / _RECORD), place / TENSORS
+    mark = _fingerprint(str(record.get("instruction")))
+    if not record.get("instruction") or record.get("prompt", mark) != mark:  # old ones have no "prompt"
+        raise InputError("{path}: the instruction is not the one that this version was made with; put it back, or use another version.", path=place / _RECORD)  # fmt: skip
     if not path.is_file() or sha256(path) != record.get("sha256"):
         raise InputError(
             "{path} is damaged: its content is not what {record} says. Use another version.", path=path, record=_RECORD
@@ -171,8 +180,10 @@ def _check_version(folder, name):
     return record, path
 
 
-def rollback(folder, reranker=None):
+def rollback(folder, reranker=None, before=None):
     """Put the version before the current one in use again and return its name; ``reranker``, if given, gets it loaded.
+
+    ``before``, if given, is called with that name before anything changes: where it fails, nothing does.
 
     Raises:
         InputError: nothing comes before the current version, what does is damaged, or another process works in the folder;
@@ -187,6 +198,8 @@ def rollback(folder, reranker=None):
                 "{now} is the first version in {folder}: there is nothing to go back to.", now=now, folder=folder
             )
         _check_version(folder, previous)
+        if before is not None:
+            before(previous)
         if reranker is not None:
             load_version(folder, reranker, previous)
         _set_current(folder, previous)
@@ -199,15 +212,26 @@ def _version_folders(folder):
     return sorted((p for p in found if re.fullmatch(_NAME, p.name)), key=lambda p: p.name)
 
 
-def version_table(folder):
-    """Return a Markdown table of all versions: name, whether it is in use, gain on its target, reason."""
-    now, rows = current_version(folder), []
+def _kept(folder):
+    return [p.name for p in _version_folders(folder) if p.parent.name != _ASIDE]
+
+
+def version_table(folder, now=None):
+    """Return a Markdown table of all versions: name, whether it is in use, gain on its target, reason.
+
+    ``now``: the name of the one in use; default: the current one. A damaged record is a row that says so.
+    """
+    now, rows = now or current_version(folder), []
     for path in _version_folders(folder):
-        r = _read_json(path / _RECORD)
         state = _("**in use**") if path.name == now else _("aside") if path.parent.name == _ASIDE else _("kept")
-        gain = r.get("figures", {}).get("target")
-        shown = _("{before:.3f} to {after:.3f}").format(**gain) if gain else ""
-        rows.append([path.name, state, r.get("stage", ""), shown, r.get("reason", "")])
+        try:
+            r = _read_json(path / _RECORD)
+            gain = r.get("figures", {}).get("target")
+            shown = _("{before:.3f} to {after:.3f}").format(**gain) if gain else ""
+            told = [str(r.get("stage", "")), shown, str(r.get("reason", ""))]
+        except (InputError, OSError, AttributeError, KeyError, TypeError, ValueError):
+            told = ["", "", _("damaged: {name} cannot be read").format(name=_RECORD)]
+        rows.append([path.name, state, *told])
     return markdown_table([_("version"), _("state"), _("learned"), _("target"), _("reason")], rows)
 
 
