@@ -2,16 +2,15 @@
 
 import re
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _one_of, _text_of, _Unsure
-from course_utils.data.tables import SUFFIXES, _decode, _open_table, _refuse, _unfit
+from course_utils.data.pages import _text
+from course_utils.data.tables import SUFFIXES, _open_table, _refuse, _unfit
 from course_utils.errors import InputError
 from course_utils.language import _, _later
 from course_utils.text import _UNIT, _name, _units
@@ -21,15 +20,6 @@ _TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 _TABLES = tuple(s for s in SUFFIXES if s != ".txt")
 # A sentence ends at a full stop with a space behind it, at a Chinese one, or at a line's end.
 _END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？；])[”’」』）]*|\n+")
-# Links, headings, rules, emphasis: their words stay. Signs that may be a minus, a number, "more than" or "times" stay, too.
-_MARKDOWN = (
-    (r"!?\[([^\]\n]*)\]\([^)\n]*\)", r"\1"),
-    (r"(?m)^ {0,3}#{1,6} +", ""),
-    (r"(?m)^ *(?:[-*_] *){3,}$", ""),
-    (r"`+(\S(?:[^`\n]*\S)?)`+", r"\1"),
-    (r"(?<![A-Za-z0-9*])(\*{1,3})(?=\S)([^*\n]*[^*\s])\1(?![A-Za-z0-9*])", r"\2"),
-    (r"(?<!\w)(_{1,2})(\S(?:[^_\n]*\S)?)\1(?!\w)", r"\2"),
-)
 # Columns of a table that name its passages.
 _IDS = set(["id", "docid", "passageid", "ref", "no", "nr", "编号", "序号"])
 
@@ -179,61 +169,6 @@ def _id_column(records, names, document, wanted):
     if len(top) > 1:
         raise _Unsure("id", top, True)
     return (top[0], True) if top else (next(iter(usual), None), False)
-
-
-def _text(file, suffix, encoding=None):
-    if suffix == ".pdf":
-        return _pdf(file)
-    raw = file.read_bytes()
-    with suppress(UnicodeDecodeError):  # gb18030 and cp1252 take most bytes of UTF-8 for something else
-        encoding = raw.decode() and None
-    text = _decode(raw, file, encoding)[0]
-    if suffix in (".html", ".htm"):
-        page = _Page()
-        page.feed(text)
-        page.close()
-        text = "".join(page.parts)
-    if suffix in (".md", ".markdown"):
-        for pattern, words in _MARKDOWN:
-            text = re.sub(pattern, words, text)
-    return re.sub(r"[ \t\xa0]+", " ", re.sub(r"\s*\n\s*\n\s*", "\n\n", text)).strip()
-
-
-class _Page(HTMLParser):
-    # The words of a page; what belongs to a block stands on lines of its own.
-    BLOCKS = frozenset([
-        "p", "div", "li", "tr", "br", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "table", "ul", "ol", "dt", "dd",
-        "blockquote", "pre", "title",
-    ])  # fmt: skip
-    HIDDEN = frozenset(["script", "style", "noscript", "template", "nav"])
-
-    def __init__(self):
-        super().__init__(convert_charrefs=True)
-        self.parts, self.hidden = [], 0
-
-    def handle_starttag(self, tag, attrs):
-        self.hidden += tag in self.HIDDEN
-        self.parts += ["\n\n"] if tag in self.BLOCKS else []
-
-    def handle_endtag(self, tag):
-        self.hidden -= tag in self.HIDDEN and self.hidden > 0
-        self.parts += ["\n\n"] if tag in self.BLOCKS else []
-
-    def handle_data(self, data):
-        self.parts += [] if self.hidden else [re.sub(r"\s+", " ", data)]
-
-
-def _pdf(file):
-    try:
-        import pypdf
-    except ImportError:
-        raise InputError(
-            '{file} is a PDF; pip install "reranker-course[files]", or save it as text.', file=file
-        ) from None
-    try:
-        return "\n".join(page.extract_text() for page in pypdf.PdfReader(file).pages)
-    except Exception as error:  # pypdf lets errors of every kind through from broken files
-        raise InputError("{file} cannot be read as a PDF: {error}", file=file, error=str(error)[:100]) from None
 
 
 def _sentences(text, size):

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from course_utils.data.columns import _text_of
+from course_utils.data.decode import _decode
 from course_utils.data.groups import Group
-from course_utils.data.tables import _choose_part, _decode
+from course_utils.data.tables import _choose_part
 from course_utils.errors import InputError
 from course_utils.language import _, _later
 

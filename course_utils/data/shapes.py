@@ -9,20 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Real
 
-from course_utils.data.columns import (
-    NAMES,
-    _column_numbers,
-    _is_word,
-    _key,
-    _labels_of,
-    _number_of,
-    _numbered,
-    _one_of,
-    _text_of,
-)  # fmt: skip
-from course_utils.data.read import DataError
+from course_utils.data.columns import NAMES, _key, _numbered, _one_of, _text_of
+from course_utils.data.labels import _column_numbers, _number_of, _read_labels, _settle
 from course_utils.data.records import _written_list
-from course_utils.errors import InputError
 from course_utils.language import _, _later
 
 
@@ -160,15 +149,6 @@ def _lists(records, names, some, columns):
     return found
 
 
-def _read_labels(found):
-    """Set the labels of all items from their cells, in place, and say what was read as what."""
-    numbers, said = _column_numbers([cell for item in found.items for cell in item.cells])
-    found.said += said
-    rest = iter(numbers)
-    for item in found.items:
-        item.labels = [next(rest) for _ in item.cells]
-
-
 def _sides(records, names, some, columns):
     """Right and wrong documents in columns of their own: one text, several columns, or lists."""
     wrong = _numbered("negative", names, columns)
@@ -248,53 +228,3 @@ def _pairs(records, names, some, columns):
     if label:
         _read_labels(found)
     return found
-
-
-def _unread(cell):
-    """Return what is wrong with the cell of a label that could not be read."""
-    if _text_of(cell) == "":
-        return _("the label is missing")
-    if _is_word(cell):
-        return _('the label is "{cell}", a word among numbers').format(cell=cell)
-    said = _('the label is "{cell}": no number, yes or no, or not written as the others are')
-    return said.format(cell=str(cell)[:40])
-
-
-def _settle(found, name, threshold):
-    """Check the texts, turn label numbers into labels and teacher scores; in place."""
-    problems = []
-    for item in found.items:
-        if not item.query:
-            problems.append(
-                (item.where, "missing field" if item.query == "" else "wrong type", _("no text for the query"))
-            )
-        if len(item.labels) != len(item.documents):
-            what = _("{n_documents} documents and {n_labels} labels").format(
-                n_documents=len(item.documents), n_labels=len(item.labels)
-            )
-            problems.append((item.where, "wrong label", what))
-            continue
-        if found.pairs:
-            if not item.documents[0]:
-                problems.append((item.where, "missing field", _("no text for the document")))
-        else:
-            keep = [i for i, d in enumerate(item.documents) if d]
-            found.dropped[_later("documents without text")] += len(item.documents) - len(keep)
-            item.documents, item.labels = [item.documents[i] for i in keep], [item.labels[i] for i in keep]
-            item.cells, item.scores = ([own[i] for i in keep] if own else [] for own in (item.cells, item.scores))
-        if None in item.labels:
-            problems.append((item.where, "wrong label", _unread(item.cells[item.labels.index(None)])))
-        if None in item.scores:
-            problems.append((item.where, "wrong label", _("a teacher's score is no number")))
-    if problems:
-        raise DataError(name, problems)
-    numbers = [n for item in found.items for n in item.labels]
-    if not numbers:
-        raise InputError("{name} holds no pairs.", name=name)
-    labels, teacher, said = _labels_of(numbers, threshold)
-    found.said += [said] if said else []
-    rest = iter(labels)
-    for item in found.items:
-        if teacher and not item.scores:
-            item.scores = item.labels
-        item.labels = [next(rest) for _ in item.labels]
