@@ -27,37 +27,64 @@ def _text(file, suffix, encoding=None):
     text = _decode(raw, file, encoding)[0]
     if suffix in (".html", ".htm"):
         page = _Page()
-        page.feed(text)
+        page.feed(_ended(text))
         page.close()
-        text = "".join(page.parts)
+        text = page.text()
     if suffix in (".md", ".markdown"):
         for pattern, words in _MARKDOWN:
             text = re.sub(pattern, words, text)
     return re.sub(r"[ \t\xa0]+", " ", re.sub(r"\s*\n\s*\n\s*", "\n\n", text)).strip()
 
 
+def _ended(text):
+    """Return a page in which a <style> or <script> that nothing ends stops where the head does: it would take the page."""
+    for tag in ("style", "script"):
+        marks = [*re.finditer(rf"(?i)<(/?){tag}\b", text)]
+        end = re.compile(r"(?i)</head|<body").search(text, marks[-1].end()) if marks and not marks[-1][1] else None
+        text = f"{text[: end.start()]}</{tag}>{text[end.start() :]}" if end else text
+    return text
+
+
 class _Page(HTMLParser):
-    # The words of a page; what belongs to a block stands on lines of its own.
+    # The words of a page; what belongs to a block stands on lines of its own, cells of a row beside each other.
     BLOCKS = frozenset([
         "p", "div", "li", "tr", "br", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "table", "ul", "ol", "dt", "dd",
-        "blockquote", "pre", "title",
+        "blockquote", "pre", "title", "option", "button", "label", "header", "main", "aside", "footer", "caption", "summary",
+        "figcaption", "form",
     ])  # fmt: skip
-    HIDDEN = frozenset(["script", "style", "noscript", "template", "nav"])
+    CODE = frozenset(["script", "style"])
+    HIDDEN = CODE | {"noscript", "template", "nav"}
 
     def __init__(self):
         super().__init__(convert_charrefs=True)
-        self.parts, self.hidden = [], 0
+        self.parts, self.hidden = [], []  # hidden: (tag, how many parts stand before it) of what is open
 
     def handle_starttag(self, tag, attrs):
-        self.hidden += tag in self.HIDDEN
-        self.parts += ["\n\n"] if tag in self.BLOCKS else []
+        self.hidden += [(tag, len(self.parts))] if tag in self.HIDDEN else []
+        self._between(tag)
 
     def handle_endtag(self, tag):
-        self.hidden -= tag in self.HIDDEN and self.hidden > 0
-        self.parts += ["\n\n"] if tag in self.BLOCKS else []
+        places = [i for i, (name, _n) in enumerate(self.hidden) if name == tag]
+        if places:  # only now is it certain that what was hidden has an end
+            self._leave_out(self.hidden[places[-1]][1])
+            del self.hidden[places[-1] :]
+        self._between(tag)
+
+    def _between(self, tag):
+        self.parts += ["\n\n"] if tag in self.BLOCKS else [" "] if tag in ("td", "th") else []
+
+    def _leave_out(self, place):
+        self.parts[place:] = [part for part in self.parts[place:] if part == "\n\n"]
 
     def handle_data(self, data):
-        self.parts += [] if self.hidden else [re.sub(r"\s+", " ", data)]
+        self.parts.append(re.sub(r"\s+", " ", data))
+
+    def text(self):
+        """Return the text; a <nav> without an end hides nothing, code without an end does."""
+        for tag, place in self.hidden:
+            if tag in self.CODE:
+                self._leave_out(place)
+        return "".join(self.parts)
 
 
 def _pdf(file):

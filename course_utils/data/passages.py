@@ -72,7 +72,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     said, files = [_("the file of the questions left out")] if kept != files else [], kept
     suffixes = {f.suffix.lower() for f in files}
     _refuse(path, [*_unfit(suffixes & set(_TABLES), {"columns": columns}), *_unfit(suffixes, how)])
-    documents, other, tables, sure = [], Counter(), {}, set()
+    documents, other, blank, tables, sure = [], Counter(), [], {}, set()
     wanted = {_name(text) for text in named}
     for file in tqdm(files, unit="file", desc=_("reading"), disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
@@ -87,7 +87,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
         elif suffix in _TEXTS:
             text = _text(file, suffix, how.get("encoding"))
             own = [(name, text)] if path.is_dir() or suffix != ".txt" else _parts(name, text)
-            other[_later("files without text")] += not text.strip()
+            blank += [] if text.strip() else [name]
             documents += [(n, t) for n, t in own if t.strip()]
         else:
             other[_("files of the unknown format {suffix}").format(suffix=suffix or _("(no suffix)"))] += 1
@@ -104,7 +104,9 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     counted = counted if size < _WHOLE else _("{n_documents:,} documents, each as it is")
     said = [counted.format(n_documents=len(documents), n_passages=len(passages), size=size), *said, *tables]
     said += [_("{n:,} rows joined to an earlier one with their id").format(n=joined)] if joined else []
+    other[_later("files without text")] += len(blank)
     said += [_("{n} {what} left out").format(n=n, what=_(what)) for what, n in other.items() if n]
+    said += [_("without text: {names}").format(names=_(", ").join(blank[:3]))] if blank else []
     return passages, said
 
 
