@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from course_utils.data.decode import _decode
 from course_utils.errors import InputError
 
+_TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 # Links, headings, rules, emphasis: their words stay. Signs that may be a minus, a number, "more than" or "times" stay, too.
 _MARKDOWN = (
     (r"!?\[([^\]\n]*)\]\([^)\n]*\)", r"\1"),

@@ -1,7 +1,7 @@
 """Passages of a handbook: from a folder or a file of texts to pieces of a length that a model reads whole."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -9,14 +9,13 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _one_of, _text_of, _Unsure
-from course_utils.data.pages import _text
+from course_utils.data.pages import _TEXTS, _text
 from course_utils.data.tables import SUFFIXES, _open_table, _refuse, _unfit
 from course_utils.errors import InputError
 from course_utils.language import _, _later
 from course_utils.text import _UNIT, _name, _units
 
 _WHOLE = 10**9  # words of a piece with which documents stay as they are
-_TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 _TABLES = tuple(s for s in SUFFIXES if s != ".txt")
 # A sentence ends at a full stop with a space behind it, at a Chinese one, or at a line's end.
 _END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？；])[”’」』）]*|\n+")
@@ -72,7 +71,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     said, files = [_("the file of the questions left out")] if kept != files else [], kept
     suffixes = {f.suffix.lower() for f in files}
     _refuse(path, [*_unfit(suffixes & set(_TABLES), {"columns": columns}), *_unfit(suffixes, how)])
-    documents, other, blank, tables, sure = [], Counter(), [], {}, set()
+    rows, other, blank, tables = [], Counter(), [], {}
     wanted = {_name(text) for text in named}
     for file in tqdm(files, unit="file", desc=_("reading"), disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
@@ -80,18 +79,18 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
         if suffix in _TABLES:
             unfit = _unfit([suffix], how)  # is for other files of the folder
             own = {option: value for option, value in how.items() if option not in unfit}
-            rows, told, certain = _rows(file, name, columns or {}, wanted, own)
-            documents += rows
-            sure |= {i for i, _text in rows} if certain else set()
+            here = {w.removeprefix(f"{_name(name)} ") for w in wanted}  # "hr.csv 7" is the 7 of hr.csv
+            found, told, certain = _rows(file, name, columns or {}, here, own)
+            rows += [(name, i, text, certain) for i, text in found]
             tables[told] = None  # once for tables that are alike
         elif suffix in _TEXTS:
             text = _text(file, suffix, how.get("encoding"))
             own = [(name, text)] if path.is_dir() or suffix != ".txt" else _parts(name, text)
             blank += [] if text.strip() else [name]
-            documents += [(n, t) for n, t in own if t.strip()]
+            rows += [(name, i, t, False) for i, t in own if t.strip()]
         else:
             other[_("files of the unknown format {suffix}").format(suffix=suffix or _("(no suffix)"))] += 1
-    documents, joined = _joined(documents, sure)
+    documents, joined, several = _joined(rows)
     passages = [p for name, text in documents for p in _cut(name, text, size, overlap)]
     if not passages:
         raise InputError(
@@ -104,18 +103,32 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     counted = counted if size < _WHOLE else _("{n_documents:,} documents, each as it is")
     said = [counted.format(n_documents=len(documents), n_passages=len(passages), size=size), *said, *tables]
     said += [_("{n:,} rows joined to an earlier one with their id").format(n=joined)] if joined else []
+    if several:
+        text = _('{n:,} ids stand in several files with other texts and have the file before them: "{example}"')
+        said.append(text.format(n=len(several), example=next(iter(several.values()))))
     other[_later("files without text")] += len(blank)
     said += [_("{n} {what} left out").format(n=n, what=_(what)) for what, n in other.items() if n]
     said += [_("without text: {names}").format(names=_(", ").join(blank[:3]))] if blank else []
     return passages, said
 
 
-def _joined(documents, sure):
-    """Return ((name, text) with rows that share an id of ``sure`` as one document, how many rows were joined to another)."""
-    own = {}
-    for i, (name, text) in enumerate(documents):
-        own.setdefault((name, None if name in sure else i), {})[text] = None
-    return [(name, "\n\n".join(texts)) for (name, _i), texts in own.items()], len(documents) - len(own)
+def _joined(rows):
+    """Return ((name, text) of documents, how many rows were joined to another, {id: its new name} of several files).
+
+    Rows (file, id, text, whether the id is certain) with one certain id are one document of their file. An id that has other
+    texts in another file gets the file's name before it.
+    """
+    sure, own = {i for _file, i, _text, certain in rows if certain}, {}
+    texts, files, out = defaultdict(set), defaultdict(set), {}
+    for n, (file, name, text, _certain) in enumerate(rows):
+        own.setdefault((file, name, None if name in sure else n), {})[text] = None
+    for (file, name, _n), parts in own.items():
+        texts[name].add(tuple(parts))
+        files[name].add(file)
+    several = {name: f"{min(files[name])} {name}" for name in files if len(files[name]) > 1 and len(texts[name]) > 1}
+    for (file, name, n), parts in own.items():
+        out.setdefault((f"{file} {name}" if name in several else name, n), {}).update(parts)
+    return [(name, "\n\n".join(parts)) for (name, _n), parts in out.items()], len(rows) - len(out), several
 
 
 def _parts(name, text):
