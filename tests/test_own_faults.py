@@ -2,9 +2,10 @@
 
 import csv
 
+import openpyxl
 import pytest
 
-from course_utils.data import Group, prepare, read_passages
+from course_utils.data import Group, prepare, read_data, read_passages
 from course_utils.data.match import _Index, _match
 from course_utils.errors import InputError
 
@@ -98,3 +99,62 @@ def test_numbers_of_rows_are_no_names_of_files(tmp_path):
     assert index.find("7")[0] == index.find("4")[0] == "unknown"
     page(tmp_path / "book.md", "A lost badge is reported.")
     assert _Index(read_passages(tmp_path / "book.md")[0]).find("book")[0] == "named"
+
+
+@pytest.mark.parametrize("name", ["instruction", "task", "prompt", "subject"])
+def test_a_column_means_one_thing(tmp_path, name):
+    path = write(
+        tmp_path / "q.csv", (name, "output"), ("where is garage 1", "Behind house 1."), ("where is garage 2", "B.")
+    )
+    found = read_data(path, {"query": name, "document": "output"})
+    assert [(g.query, g.instruction, g.topic) for g in found.groups] == [
+        ("where is garage 1", "", ""),
+        ("where is garage 2", "", ""),
+    ]
+    both = [{"task": "where", "instruction": "Find help", "output": "B."}]
+    assert read_data(both, {"query": "task", "document": "output"}).groups[0].instruction == "Find help"
+
+
+NULLS = ["NULL", "\\N", "#N/A", "NaN", "None", "n/a"]
+
+
+@pytest.mark.parametrize("word", NULLS)
+def test_what_databases_write_for_nothing_is_no_text(tmp_path, word):
+    rows = [("where is it", "Behind house 1."), ("who has it", word), (word, "The desk."), ("is it so", f"No: {word}")]
+    found = read_data(write(tmp_path / "q.csv", ("question", "answer"), *rows))
+    assert [(g.query, *g.documents) for g in found.groups] == [rows[0], rows[3]]
+    assert "Dropped: 2 rows with NULL, n/a or the like in place of a text." in str(found)
+    sides = read_data(
+        write(tmp_path / "s.tsv", ("query", "positive", "negative"), *((*r, "No.") for r in rows), mark="\t")
+    )
+    assert [g.documents for g in sides.groups] == [(rows[0][1], "No."), ("No.",), (rows[3][1], "No.")]
+    book = write(
+        tmp_path / "h.csv",
+        ("id", "title", "text"),
+        *((f"G{i}", "", r[1]) for i, r in enumerate(rows)),
+        ("G4", word, "D."),
+    )
+    passages, said = read_passages(book)
+    assert [p.text for p in passages] == [rows[0][1], "The desk.", rows[3][1], "D."]
+    assert "rows without a text left out: 1; NULL, n/a and the like are no text" in said[1]
+
+
+@pytest.mark.parametrize("word", NULLS)
+def test_words_for_nothing_stay_where_people_type_them(tmp_path, word):
+    chat = [{"query": "which drug", "response": word, "rejected_response": ["Ibuprofen"]}]
+    assert read_data(chat).groups == [Group("which drug", (word, "Ibuprofen"), (1, 0))]
+    rows = [("query", "document", "topic"), ("which drug", word, word)]
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.active.cell(2, 2).data_type = "s"
+    book.save(tmp_path / "q.xlsx")
+    if word in ("NULL", "\\N"):
+        with pytest.raises(InputError, match="holds no pairs"):
+            read_data(tmp_path / "q.xlsx")
+    else:
+        assert read_data(tmp_path / "q.xlsx").groups[0].documents == (word,)
+    found = read_data(write(tmp_path / "q.csv", rows[0], ("which drug", "D.", word)))
+    assert found.groups[0].topic == word
+    book = write(tmp_path / "h.csv", ("id", "text"), (word, "D."))
+    assert read_passages(book)[0][0].id == word

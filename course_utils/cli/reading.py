@@ -148,8 +148,8 @@ def _plain_names(names):
 def documents(args, path):
     """Return the documents of a table or a folder for ``rank``, each once; None where one document a line is meant."""
     from course_utils import data
-    from course_utils.data.passages import _TABLES, _WHOLE
     from course_utils.data.decode import _decode
+    from course_utils.data.passages import _TABLES, _WHOLE
 
     path, how = Path(path), given(args)
     if (path / "config.json").is_file():

@@ -133,6 +133,18 @@ def _numbered(role, names, given):
     return [n for n in names if re.sub(r"\d+$", "", _key(n)) in NAMES[role] and n not in given.values()]
 
 
+class _Null(str):
+    """A cell of a table with a word by which databases say that it is empty."""
+
+    WORDS = frozenset(["NULL", "Null", "null", "\\N", "#N/A", "N/A", "n/a", "NaN", "nan", "None"])
+    EXCEL = frozenset(["NULL", "\\N"])  # the others are typed there by people
+
+
+def _text_in(cell):
+    """Return the ``_text_of`` a cell that holds the text of a query or a document."""
+    return "" if isinstance(cell, _Null) else _text_of(cell)
+
+
 def _text_of(value):
     """Return the text of a cell, a message or a passage: numbers as they are written, {"title", "text"} joined.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _one_of, _text_of, _Unsure
+from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _Null, _one_of, _text_of, _Unsure
 from course_utils.data.pages import _TEXTS, _text
 from course_utils.data.tables import SUFFIXES, _open_table, _refuse, _unfit
 from course_utils.errors import InputError
@@ -152,13 +152,17 @@ def _rows(file, name, columns, wanted, how):
         key, by_values = (columns["id"], False) if "id" in columns else _id_column(records, names, document, wanted)
     out, used = [], [*(["title"] if "title" in names and document != "title" else []), document]
     for where, row in records:
-        text = _text_of({"title": row.get("title"), "text": row.get(document)}) if len(used) > 1 else None
-        text = text or _text_of(row.get(document))
+        cells = {n: None if isinstance(row.get(n), _Null) else row.get(n) for n in used}
+        text = _text_of({"title": cells["title"], "text": cells[document]}) if len(used) > 1 else None
+        text = text or _text_of(cells[document])
         if text:
             own = _text_of(row.get(key)) if key else ""
             number = re.findall(r"\d+", where)[-1]  # of "line 3"
             out.append((own or f"{name}:{number}", text))
     said += [_("rows without a text left out: {n:,}").format(n=len(records) - len(out))] * (len(out) < len(records))
+    said += [_("NULL, n/a and the like are no text")] * any(
+        isinstance(row.get(n), _Null) for _where, row in records for n in used
+    )
     said.append(_("texts from {columns}").format(columns=_(", ").join(used)))
     ids = _("ids from {column}, whose values the questions name") if by_values else _("ids from {column}")
     said.append(ids.format(column=key) if key else _("no column of ids found"))

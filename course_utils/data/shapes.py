@@ -9,10 +9,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Real
 
-from course_utils.data.columns import NAMES, _key, _numbered, _one_of, _text_of
+from course_utils.data.columns import NAMES, _key, _Null, _numbered, _one_of, _text_in, _text_of
 from course_utils.data.labels import _column_numbers, _number_of, _read_labels, _settle
 from course_utils.data.records import _written_list
 from course_utils.language import _, _later
+
+_NULL = _later("rows with NULL, n/a or the like in place of a text")
 
 
 @dataclass
@@ -65,9 +67,10 @@ def _shared(found, names, columns, row):
     """Return {instruction, topic} of a row, where there are columns for them."""
     out = {}
     for role in ("instruction", "topic"):
-        fit = [role] if role in names else [n for n in names if _key(n) in NAMES[role]]
+        free = [n for n in names if n not in columns.values()]  # a column means one thing
+        fit = [role] if role in free else [n for n in free if _key(n) in NAMES[role]]
+        fit = ["prompt"] if role == "instruction" and not fit and "prompt" in free else fit
         fit = [columns[role]] if role in columns else fit
-        fit = ["prompt"] if role == "instruction" and not fit and "prompt" in names else fit
         column = fit[0] if len(fit) == 1 else None  # several: nobody needs it, so nobody is asked
         if column is not None:
             found.used.add(column)
@@ -170,6 +173,9 @@ def _sides(records, names, some, columns):
     )
     found.used |= {query, right, *wrong, *(t for t in teachers if t)}
     for where, row in records:
+        if isinstance(row.get(query), _Null):
+            found.dropped[_NULL] += 1
+            continue
         sides = [_many(row.get(right)), [d for n in wrong for d in _many(row.get(n))]]
         labels = [1.0] * len(sides[0]) + [0.0] * len(sides[1])
         scores = [_number_of(x) for t in teachers if t for x in _list(row.get(t))]
@@ -193,7 +199,7 @@ def _many(value):
     """Return the texts of a cell that holds one or a list of them."""
     if isinstance(value, list) and not (value and isinstance(value[0], dict) and "role" in value[0]):
         return [_text_of(v) for v in value]
-    text = _text_of(value)
+    text = _text_in(value)
     return [] if text == "" else [text] if not text or (found := _written_list(text)) is None else found
 
 
@@ -220,6 +226,9 @@ def _pairs(records, names, some, columns):
         score = [next(marks)] if teacher else []
         if all(_text_of(row.get(n)) == "" for n in shown):
             found.dropped[_later("empty rows")] += 1
+            continue
+        if any(isinstance(row.get(n), _Null) for n in (query, document)):
+            found.dropped[_NULL] += 1
             continue
         texts = _text_of(row.get(query)), [_text_of(row.get(document))]
         item = _Items(where, *texts, [1.0], score, **_shared(found, names, given, row))

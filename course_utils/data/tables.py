@@ -9,7 +9,7 @@ import re
 from itertools import zip_longest
 from pathlib import Path
 
-from course_utils.data.columns import NAMES, _blanks, _choices, _key
+from course_utils.data.columns import NAMES, _blanks, _choices, _key, _Null
 from course_utils.data.decode import _decode
 from course_utils.data.read import _checked
 from course_utils.data.records import iter_rows
@@ -188,6 +188,10 @@ def _named(path, header, table):
         raise InputError("{path}, {long}: more cells than the header names ({header}); delete what stands above the header or beside the table.", path=path, long=long, header=_choices(header))  # fmt: skip
     if long:
         raise InputError("{path}, {long}: more cells than the header names ({header}); quote text with separators in it, or delete what stands above the header.", path=path, long=long, header=_choices(header))  # fmt: skip
+    words = _Null.EXCEL if path.suffix.lower() == ".xlsx" else _Null.WORDS
+    table = [
+        (where, [_Null(c) if isinstance(c, str) and c.strip() in words else c for c in row]) for where, row in table
+    ]
     return [(where, dict(zip(header, row, strict=False))) for where, row in table]
 
 
