@@ -7,6 +7,7 @@ import pytest
 
 from course_utils.data import Group, prepare, read_data, read_passages
 from course_utils.data.match import _Index, _match
+from course_utils.data.read import DataError
 from course_utils.errors import InputError
 
 
@@ -158,3 +159,31 @@ def test_words_for_nothing_stay_where_people_type_them(tmp_path, word):
     assert found.groups[0].topic == word
     book = write(tmp_path / "h.csv", ("id", "text"), (word, "D."))
     assert read_passages(book)[0][0].id == word
+
+
+def collection(folder, corpus, queries="q1\twhere\n", head="id\ttext"):
+    folder.mkdir(exist_ok=True)
+    page(folder / "corpus.tsv", f"{head}\n{corpus}")
+    page(folder / "queries.tsv", queries)
+    page(folder / "qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\n")
+    return folder
+
+
+def test_ids_of_a_collection_mean_one_text(tmp_path):
+    twice = "d1\tGarage.\nd2\tKitchen.\nd1\tGarage.\n"
+    found = read_data(collection(tmp_path / "c", twice))
+    assert found.groups == [Group("where", ("Garage.", "Kitchen."), (1, 0))]
+    assert "Dropped: 1 texts that stand twice with their id." in str(found)
+    with pytest.raises(
+        DataError, match=r'1 x id of two texts. corpus.tsv, line 4: the id "d1" .* in corpus.tsv, line 2'
+    ):
+        read_data(collection(tmp_path / "c", twice.replace("Garage.\nd2", "Withdrawn.\nd2")))
+    with pytest.raises(DataError, match=r'queries.tsv, line 2: the id "q1"'):
+        read_data(collection(tmp_path / "c", twice, "q1\twhere\nq1\twho\n"))
+
+
+@pytest.mark.parametrize("head", ["passage_id\ttext", "pid\tpassage", "docno\ttext"])
+def test_the_header_of_a_corpus_is_no_document(tmp_path, head):
+    assert "corpus of 2 documents" in str(
+        read_data(collection(tmp_path / "c", "d1\tGarage.\nd2\tKitchen.\n", head=head))
+    )
