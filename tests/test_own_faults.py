@@ -1,11 +1,14 @@
 """Files of a hospital that were read wrongly in silence or refused with a false reason: pages, numbers, lists, encodings."""
 
 import csv
+import json
 
 import openpyxl
 import pytest
 
+from course_utils.cli import main
 from course_utils.data import Group, prepare, read_data, read_passages
+from course_utils.data.decode import _decode
 from course_utils.data.match import _Index, _match
 from course_utils.data.read import DataError
 from course_utils.errors import InputError
@@ -187,3 +190,84 @@ def test_the_header_of_a_corpus_is_no_document(tmp_path, head):
     assert "corpus of 2 documents" in str(
         read_data(collection(tmp_path / "c", "d1\tGarage.\nd2\tKitchen.\n", head=head))
     )
+
+
+# What a hospital says of a lost card, of leave and of washing hands.
+SAID = {
+    "cp1253": "Η χαμένη κάρτα δηλώνεται στη φύλαξη στο εσωτερικό 4100.\nΗ άδεια ζητείται δύο εβδομάδες πριν.\n",
+    "cp1255": "תג שאבד מדווח לביטחון בשלוחה 4100.\nבקשת חופשה מוגשת שבועיים מראש.\n",
+    "cp1254": "Kaybolan kart güvenliğe 4100 numaradan bildirilir.\nİzin iki hafta önce istenir, yazılı olarak.\n",
+    "cp1256": "يتم الإبلاغ عن البطاقة المفقودة على الرقم 4100.\nتطلب الإجازة قبل أسبوعين.\n",
+    "cp1257": "Apie pamestą kortelę pranešama apsaugai telefonu 4100.\nAtostogų prašoma prieš dvi savaites, žodžiu ar raštu.\n",
+    "cp1258": "The\u0309 bi\u0323 mâ\u0301t pha\u0309i báo cho bảo vê\u0323.\nNhân viên rư\u0309a tay trươ\u0301c mô\u0303i bê\u0323nh nhân.\n".replace("ả", "a\u0309"),
+    "cp1251": "О потерянном пропуске сообщают охране по номеру 4100.\nОтпуск просят за две недели.\n",
+    "cp1252": "Un badge smarrito si segnala alla sicurezza, così si può bloccare più in fretta.\nLe ferie si chiedono due settimane prima, perché lunedì è tardi.\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", SAID)
+def test_the_alphabets_of_windows_are_told_apart(encoding):
+    text = SAID[encoding]
+    assert _decode(text.encode(encoding), "q.csv") == (text, encoding)
+    table = "query,document\n" + "".join(f'"{line}","{line}"\n' for line in text.splitlines())
+    assert _decode(table.encode(encoding), "q.csv") == (table, encoding)
+
+
+def test_where_encodings_differ_is_shown():
+    with pytest.raises(InputError, match=r'cp1250: "t signalé ŕ la sécurité.*cp1252: "t signalé à la sécurité'):
+        _decode("Un badge est signalé à la sécurité.\n".encode("cp1252"), "q.csv")
+    with pytest.raises(InputError, match=r'cp1252: .*cp1257: "'):
+        _decode("Slaptažodis čia.\n".encode("cp1257"), "q.csv")
+
+
+def test_clicks_are_no_grades():
+    rows = [{"query": "garage", "document": d, "clicks": n} for d, n in (("A.", 260), ("B.", 0), ("C.", 12))]
+    columns = {"relevance": "clicks"}
+    with pytest.raises(InputError, match=r"The labels go up to 260, and grades end at 255; from which number on"):
+        read_data(rows, columns)
+    assert read_data(rows, columns, threshold=10).groups == [Group("garage", ("A.", "B.", "C."), (1, 0, 1))]
+    stars = [{**row, "clicks": n} for row, n in zip(rows, (10, 1, 8), strict=True)]
+    assert read_data(stars, columns, threshold=8).groups[0].relevance == (3, 0, 1)
+    rows[1]["clicks"] = -2
+    rows[0]["clicks"], rows[2]["clicks"] = 3, 0
+    with pytest.raises(InputError, match="from -2 to 3"):
+        read_data(rows, columns)
+
+
+def test_settings_in_a_folder_are_no_handbook(tmp_path):
+    page(tmp_path / "_category_.json", '{"label": "Rules", "position": 2}')
+    page(tmp_path / "list.json", '["a", "b"]')
+    page(tmp_path / "badge.md", "A lost badge is reported.")
+    passages, said = read_passages(tmp_path)
+    assert [p.id for p in passages] == ["badge.md"] and "2 JSON files that are no list of records left out" in said
+    with pytest.raises(InputError, match="one list of records"):
+        read_passages(tmp_path / "_category_.json")
+    page(tmp_path / "torn.json", '[{"text": "A"}')
+    with pytest.raises(InputError, match=r"torn\.json"):
+        read_passages(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["text", "content", "body", "message", "description"])
+def test_records_of_a_search_engine_keep_their_titles(tmp_path, name):
+    rows = [
+        {"_index": "kb", "_id": f"a{i}", "_source": {"title": f"Garage {i}", name: f"It is behind {i}."}}
+        for i in (1, 2)
+    ]
+    path = page(tmp_path / "es.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    passages, _said = read_passages(path, columns={"document": "_source"})
+    assert [(p.id, p.text) for p in passages] == [
+        ("a1", "Garage 1 It is behind 1."),
+        ("a2", "Garage 2 It is behind 2."),
+    ]
+
+
+def test_records_without_a_text_are_said_with_their_fields(tmp_path):
+    path = page(tmp_path / "es.jsonl", '{"_id": "1", "_source": {"title": "Garage", "rubric": "It is behind."}}\n')
+    with pytest.raises(InputError, match=r'no record in "_source" has a text; its fields are: title, rubric'):
+        read_passages(path, columns={"document": "_source"})
+
+
+def test_a_result_inside_the_folder_of_the_lists_is_refused_at_once(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["data", "prepare", "q.csv", "book", "--out", str(out), "--json", str(out / "r.json")]) == 2
+    assert "lies in a folder that this run writes anew" in capsys.readouterr().err and not out.exists()

@@ -28,6 +28,7 @@ NAMES = {
     "labels": "labels relevances grades",
 }
 NAMES = {role: names.split() for role, names in NAMES.items()}
+TEXTS = ("passage_text", "content", "contents", "document", "passage")  # fields of a record with the text
 GIVEN = ("query", "document", "relevance", "score", "instruction", "topic", "positive", "negative")
 
 
@@ -161,10 +162,11 @@ def _text_of(value):
     if hasattr(value, "isoformat"):  # a date of a spreadsheet
         return value.isoformat()
     if isinstance(value, dict):
-        parts = [value.get(k) for k in ("title", "text")] if "text" in value else []
-        parts = parts or [
-            value[k] for k in ("passage_text", "content", "contents", "document", "passage") if k in value
-        ]
+        names = ("text",) if "text" in value else [n for n in TEXTS if n in value]
+        names = (
+            names or [n for n in ("body", "message", "description") if n in value][:1]
+        )  # of a search engine's records
+        parts = [value.get("title"), *(value[n] for n in names)] if names else []
         return " ".join(p.strip() for p in parts if isinstance(p, str)).strip() if parts else None
     if isinstance(value, list) and value and all(isinstance(m, dict) and "role" in m for m in value):
         return _text_of(value[-1].get("content"))  # a chat of one message

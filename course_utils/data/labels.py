@@ -84,16 +84,16 @@ def _labels_of(numbers, threshold=None):
     shown = ", ".join(f"{n:g}" for n in kinds[:6])
     if threshold is not None:
         said = _("labels of at least {threshold:g} count as relevant").format(threshold=threshold)
-        if whole:
+        if whole and kinds[-1] <= 10:
             return [max(0, int(n - threshold) + 1) if n >= threshold else 0 for n in numbers], False, said
-        return [int(n >= threshold) for n in numbers], True, said
+        return [int(n >= threshold) for n in numbers], not whole, said  # whole: counts, such as clicks, are no grades
     if not whole and kinds[0] >= 0 and kinds[-1] <= 1:
         return (
             [int(n >= 0.5) for n in numbers],
             True,
             _("labels are scores from 0 to 1; 0.5 and more counts as relevant"),
         )
-    if not whole:
+    if not whole or (kinds[0] < 0 and 0 in kinds and kinds != [-1, 0, 1]):
         raise InputError(
             "The labels are scores from {kinds_0:g} to {kinds:g}; from which one on is a document relevant? Give "
             "threshold=... (--threshold).",
@@ -102,7 +102,13 @@ def _labels_of(numbers, threshold=None):
         )
     if kinds == [-1, 1] or kinds == [-1, 0, 1]:
         return [int(n > 0) for n in numbers], False, _("-1 is read as not relevant")
-    if kinds[0] < 0 or (kinds[0] >= 1 and len(kinds) > 1) or kinds[-1] > 255:
+    if kinds[-1] > 255:
+        raise InputError(
+            "The labels go up to {highest:g}, and grades end at 255; from which number on is a document relevant? Give "
+            "threshold=... (--threshold).",
+            highest=kinds[-1],
+        )
+    if kinds[0] < 0 or (kinds[0] >= 1 and len(kinds) > 1):
         raise InputError(
             "The labels are {shown}, and none of them is 0; from which one on is a document relevant? Give "
             "threshold=... (--threshold).",

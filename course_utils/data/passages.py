@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _Null, _one_of, _text_of, _Unsure
 from course_utils.data.pages import _TEXTS, _text
+from course_utils.data.read import DataError
 from course_utils.data.tables import SUFFIXES, _open_table, _refuse, _unfit
 from course_utils.errors import InputError
 from course_utils.language import _, _later
@@ -80,7 +81,13 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
             unfit = _unfit([suffix], how)  # is for other files of the folder
             own = {option: value for option, value in how.items() if option not in unfit}
             here = {w.removeprefix(f"{_name(name)} ") for w in wanted}  # "hr.csv 7" is the 7 of hr.csv
-            found, told, certain = _rows(file, name, columns or {}, here, own)
+            try:
+                found, told, certain = _rows(file, name, columns or {}, here, own)
+            except DataError as error:
+                if not path.is_dir() or suffix != ".json" or set(error.counts) - {"not a list", "not a record"}:
+                    raise
+                other[_later("JSON files that are no list of records")] += 1  # settings, such as _category_.json
+                continue
             rows += [(name, i, text, certain) for i, text in found]
             tables[told] = None  # once for tables that are alike
         elif suffix in _TEXTS:
@@ -159,6 +166,11 @@ def _rows(file, name, columns, wanted, how):
             own = _text_of(row.get(key)) if key else ""
             number = re.findall(r"\d+", where)[-1]  # of "line 3"
             out.append((own or f"{name}:{number}", text))
+    fields = dict.fromkeys(
+        field for _where, row in records if isinstance(row.get(document), dict) for field in row[document]
+    )
+    if fields and not out:
+        raise InputError('{file}: no record in "{column}" has a text; its fields are: {fields}. Put the one with the text into a column of its own.', file=file, column=document, fields=_choices(fields))  # fmt: skip
     said += [_("rows without a text left out: {n:,}").format(n=len(records) - len(out))] * (len(out) < len(records))
     said += [_("NULL, n/a and the like are no text")] * any(
         isinstance(row.get(n), _Null) for _where, row in records for n in used
