@@ -2,11 +2,13 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import openpyxl
 import pytest
 
-from course_utils.cli import main
+from course_utils.cli import main, reading
+from course_utils.cli.rank import read_documents
 from course_utils.data import Group, prepare, read_data, read_passages
 from course_utils.data.decode import _decode
 from course_utils.data.match import _Index, _match
@@ -271,3 +273,30 @@ def test_a_result_inside_the_folder_of_the_lists_is_refused_at_once(tmp_path, ca
     out = tmp_path / "out"
     assert main(["data", "prepare", "q.csv", "book", "--out", str(out), "--json", str(out / "r.json")]) == 2
     assert "lies in a folder that this run writes anew" in capsys.readouterr().err and not out.exists()
+
+
+def test_columns_are_not_asked_of_other_files_in_the_plain_form(tmp_path, capsys):
+    rows = [("who is it", "The clerk.", 1), ("who is it", "The cook.", 0)]
+    write(tmp_path / "own.csv", ("Frage", "Absatz", "relevance"), *rows)
+    write(tmp_path / "plain.csv", ("query", "document", "relevance"), *rows)
+    args = SimpleNamespace(
+        columns="query=Frage,document=Absatz,relevance=relevance",
+        threshold=1,
+        max_relevance=1,
+        train=str(tmp_path / "own.csv"),
+    )
+    for name in ("own.csv", "plain.csv"):
+        assert reading.read(args, str(tmp_path / name)) == [Group("who is it", ("The clerk.", "The cook."), (1, 0))]
+    assert "none of these columns: --columns, --threshold is not used here." in capsys.readouterr().err
+    args.train = str(tmp_path / "plain.csv")
+    with pytest.raises(InputError, match='No column is named "Frage"'):
+        reading.read(args, args.train)
+
+
+def test_documents_of_word_or_of_another_encoding_are_named(tmp_path):
+    (tmp_path / "a.docx").write_bytes(b"PK\3\4" + bytes(range(32, 120)))
+    with pytest.raises(InputError, match=r"a\.docx: unknown format \.docx; use \.txt, \.md"):
+        read_documents(str(tmp_path / "a.docx"))
+    (tmp_path / "a.txt").write_bytes("发热要看医生\n".encode("gb18030"))
+    with pytest.raises(InputError, match="is not UTF-8; save the file as UTF-8, or name its encoding: --encoding"):
+        read_documents(str(tmp_path / "a.txt"))
