@@ -300,3 +300,40 @@ def test_documents_of_word_or_of_another_encoding_are_named(tmp_path):
     (tmp_path / "a.txt").write_bytes("发热要看医生\n".encode("gb18030"))
     with pytest.raises(InputError, match="is not UTF-8; save the file as UTF-8, or name its encoding: --encoding"):
         read_documents(str(tmp_path / "a.txt"))
+
+
+def test_the_advice_names_a_column_that_can_be_it(tmp_path):
+    lists = [{"query": f"where do I find place {i}", "answers": [f"a{i}"]} for i in range(20)]
+    with pytest.raises(InputError, match=r'columns={"positive": "answers"} \(--columns "positive=answers"\)'):
+        read_data(lists)
+    assert read_data(lists, {"positive": "answers"}).groups[3].documents == ("a3",)
+    found = [
+        {"_index": "kb of the house", "_id": f"a{i}", "_score": 1.0, "_source": {"body": f"Behind {i}."}}
+        for i in (1, 2)
+    ]
+    path = page(tmp_path / "es.jsonl", "".join(json.dumps(row) + "\n" for row in found))
+    with pytest.raises(InputError, match=r'--columns "document=_source"'):
+        read_passages(path)
+    with pytest.raises(InputError, match=r'--columns "document=answers"|document=\.\.\.'):
+        read_passages(page(tmp_path / "l.jsonl", json.dumps(lists[0]) + "\n"))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(f"G{i}", f"Garage {i} is behind house {i}") for i in range(1, 9)],
+        [(str(i), f"Garage {i} is behind house number {i}") for i in range(1, 9)],
+        [(f"第{i}条", f"员工卡遗失须立即向保卫科报告并停用旧卡，编号{i}") for i in range(1, 9)],
+    ],
+)
+def test_a_table_without_a_header_is_said_to_have_none(tmp_path, rows):
+    path = write(tmp_path / "h.tsv", *rows, mark="\t")
+    with pytest.raises(
+        InputError, match=rf"The first row, {rows[0][0]}, .* seems to be no header: put a line with the names"
+    ):
+        read_passages(path)
+    with pytest.raises(InputError, match=r"seems to be no header.*--columns query=COLUMN"):
+        read_data(path)
+    write(path, ("Nummer", "员工常问的问题描述"), *rows, mark="\t")
+    with pytest.raises(InputError, match=r'--columns "document=员工常问的问题描述"'):
+        read_passages(path)

@@ -6,7 +6,7 @@ from numbers import Real
 
 from course_utils.errors import InputError
 from course_utils.language import _
-from course_utils.text import _units
+from course_utils.text import CJK, _units
 
 # Role -> names it goes by, without case, spaces and underscores. Sources: the README files of FlagEmbedding, ms-swift,
 # sentence-transformers, MTEB, Tevatron and MS MARCO, and what spreadsheets say in English and Chinese.
@@ -46,28 +46,30 @@ def _choices(names):
 
 class _Unsure(InputError):
     # No column, or one of several, is meant: the role, the columns to choose from, whether their names fit, and a likely one.
-    def __init__(self, role, names, fit, likely="..."):
+    def __init__(self, role, names, fit, likely="...", likely_role=None):
         self.role, self.names, self.fit = role, names, fit
         said = {"role": role, "choices": _choices(names), "likely": likely}
-        name_one = _('Name one: columns={{"{role}": "{likely}"}} (--columns "{role}={likely}").').format(**said)
+        name_one = _('Name one: columns={{"{role}": "{likely}"}} (--columns "{role}={likely}").')
+        name_one = name_one.format(role=likely_role or role, likely=likely)
         text = _("Several columns may be the {role}: {choices}. {name_one}") if fit else _("No column is the {role} for certain; the columns are: {choices}. {name_one}")  # fmt: skip
         super().__init__(text.format(name_one=name_one, **said))
 
 
 @contextmanager
-def _naming(file, records=(), before=""):
+def _naming(file, records=(), before="", roles=GIVEN):
     """Let errors of the block name the file and a likely column, and arguments and options as they are called.
 
     Args:
         file: what is read; None names none.
         records: list of (where, dict), for the likely column.
         before: what stands before the names of arguments: "passage_" for those of ``prepare``'s handbook.
+        roles: what columns may be named for.
     """
     try:
         yield
     except InputError as error:
         unsure = isinstance(error, _Unsure) and records
-        text = str(_Unsure(error.role, error.names, error.fit, _likely(error, records)) if unsure else error)
+        text = str(_advised(error, records, roles) if unsure else error)
         if before:
             option = before.replace("_", "-")
             text = re.sub(r"(?<![a-z_-])(columns|sheet|encoding|separator)(?==)", rf"{before}\1", text)
@@ -78,16 +80,47 @@ def _naming(file, records=(), before=""):
         raise
 
 
-def _likely(unsure, records):
-    """Return the column with the longest texts, for the query the second of them: the longest is the document."""
+def _advised(unsure, records, roles):
+    """Return an _Unsure with a likely column, or an InputError that says that a table seems to have no header."""
+    role, likely = _likely(unsure, records, roles)
+    rows = [row for _where, row in records[:20]]
+    shape = lambda text: re.sub(r"\d+", "0", str(text).strip())  # noqa: E731
+    coded = [n for n in rows[0] if re.search(r"[^\W\d_].*\d", n) and all(shape(row.get(n)) == shape(n) for row in rows)]
+    words = sorted(_units(_text_of(row.get(likely)) or "") for row in rows)[len(rows) // 2]
+    long = 2 * _units(likely) >= max(words, 24 if re.search(f"[{CJK}]", likely) else 12)
+    if unsure.fit or not (coded or long):
+        return _Unsure(unsure.role, unsure.names, unsure.fit, likely, role)
+    return InputError("The first row, {choices}, seems to be no header: put a line with the names of the columns above it. If it is one, name the column: --columns {role}=COLUMN.", choices=_choices(rows[0]), role=unsure.role)  # fmt: skip
+
+
+def _likely(unsure, records, roles):
+    """Return (role, column): the column with the longest texts, for the query the second of them: the longest is the document.
+
+    Where no column has texts of several words, one with lists of texts holds right answers.
+    """
     other = {"query": "document", "document": "query"}.get(unsure.role)
     names = [n for n in unsure.names if unsure.fit or _key(n) not in NAMES.get(other, ())]
-    counts = {n: sorted(_units(row[n]) for _, row in records if isinstance(row.get(n), str)) for n in names}
+    cells = {n: [row[n] for _, row in records if row.get(n) is not None] for n in names}
+    # A name such as _index is a machine's, but for a record with a text.
+    texts = {
+        n: [_text_of(c) or "" for c in own if isinstance(c, dict) or (isinstance(c, str) and n[:1] != "_")]
+        for n, own in cells.items()
+    }
+    counts = {n: sorted(map(_units, own)) for n, own in texts.items()}
     # The median, since a few ids may be texts.
-    words = {n: (own[len(own) // 2], sum(own)) for n, own in counts.items() if own}
+    words = {n: (own[len(own) // 2], sum(own)) for n, own in counts.items() if any(own)}
     best = sorted(words, key=words.get, reverse=True) or ["..."]
+    lists = [
+        n
+        for n, own in cells.items()
+        if own and all(isinstance(c, list) and all(isinstance(t, str) for t in c) for c in own)
+    ]
+    if lists and unsure.role == "document" and "positive" in roles and not (words and words[best[0]][0] >= 3):
+        return "positive", lists[0]
     second = unsure.role == "query" and not unsure.fit and len(best) > 1 and len(names) == len(unsure.names)
-    return best[1] if second and words[best[1]][0] >= 3 else best[0]  # codes, grades and numbers have fewer words
+    return unsure.role, best[1] if second and words[best[1]][0] >= 3 else best[
+        0
+    ]  # codes, grades and numbers have fewer words
 
 
 def _check_given(columns, names, roles=GIVEN):

@@ -151,7 +151,7 @@ def _rows(file, name, columns, wanted, how):
     single = columns.get("document", NAMES["document"][0])
     records, said = _open_table(file, single=single, given=columns.values(), **how)
     names = list(dict.fromkeys(key for _where, row in records for key in row))
-    with _naming(file, records):
+    with _naming(file, records, roles=("id", "document")):
         _check_given(columns, names, ("id", "document"))
         own = {"id", "document", "text"} <= set(names)  # what prepare writes: its documents are names
         free = ["text"] if own else [n for n in names if n not in ("title", columns.get("id"))]
