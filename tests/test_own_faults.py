@@ -337,3 +337,47 @@ def test_a_table_without_a_header_is_said_to_have_none(tmp_path, rows):
     write(path, ("Nummer", "员工常问的问题描述"), *rows, mark="\t")
     with pytest.raises(InputError, match=r'--columns "document=员工常问的问题描述"'):
         read_passages(path)
+
+
+def sheet(path, *rows):
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["q.csv", "q.xlsx"])
+def test_a_header_that_stands_twice_is_no_row(tmp_path, name):
+    rows = [
+        ("question", "answer"),
+        ("where is it", "Behind house 1."),
+        ("question", "answer"),
+        ("who is it", "The clerk."),
+    ]
+    path = (write if name == "q.csv" else sheet)(tmp_path / name, *rows)
+    found = read_data(path)
+    assert [(g.query, *g.documents) for g in found.groups] == [rows[1], rows[3]]
+    assert "rows that repeat the header left out: 1" in str(found)
+
+
+def test_tags_are_taken_out_of_cells_with_blocks(tmp_path):
+    rows = [
+        ("1", "<p>Wash <b>hands</b>.</p><ul><li>Rinse</li></ul>"),
+        ("2", "Write <br> for a line, a < b."),
+        ("3", "Dry."),
+    ]
+    passages, said = read_passages(write(tmp_path / "h.csv", ("id", "text"), *rows))
+    assert [p.text for p in passages] == ["Wash hands.\n\nRinse", rows[1][1], "Dry."]
+    assert "HTML tags taken out of 1 cells" in said[1]
+
+
+def test_a_formula_without_its_value_is_named(tmp_path):
+    path = sheet(tmp_path / "q.xlsx", ("Question", "Answer", "Length"), ("where is it", "Behind house 1.", "=LEN(A2)"))
+    assert len(read_data(path).groups) == len(read_passages(path, columns={"document": "Answer"})[0]) == 1
+    path = sheet(tmp_path / "f.xlsx", ("Question", "Answer"), ("where is it", '="Behind "&A2'), (None, "=A3"))
+    for reader in (read_data, lambda p: read_passages(p, columns={"document": "Answer"})):
+        with pytest.raises(
+            InputError, match=r"f\.xlsx: the cell B2 holds a formula without a value; open the file in Excel"
+        ):
+            reader(path)

@@ -174,8 +174,22 @@ class _Null(str):
     EXCEL = frozenset(["NULL", "\\N"])  # the others are typed there by people
 
 
+class _Formula:
+    """A cell of Excel with a formula whose value the file does not hold; as text it is empty."""
+
+    def __init__(self, path, cell):
+        self.said = {"path": path, "cell": cell}
+
+    def __str__(self):
+        return ""
+
+
 def _text_in(cell):
     """Return the ``_text_of`` a cell that holds the text of a query or a document."""
+    if isinstance(cell, _Formula):
+        raise InputError(
+            "{path}: the cell {cell} holds a formula without a value; open the file in Excel and save it.", **cell.said
+        )
     return "" if isinstance(cell, _Null) else _text_of(cell)
 
 
@@ -184,7 +198,7 @@ def _text_of(value):
 
     Returns "" for an empty one and None for what is no text at all.
     """
-    if value is None or value != value:  # None or NaN, an empty cell
+    if value is None or value != value or isinstance(value, _Formula):  # None or NaN, an empty cell
         return ""
     if isinstance(value, str):
         return value.strip()

@@ -27,14 +27,28 @@ def _text(file, suffix, encoding=None):
         encoding = raw.decode() and None
     text = _decode(raw, file, encoding)[0]
     if suffix in (".html", ".htm"):
-        page = _Page()
-        page.feed(_ended(text))
-        page.close()
-        text = page.text()
+        text = _page(text)
     if suffix in (".md", ".markdown"):
         for pattern, words in _MARKDOWN:
             text = re.sub(pattern, words, text)
+    return _tidy(text)
+
+
+def _tidy(text):
     return re.sub(r"[ \t\xa0]+", " ", re.sub(r"\s*\n\s*\n\s*", "\n\n", text)).strip()
+
+
+def _page(text):
+    page = _Page()
+    page.feed(_ended(text))
+    page.close()
+    return page.text()
+
+
+def _without_tags(cell):
+    """Return the text of a cell with a block of HTML in it; any other cell, such as one that tells of <br>, as it is."""
+    block = r"(?is)<(p|div|li|ul|ol|table|h[1-6])\b[^>]*>.*</\1\s*>"
+    return _tidy(_page(cell)) if isinstance(cell, str) and "</" in cell and re.search(block, cell) else cell
 
 
 def _ended(text):

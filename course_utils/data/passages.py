@@ -8,7 +8,18 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _Null, _one_of, _text_of, _Unsure
+from course_utils.data.columns import (
+    NAMES,
+    _check_given,
+    _choices,
+    _key,
+    _naming,
+    _Null,
+    _one_of,
+    _text_in,
+    _text_of,
+    _Unsure,
+)
 from course_utils.data.pages import _TEXTS, _text
 from course_utils.data.read import DataError
 from course_utils.data.tables import SUFFIXES, _open_table, _refuse, _unfit
@@ -161,7 +172,7 @@ def _rows(file, name, columns, wanted, how):
     for where, row in records:
         cells = {n: None if isinstance(row.get(n), _Null) else row.get(n) for n in used}
         text = _text_of({"title": cells["title"], "text": cells[document]}) if len(used) > 1 else None
-        text = text or _text_of(cells[document])
+        text = text or _text_in(cells[document])
         if text:
             own = _text_of(row.get(key)) if key else ""
             number = re.findall(r"\d+", where)[-1]  # of "line 3"

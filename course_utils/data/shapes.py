@@ -185,7 +185,7 @@ def _sides(records, names, some, columns):
         found.items.append(
             _Items(
                 where,
-                _text_of(row.get(query)),
+                _text_in(row.get(query)),
                 sides[0] + sides[1],
                 labels,
                 scores,
@@ -230,7 +230,7 @@ def _pairs(records, names, some, columns):
         if any(isinstance(row.get(n), _Null) for n in (query, document)):
             found.dropped[_NULL] += 1
             continue
-        texts = _text_of(row.get(query)), [_text_of(row.get(document))]
+        texts = _text_in(row.get(query)), [_text_in(row.get(document))]
         item = _Items(where, *texts, [1.0], score, **_shared(found, names, given, row))
         item.cells = [row.get(label)] if label else ()
         found.items.append(item)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from course_utils.data.columns import NAMES, _blanks, _choices, _key, _Null
 from course_utils.data.decode import _decode
+from course_utils.data.pages import _without_tags
 from course_utils.data.read import _checked
 from course_utils.data.records import iter_rows
 from course_utils.data.sheets import _excel_cells, _full, _header_at, _holds, _known_names, _skipped
@@ -161,7 +162,8 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
         )
     if suffix == ".xlsx":
         header, table, said = _excel_cells(path, sheet, given)
-        return _named(path, header, table), said
+        records, more = _named(path, header, table)
+        return records, said + more
     if suffix in _SEPARATED:
         text, encoding = _decode(path.read_bytes(), path, encoding)
         separator = separator or ("\t" if suffix == ".tsv" else None)
@@ -169,12 +171,13 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
         how = (
             _("separated by {separators}").format(separators=_(SEPARATORS.get(mark, mark))) if mark else _("one column")
         )
-        return _named(path, header, table), [_(", ").join([encoding.replace("_", "-"), how]), *said]
+        records, more = _named(path, header, table)
+        return records, [_(", ").join([encoding.replace("_", "-"), how]), *said, *more]
     return _checked(iter_rows(path, ()), path), []
 
 
 def _named(path, header, table):
-    """Return the records of a table, without columns that are empty altogether."""
+    """Return (the records of a table, without columns that are empty altogether; sentences on what was changed)."""
     columns = [c for c in zip_longest(header, *(row for _w, row in table)) if any(map(_full, c))]
     header, *rows = zip(*columns, strict=True) if columns else [header, *([] for _row in table)]
     table = list(zip((where for where, _row in table), rows, strict=True))
@@ -189,10 +192,17 @@ def _named(path, header, table):
     if long:
         raise InputError("{path}, {long}: more cells than the header names ({header}); quote text with separators in it, or delete what stands above the header.", path=path, long=long, header=_choices(header))  # fmt: skip
     words = _Null.EXCEL if path.suffix.lower() == ".xlsx" else _Null.WORDS
-    table = [
-        (where, [_Null(c) if isinstance(c, str) and c.strip() in words else c for c in row]) for where, row in table
-    ]
-    return [(where, dict(zip(header, row, strict=False))) for where, row in table]
+    records, repeated, tagged = [], 0, 0
+    for where, row in table:
+        if all((_blanks(c) if _full(c) else "") == name for c, name in zip(row, header, strict=False)):
+            repeated += 1
+            continue
+        plain = [_without_tags(c) for c in row]
+        tagged += sum(new is not old for new, old in zip(plain, row, strict=True))
+        cells = [_Null(c) if isinstance(c, str) and c.strip() in words else c for c in plain]
+        records.append((where, dict(zip(header, cells, strict=False))))
+    said = [_("rows that repeat the header left out: {n:,}").format(n=repeated)] if repeated else []
+    return records, said + ([_("HTML tags taken out of {n:,} cells").format(n=tagged)] if tagged else [])
 
 
 def _is_saved(path):
