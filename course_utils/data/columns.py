@@ -1,4 +1,4 @@
-"""Which column means what, and which label means right: guessed only where it is certain, and said."""
+"""Which column means what, guessed only where it is certain, and the text of a cell."""
 
 import re
 from contextlib import contextmanager
