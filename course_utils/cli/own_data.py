@@ -155,6 +155,8 @@ def run_prepare(args):
         ) from None
     plan = Plan(fractions, args.by, args.hard, args.random, size=args.size, seed=args.seed)
     check_outputs([args.json] if args.json else [], [args.questions, args.passages], folders=[args.out])
+    if args.json not in (None, "-") and Path(args.json).resolve().is_relative_to(Path(args.out).resolve()):
+        raise InputError("--json {json} lies in a folder that this run writes anew; choose another place.", json=args.json)  # fmt: skip
     check_replaced(args.out, "passages.jsonl")
     reranker = None
     if args.model:

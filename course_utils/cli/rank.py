@@ -64,7 +64,7 @@ def read_documents(name):
     """Return the documents of a file, or of standard input for "-": one a line, and a line ends at a newline only.
 
     Raises:
-        InputError: no such file, a folder, no document, or a byte that is not UTF-8.
+        InputError: no such file, a folder, no document, a byte that is not UTF-8, or a file of Word.
     """
     path = Path(name)
     if name == "-":
@@ -77,11 +77,16 @@ def read_documents(name):
         raise InputError("There is no file {path}.", path=path)
     else:
         content = path.read_bytes()
+    if content[:4] in (b"PK\3\4", b"\xd0\xcf\x11\xe0"):  # .docx and .odt are a zip, .doc is none
+        suffixes = ".txt, .md, .html, .pdf, .csv, .xlsx, .jsonl"
+        raise InputError("{path}: unknown format {value}; use {suffixes}.", path=name, value=path.suffix or _("(no suffix)"), suffixes=suffixes)  # fmt: skip
     try:
         lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(
-            "{name}: byte {start} is not UTF-8; save the file as UTF-8.", name=name, start=error.start + 1
+            "{name}: byte {start} is not UTF-8; save the file as UTF-8, or name its encoding: --encoding.",
+            name=name,
+            start=error.start + 1,
         ) from None
     documents = [line.strip(" \t\r") for line in lines if line.strip()]
     if not documents:

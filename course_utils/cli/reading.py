@@ -2,6 +2,7 @@
 
 import csv
 import re
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def read(args, path):
     """Return the list of Group of a file, a folder or a dataset of the hub; what was taken for what is said in a line.
 
     Files of plain query, document, relevance keep their strict rules: one that is half right is refused row by row.
-    An option that is for another kind of file is left to the other files of the command, and that is said.
+    An option that is for another kind of file, or for other columns, is left to the other files of the command; that is said.
     """
     from course_utils import data
     from course_utils.data.reading import _unused
@@ -70,6 +71,13 @@ def read(args, path):
         del how[name]
         what = _(_FITS[name][0])
         note(_("{path}: --{name} is for {what}, so it is not used here.").format(path=path, name=name, what=what))
+    main = [getattr(args, name, None) for name in ("data", "train", "target")]  # columns are for this one, or a slip
+    if path not in (*main, *getattr(args, "files", ())) and _keeps_its_names(path, how.get("columns", {})):
+        text = _(
+            "{path} is plain query, document, relevance and has none of these columns: {options} is not used here."
+        )
+        note(text.format(path=path, options=_(", ").join(f"--{name}" for name in how)))
+        how = {}
     if how or not is_plain(path):
         found = data.read_data(path, **how)
         note(str(found))
@@ -85,6 +93,19 @@ def read(args, path):
                 "{error} If these are grades, give the highest: --max-relevance {grade}.", error=error, grade=grade
             ) from None
         raise
+
+
+def _keeps_its_names(path, columns):
+    """Return whether a file is in the plain form and has none of the ``columns``, {role: column}, but under its own name."""
+    from course_utils.data import iter_rows
+
+    others = {column for role, column in columns.items() if column != role}
+    if not others or not Path(path).is_file() or not is_plain(path):
+        return False
+    with suppress(InputError):
+        rows = [row for _where, row in islice(iter_rows(path, ()), _LOOK)]
+        return bool(rows) and not any(isinstance(row, dict) and others & set(row) for row in rows)
+    return False
 
 
 def note_torn(path):
@@ -148,8 +169,8 @@ def _plain_names(names):
 def documents(args, path):
     """Return the documents of a table or a folder for ``rank``, each once; None where one document a line is meant."""
     from course_utils import data
+    from course_utils.data.decode import _decode
     from course_utils.data.passages import _TABLES, _WHOLE
-    from course_utils.data.tables import _decode
 
     path, how = Path(path), given(args)
     if (path / "config.json").is_file():

@@ -1,4 +1,4 @@
-"""Which column means what, and which label means right: guessed only where it is certain, and said."""
+"""Which column means what, guessed only where it is certain, and the text of a cell."""
 
 import re
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from numbers import Real
 
 from course_utils.errors import InputError
 from course_utils.language import _
-from course_utils.text import _units
+from course_utils.text import CJK, _units
 
 # Role -> names it goes by, without case, spaces and underscores. Sources: the README files of FlagEmbedding, ms-swift,
 # sentence-transformers, MTEB, Tevatron and MS MARCO, and what spreadsheets say in English and Chinese.
@@ -28,19 +28,8 @@ NAMES = {
     "labels": "labels relevances grades",
 }
 NAMES = {role: names.split() for role, names in NAMES.items()}
+TEXTS = ("passage_text", "content", "contents", "document", "passage")  # fields of a record with the text
 GIVEN = ("query", "document", "relevance", "score", "instruction", "topic", "positive", "negative")
-
-# Words for right and wrong, one a comma: English, German, French, Spanish, Italian, Chinese.
-YES = (
-    "yes,y,true,relevant,positive,pos,right,correct,ja,j,wahr,richtig,passend,positiv,oui,vrai,pertinent,sí,si,sì,verdadero,"
-    "relevante,pertinente,vero,rilevante,是,相关,对,正确,有关,真,符合,匹配,正例,正样本,有用,相關,正確,有關,對"
-)
-NO = (
-    "not relevant,no,n,false,irrelevant,nonrelevant,negative,neg,wrong,incorrect,nein,falsch,nicht relevant,unpassend,negativ,"
-    "non,faux,non pertinent,falso,no relevante,irrelevante,non pertinente,non rilevante,irrilevante,"
-    "否,不相关,错,错误,无关,不是,不,不对,不正确,假,不符合,不匹配,负例,负样本,没用,无用,不相關,錯,錯誤,無關,不對"
-)
-YES, NO = set(YES.split(",")), set(NO.split(","))
 
 
 def _key(name):
@@ -57,28 +46,30 @@ def _choices(names):
 
 class _Unsure(InputError):
     # No column, or one of several, is meant: the role, the columns to choose from, whether their names fit, and a likely one.
-    def __init__(self, role, names, fit, likely="..."):
+    def __init__(self, role, names, fit, likely="...", likely_role=None):
         self.role, self.names, self.fit = role, names, fit
         said = {"role": role, "choices": _choices(names), "likely": likely}
-        name_one = _('Name one: columns={{"{role}": "{likely}"}} (--columns "{role}={likely}").').format(**said)
+        name_one = _('Name one: columns={{"{role}": "{likely}"}} (--columns "{role}={likely}").')
+        name_one = name_one.format(role=likely_role or role, likely=likely)
         text = _("Several columns may be the {role}: {choices}. {name_one}") if fit else _("No column is the {role} for certain; the columns are: {choices}. {name_one}")  # fmt: skip
         super().__init__(text.format(name_one=name_one, **said))
 
 
 @contextmanager
-def _naming(file, records=(), before=""):
+def _naming(file, records=(), before="", roles=GIVEN):
     """Let errors of the block name the file and a likely column, and arguments and options as they are called.
 
     Args:
         file: what is read; None names none.
         records: list of (where, dict), for the likely column.
         before: what stands before the names of arguments: "passage_" for those of ``prepare``'s handbook.
+        roles: what columns may be named for.
     """
     try:
         yield
     except InputError as error:
         unsure = isinstance(error, _Unsure) and records
-        text = str(_Unsure(error.role, error.names, error.fit, _likely(error, records)) if unsure else error)
+        text = str(_advised(error, records, roles) if unsure else error)
         if before:
             option = before.replace("_", "-")
             text = re.sub(r"(?<![a-z_-])(columns|sheet|encoding|separator)(?==)", rf"{before}\1", text)
@@ -89,16 +80,47 @@ def _naming(file, records=(), before=""):
         raise
 
 
-def _likely(unsure, records):
-    """Return the column with the longest texts, for the query the second of them: the longest is the document."""
+def _advised(unsure, records, roles):
+    """Return an _Unsure with a likely column, or an InputError that says that a table seems to have no header."""
+    role, likely = _likely(unsure, records, roles)
+    rows = [row for _where, row in records[:20]]
+    shape = lambda text: re.sub(r"\d+", "0", str(text).strip())  # noqa: E731
+    coded = [n for n in rows[0] if re.search(r"[^\W\d_].*\d", n) and all(shape(row.get(n)) == shape(n) for row in rows)]
+    words = sorted(_units(_text_of(row.get(likely)) or "") for row in rows)[len(rows) // 2]
+    long = 2 * _units(likely) >= max(words, 24 if re.search(f"[{CJK}]", likely) else 12)
+    if unsure.fit or not (coded or long):
+        return _Unsure(unsure.role, unsure.names, unsure.fit, likely, role)
+    return InputError("The first row, {choices}, seems to be no header: put a line with the names of the columns above it. If it is one, name the column: --columns {role}=COLUMN.", choices=_choices(rows[0]), role=unsure.role)  # fmt: skip
+
+
+def _likely(unsure, records, roles):
+    """Return (role, column): the column with the longest texts, for the query the second of them: the longest is the document.
+
+    Where no column has texts of several words, one with lists of texts holds right answers.
+    """
     other = {"query": "document", "document": "query"}.get(unsure.role)
     names = [n for n in unsure.names if unsure.fit or _key(n) not in NAMES.get(other, ())]
-    counts = {n: sorted(_units(row[n]) for _, row in records if isinstance(row.get(n), str)) for n in names}
+    cells = {n: [row[n] for _, row in records if row.get(n) is not None] for n in names}
+    # A name such as _index is a machine's, but for a record with a text.
+    texts = {
+        n: [_text_of(c) or "" for c in own if isinstance(c, dict) or (isinstance(c, str) and n[:1] != "_")]
+        for n, own in cells.items()
+    }
+    counts = {n: sorted(map(_units, own)) for n, own in texts.items()}
     # The median, since a few ids may be texts.
-    words = {n: (own[len(own) // 2], sum(own)) for n, own in counts.items() if own}
+    words = {n: (own[len(own) // 2], sum(own)) for n, own in counts.items() if any(own)}
     best = sorted(words, key=words.get, reverse=True) or ["..."]
+    lists = [
+        n
+        for n, own in cells.items()
+        if own and all(isinstance(c, list) and all(isinstance(t, str) for t in c) for c in own)
+    ]
+    if lists and unsure.role == "document" and "positive" in roles and not (words and words[best[0]][0] >= 3):
+        return "positive", lists[0]
     second = unsure.role == "query" and not unsure.fit and len(best) > 1 and len(names) == len(unsure.names)
-    return best[1] if second and words[best[1]][0] >= 3 else best[0]  # codes, grades and numbers have fewer words
+    return unsure.role, best[1] if second and words[best[1]][0] >= 3 else best[
+        0
+    ]  # codes, grades and numbers have fewer words
 
 
 def _check_given(columns, names, roles=GIVEN):
@@ -145,12 +167,38 @@ def _numbered(role, names, given):
     return [n for n in names if re.sub(r"\d+$", "", _key(n)) in NAMES[role] and n not in given.values()]
 
 
+class _Null(str):
+    """A cell of a table with a word by which databases say that it is empty."""
+
+    WORDS = frozenset(["NULL", "Null", "null", "\\N", "#N/A", "N/A", "n/a", "NaN", "nan", "None"])
+    EXCEL = frozenset(["NULL", "\\N"])  # the others are typed there by people
+
+
+class _Formula:
+    """A cell of Excel with a formula whose value the file does not hold; as text it is empty."""
+
+    def __init__(self, path, cell):
+        self.said = {"path": path, "cell": cell}
+
+    def __str__(self):
+        return ""
+
+
+def _text_in(cell):
+    """Return the ``_text_of`` a cell that holds the text of a query or a document."""
+    if isinstance(cell, _Formula):
+        raise InputError(
+            "{path}: the cell {cell} holds a formula without a value; open the file in Excel and save it.", **cell.said
+        )
+    return "" if isinstance(cell, _Null) else _text_of(cell)
+
+
 def _text_of(value):
     """Return the text of a cell, a message or a passage: numbers as they are written, {"title", "text"} joined.
 
     Returns "" for an empty one and None for what is no text at all.
     """
-    if value is None or value != value:  # None or NaN, an empty cell
+    if value is None or value != value or isinstance(value, _Formula):  # None or NaN, an empty cell
         return ""
     if isinstance(value, str):
         return value.strip()
@@ -161,102 +209,12 @@ def _text_of(value):
     if hasattr(value, "isoformat"):  # a date of a spreadsheet
         return value.isoformat()
     if isinstance(value, dict):
-        parts = [value.get(k) for k in ("title", "text")] if "text" in value else []
-        parts = parts or [
-            value[k] for k in ("passage_text", "content", "contents", "document", "passage") if k in value
-        ]
+        names = ("text",) if "text" in value else [n for n in TEXTS if n in value]
+        names = (
+            names or [n for n in ("body", "message", "description") if n in value][:1]
+        )  # of a search engine's records
+        parts = [value.get("title"), *(value[n] for n in names)] if names else []
         return " ".join(p.strip() for p in parts if isinstance(p, str)).strip() if parts else None
     if isinstance(value, list) and value and all(isinstance(m, dict) and "role" in m for m in value):
         return _text_of(value[-1].get("content"))  # a chat of one message
     return None
-
-
-def _is_word(label):
-    """Return whether a label is a word for right or wrong."""
-    return isinstance(label, str) and label.strip().casefold() in YES | NO
-
-
-def _number_of(label):
-    """Return the number that a label means, or None: 1, "1.0", True, "yes", "不相关"."""
-    if isinstance(label, str):
-        word = label.strip().casefold()
-        if word in YES or word in NO:
-            return float(word in YES)
-        try:
-            label = float(word) if len(word) < 30 else None
-        except ValueError:
-            return None
-    if not isinstance(label, Real) or label != label or abs(label) > 1e9:
-        return None
-    return float(label)
-
-
-def _column_numbers(cells):
-    """Return (the number or None of each cell of a column of labels, sentences on what was read as what).
-
-    A per cent sign, or a comma for a point, is read where the whole column is written so; a word among numbers is a slip.
-    """
-    filled = [c.strip() if isinstance(c, str) else c for c in cells if _text_of(c) != ""]
-    texts, said = [c for c in filled if isinstance(c, str)], []
-    words = list(dict.fromkeys(c for c in texts if _is_word(c)))
-    slip = words and any(not _is_word(c) and _number_of(c) is not None for c in filled)
-    percent = filled and all(re.search(r"\d\s*[%％]$", str(c)) for c in filled)
-    comma = any(re.match(r"-?\d+,\d", c) and not re.match(r"[1-9]\d*,\d{3}$", c) for c in texts) and not any(
-        "." in c for c in texts
-    )
-    if words and not slip:
-        sides = [_(", ").join(f'"{w}"' for w in words if (w.casefold() in YES) == right) for right in (True, False)]
-        told = (_("taken for relevant: {words}"), _("taken for not relevant: {words}"))
-        said += [t.format(words=w) for t, w in zip(told, sides, strict=True) if w]
-    said += [_("percentages are read as scores, 90 % as 0.9")] if percent else []
-    said += [_("the comma in labels is read as a decimal point")] if comma else []
-    numbers = []
-    for cell in cells:
-        if isinstance(cell, str):
-            cell = re.sub(r"\s*[%％]\s*$", "", cell) if percent else cell
-            cell = re.sub(r"^(\s*-?\d+),(\d+\s*)$", r"\1.\2", cell) if comma else cell
-        number = None if slip and _is_word(cell) else _number_of(cell)
-        numbers.append(round(number / 100, 9) if percent and number is not None else number)
-    return numbers, said
-
-
-def _labels_of(numbers, threshold=None):
-    """Return (labels from 0, True when the numbers are scores of a teacher, a sentence on what was taken for what).
-
-    Args:
-        numbers: list of float, all labels of the data.
-        threshold: the least number that means relevant; None decides where it is certain.
-
-    Raises:
-        InputError: when the numbers do not say which of them mean "not relevant".
-    """
-    kinds, whole = sorted(set(numbers)), all(n == int(n) for n in numbers)
-    shown = ", ".join(f"{n:g}" for n in kinds[:6])
-    if threshold is not None:
-        said = _("labels of at least {threshold:g} count as relevant").format(threshold=threshold)
-        if whole:
-            return [max(0, int(n - threshold) + 1) if n >= threshold else 0 for n in numbers], False, said
-        return [int(n >= threshold) for n in numbers], True, said
-    if not whole and kinds[0] >= 0 and kinds[-1] <= 1:
-        return (
-            [int(n >= 0.5) for n in numbers],
-            True,
-            _("labels are scores from 0 to 1; 0.5 and more counts as relevant"),
-        )
-    if not whole:
-        raise InputError(
-            "The labels are scores from {kinds_0:g} to {kinds:g}; from which one on is a document relevant? Give "
-            "threshold=... (--threshold).",
-            kinds_0=kinds[0],
-            kinds=kinds[-1],
-        )
-    if kinds == [-1, 1] or kinds == [-1, 0, 1]:
-        return [int(n > 0) for n in numbers], False, _("-1 is read as not relevant")
-    if kinds[0] < 0 or (kinds[0] >= 1 and len(kinds) > 1) or kinds[-1] > 255:
-        raise InputError(
-            "The labels are {shown}, and none of them is 0; from which one on is a document relevant? Give "
-            "threshold=... (--threshold).",
-            shown=shown,
-        )
-    said = _("grades 0 to {kinds:g}; 1 and more counts as relevant").format(kinds=kinds[-1]) if kinds[-1] > 1 else ""
-    return [int(n) for n in numbers], False, said

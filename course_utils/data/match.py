@@ -8,6 +8,7 @@ from pathlib import PurePath
 from course_utils.data.columns import _choices
 from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import _SearchBm25
+from course_utils.data.pages import _TEXTS
 from course_utils.errors import InputError
 from course_utils.language import _
 from course_utils.text import CJK, _name, _units, normalise
@@ -112,7 +113,9 @@ class _Index:
         self.pieces = pieces
         self.names, self.texts, self.documents = defaultdict(list), defaultdict(list), defaultdict(list)
         for p in pieces:
-            for name in {p.id, p.document, PurePath(p.document).name, PurePath(p.document).stem}:
+            place = PurePath(p.document)
+            file = (place.name, place.stem) if place.suffix.lower() in _TEXTS else ()  # "4/1.2" of a row is no file
+            for name in {p.id, p.document, *file}:
                 self.names[_name(name)].append(p)
             self.texts[normalise(p.text)].append(p)
             self.documents[p.document].append(p)

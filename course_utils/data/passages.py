@@ -1,36 +1,37 @@
 """Passages of a handbook: from a folder or a file of texts to pieces of a length that a model reads whole."""
 
 import re
-from collections import Counter
-from contextlib import suppress
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from course_utils.data.columns import NAMES, _check_given, _choices, _key, _naming, _one_of, _text_of, _Unsure
-from course_utils.data.tables import SUFFIXES, _decode, _open_table, _refuse, _unfit
+from course_utils.data.columns import (
+    NAMES,
+    _check_given,
+    _choices,
+    _key,
+    _naming,
+    _Null,
+    _one_of,
+    _text_in,
+    _text_of,
+    _Unsure,
+)
+from course_utils.data.pages import _TEXTS, _text
+from course_utils.data.read import DataError
+from course_utils.data.tables import SUFFIXES, _open_table, _refuse, _unfit
 from course_utils.errors import InputError
 from course_utils.files import MARKER
 from course_utils.language import _, _later
 from course_utils.text import _UNIT, _name, _units
 
 _WHOLE = 10**9  # words of a piece with which documents stay as they are
-_TEXTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 _TABLES = tuple(s for s in SUFFIXES if s != ".txt")
 # A sentence ends at a full stop with a space behind it, at a Chinese one, or at a line's end.
 _END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？；])[”’」』）]*|\n+")
-# Links, headings, rules, emphasis: their words stay. Signs that may be a minus, a number, "more than" or "times" stay, too.
-_MARKDOWN = (
-    (r"!?\[([^\]\n]*)\]\([^)\n]*\)", r"\1"),
-    (r"(?m)^ {0,3}#{1,6} +", ""),
-    (r"(?m)^ *(?:[-*_] *){3,}$", ""),
-    (r"`+(\S(?:[^`\n]*\S)?)`+", r"\1"),
-    (r"(?<![A-Za-z0-9*])(\*{1,3})(?=\S)([^*\n]*[^*\s])\1(?![A-Za-z0-9*])", r"\2"),
-    (r"(?<!\w)(_{1,2})(\S(?:[^_\n]*\S)?)\1(?!\w)", r"\2"),
-)
 # Columns of a table that name its passages.
 _IDS = set(["id", "docid", "passageid", "ref", "no", "nr", "编号", "序号"])
 
@@ -56,8 +57,8 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     """Return (list of Passage, sentences on what was read) of a folder or a file.
 
     In a folder each text, Markdown, HTML or PDF file is a document, and each row of a table; folders in it that this program
-    wrote are left out. A single text file holds one
-    document a paragraph where blank lines stand in it, else one a line. Documents are cut at sentences.
+    wrote are left out. A single text file holds one document a paragraph where blank lines stand in it, else one a line.
+    Documents are cut at sentences.
 
     Args:
         source: folder or file: .txt, .md, .html, .pdf (needs ``pypdf``), .csv, .xlsx, .jsonl, .json, .parquet.
@@ -78,18 +79,10 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
         raise InputError(
             "size is {size} and overlap {overlap}; give at least 10 words and 0 sentences.", size=size, overlap=overlap
         )
-    found = sorted(path.rglob("*")) if path.is_dir() else [path]
-    found = [p for p in found if not any(part.startswith((".", "~$")) for part in p.relative_to(path).parts)]
-    ours = {p for p in found if (p / MARKER).is_file()}  # an index, a model: no part of the handbook
-    found, other = [p for p in found if p in ours or not ours.intersection(p.parents)], Counter()
-    other[_later("folders that this program wrote")] = sum(p in ours for p in found)
-    other[_later("links that lead nowhere")] = sum(p.is_symlink() and not p.exists() for p in found)
-    files = [p for p in found if p.is_file()]
-    kept = [p for p in files if skip is None or not path.is_dir() or p.resolve() != Path(skip).resolve()]
-    said, files = [_("the file of the questions left out")] if kept != files else [], kept
+    files, said, other = _files(path, skip)
     suffixes = {f.suffix.lower() for f in files}
     _refuse(path, [*_unfit(suffixes & set(_TABLES), {"columns": columns}), *_unfit(suffixes, how)])
-    documents, tables, sure = [], {}, set()
+    rows, blank, tables = [], [], {}
     wanted = {_name(text) for text in named}
     for file in tqdm(files, unit="file", desc=_("reading"), disable=None, delay=2):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
@@ -97,18 +90,24 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
         if suffix in _TABLES:
             unfit = _unfit([suffix], how)  # is for other files of the folder
             own = {option: value for option, value in how.items() if option not in unfit}
-            rows, told, certain = _rows(file, name, columns or {}, wanted, own)
-            documents += rows
-            sure |= {i for i, _text in rows} if certain else set()
+            here = {w.removeprefix(f"{_name(name)} ") for w in wanted}  # "hr.csv 7" is the 7 of hr.csv
+            try:
+                found, told, certain = _rows(file, name, columns or {}, here, own)
+            except DataError as error:
+                if not path.is_dir() or suffix != ".json" or set(error.counts) - {"not a list", "not a record"}:
+                    raise
+                other[_later("JSON files that are no list of records")] += 1  # settings, such as _category_.json
+                continue
+            rows += [(name, i, text, certain) for i, text in found]
             tables[told] = None  # once for tables that are alike
         elif suffix in _TEXTS:
             text = _text(file, suffix, how.get("encoding"))
             own = [(name, text)] if path.is_dir() or suffix != ".txt" else _parts(name, text)
-            other[_later("files without text")] += not text.strip()
-            documents += [(n, t) for n, t in own if t.strip()]
+            blank += [] if text.strip() else [name]
+            rows += [(name, i, t, False) for i, t in own if t.strip()]
         else:
             other[_("files of the unknown format {suffix}").format(suffix=suffix or _("(no suffix)"))] += 1
-    documents, joined = _joined(documents, sure)
+    documents, joined, several = _joined(rows)
     passages = [p for name, text in documents for p in _cut(name, text, size, overlap)]
     if not passages:
         raise InputError(
@@ -121,16 +120,45 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     counted = counted if size < _WHOLE else _("{n_documents:,} documents, each as it is")
     said = [counted.format(n_documents=len(documents), n_passages=len(passages), size=size), *said, *tables]
     said += [_("{n:,} rows joined to an earlier one with their id").format(n=joined)] if joined else []
+    if several:
+        text = _('{n:,} ids stand in several files with other texts and have the file before them: "{example}"')
+        said.append(text.format(n=len(several), example=next(iter(several.values()))))
+    other[_later("files without text")] += len(blank)
     said += [_("{n} {what} left out").format(n=n, what=_(what)) for what, n in other.items() if n]
+    said += [_("without text: {names}").format(names=_(", ").join(blank[:3]))] if blank else []
     return passages, said
 
 
-def _joined(documents, sure):
-    """Return ((name, text) with rows that share an id of ``sure`` as one document, how many rows were joined to another)."""
-    own = {}
-    for i, (name, text) in enumerate(documents):
-        own.setdefault((name, None if name in sure else i), {})[text] = None
-    return [(name, "\n\n".join(texts)) for (name, _i), texts in own.items()], len(documents) - len(own)
+def _files(path, skip):
+    """Return (files of a handbook, sentences on what was left out, Counter of what else was)."""
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [p for p in found if not any(part.startswith((".", "~$")) for part in p.relative_to(path).parts)]
+    ours = {p for p in found if (p / MARKER).is_file()}  # an index, a model: no part of the handbook
+    found, other = [p for p in found if p in ours or not ours.intersection(p.parents)], Counter()
+    other[_later("folders that this program wrote")] = sum(p in ours for p in found)
+    other[_later("links that lead nowhere")] = sum(p.is_symlink() and not p.exists() for p in found)
+    files = [p for p in found if p.is_file()]
+    kept = [p for p in files if skip is None or not path.is_dir() or p.resolve() != Path(skip).resolve()]
+    return kept, [_("the file of the questions left out")] if kept != files else [], other
+
+
+def _joined(rows):
+    """Return ((name, text) of documents, how many rows were joined to another, {id: its new name} of several files).
+
+    Rows (file, id, text, whether the id is certain) with one certain id are one document of their file. An id that has other
+    texts in another file gets the file's name before it.
+    """
+    sure, own = {i for _file, i, _text, certain in rows if certain}, {}
+    texts, files, out = defaultdict(set), defaultdict(set), {}
+    for n, (file, name, text, _certain) in enumerate(rows):
+        own.setdefault((file, name, None if name in sure else n), {})[text] = None
+    for (file, name, _n), parts in own.items():
+        texts[name].add(tuple(parts))
+        files[name].add(file)
+    several = {name: f"{min(files[name])} {name}" for name in files if len(files[name]) > 1 and len(texts[name]) > 1}
+    for (file, name, n), parts in own.items():
+        out.setdefault((f"{file} {name}" if name in several else name, n), {}).update(parts)
+    return [(name, "\n\n".join(parts)) for (name, _n), parts in out.items()], len(rows) - len(out), several
 
 
 def _parts(name, text):
@@ -146,7 +174,7 @@ def _rows(file, name, columns, wanted, how):
     single = columns.get("document", NAMES["document"][0])
     records, said = _open_table(file, single=single, given=columns.values(), **how)
     names = list(dict.fromkeys(key for _where, row in records for key in row))
-    with _naming(file, records):
+    with _naming(file, records, roles=("id", "document")):
         _check_given(columns, names, ("id", "document"))
         own = {"id", "document", "text"} <= set(names)  # what prepare writes: its documents are names
         free = ["text"] if own else [n for n in names if n not in ("title", columns.get("id"))]
@@ -154,13 +182,22 @@ def _rows(file, name, columns, wanted, how):
         key, by_values = (columns["id"], False) if "id" in columns else _id_column(records, names, document, wanted)
     out, used = [], [*(["title"] if "title" in names and document != "title" else []), document]
     for where, row in records:
-        text = _text_of({"title": row.get("title"), "text": row.get(document)}) if len(used) > 1 else None
-        text = text or _text_of(row.get(document))
+        cells = {n: None if isinstance(row.get(n), _Null) else row.get(n) for n in used}
+        text = _text_of({"title": cells["title"], "text": cells[document]}) if len(used) > 1 else None
+        text = text or _text_in(cells[document])
         if text:
             own = _text_of(row.get(key)) if key else ""
             number = re.findall(r"\d+", where)[-1]  # of "line 3"
             out.append((own or f"{name}:{number}", text))
+    fields = dict.fromkeys(
+        field for _where, row in records if isinstance(row.get(document), dict) for field in row[document]
+    )
+    if fields and not out:
+        raise InputError('{file}: no record in "{column}" has a text; its fields are: {fields}. Put the one with the text into a column of its own.', file=file, column=document, fields=_choices(fields))  # fmt: skip
     said += [_("rows without a text left out: {n:,}").format(n=len(records) - len(out))] * (len(out) < len(records))
+    said += [_("NULL, n/a and the like are no text")] * any(
+        isinstance(row.get(n), _Null) for _where, row in records for n in used
+    )
     said.append(_("texts from {columns}").format(columns=_(", ").join(used)))
     ids = _("ids from {column}, whose values the questions name") if by_values else _("ids from {column}")
     said.append(ids.format(column=key) if key else _("no column of ids found"))
@@ -186,61 +223,6 @@ def _id_column(records, names, document, wanted):
     if len(top) > 1:
         raise _Unsure("id", top, True)
     return (top[0], True) if top else (next(iter(usual), None), False)
-
-
-def _text(file, suffix, encoding=None):
-    if suffix == ".pdf":
-        return _pdf(file)
-    raw = file.read_bytes()
-    with suppress(UnicodeDecodeError):  # gb18030 and cp1252 take most bytes of UTF-8 for something else
-        encoding = raw.decode() and None
-    text = _decode(raw, file, encoding)[0]
-    if suffix in (".html", ".htm"):
-        page = _Page()
-        page.feed(text)
-        page.close()
-        text = "".join(page.parts)
-    if suffix in (".md", ".markdown"):
-        for pattern, words in _MARKDOWN:
-            text = re.sub(pattern, words, text)
-    return re.sub(r"[ \t\xa0]+", " ", re.sub(r"\s*\n\s*\n\s*", "\n\n", text)).strip()
-
-
-class _Page(HTMLParser):
-    # The words of a page; what belongs to a block stands on lines of its own.
-    BLOCKS = frozenset([
-        "p", "div", "li", "tr", "br", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "table", "ul", "ol", "dt", "dd",
-        "blockquote", "pre", "title",
-    ])  # fmt: skip
-    HIDDEN = frozenset(["script", "style", "noscript", "template", "nav"])
-
-    def __init__(self):
-        super().__init__(convert_charrefs=True)
-        self.parts, self.hidden = [], 0
-
-    def handle_starttag(self, tag, attrs):
-        self.hidden += tag in self.HIDDEN
-        self.parts += ["\n\n"] if tag in self.BLOCKS else []
-
-    def handle_endtag(self, tag):
-        self.hidden -= tag in self.HIDDEN and self.hidden > 0
-        self.parts += ["\n\n"] if tag in self.BLOCKS else []
-
-    def handle_data(self, data):
-        self.parts += [] if self.hidden else [re.sub(r"\s+", " ", data)]
-
-
-def _pdf(file):
-    try:
-        import pypdf
-    except ImportError:
-        raise InputError(
-            '{file} is a PDF; pip install "reranker-course[files]", or save it as text.', file=file
-        ) from None
-    try:
-        return "\n".join(page.extract_text() for page in pypdf.PdfReader(file).pages)
-    except Exception as error:  # pypdf lets errors of every kind through from broken files
-        raise InputError("{file} cannot be read as a PDF: {error}", file=file, error=str(error)[:100]) from None
 
 
 def _sentences(text, size):

@@ -5,9 +5,11 @@ import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from course_utils.data.columns import _text_of
+from course_utils.data.columns import _key, _text_of
+from course_utils.data.decode import _decode
 from course_utils.data.groups import Group
-from course_utils.data.tables import _choose_part, _decode
+from course_utils.data.read import DataError
+from course_utils.data.tables import _choose_part
 from course_utils.errors import InputError
 from course_utils.language import _, _later
 
@@ -16,6 +18,8 @@ _ROLES = {
     "queries": ("queries", "topics"),
     "qrels": ("qrels",),
 }
+# What the first line of a table of texts calls its ids.
+_HEADS = {"id", "docid", "docno", "documentid", "passageid", "pid", "corpusid", "qid", "queryid", "topicid"}
 
 
 def _parts(folder):
@@ -54,13 +58,13 @@ def _read_collection(folder, part=None):
 
     Raises:
         InputError: several qrels and none named; lines that cannot be read; no judgement of a known document.
+        DataError: ids that stand twice with different texts.
     """
     found = _parts(folder)
     names = {p.stem if p.parent.name == "qrels" or p.parent != Path(folder) else p.name: p for p in found["qrels"]}
     name = _choose_part(folder, names, part)
-    corpus = {key: text for path in found["corpus"] for key, text in _texts(path)}
-    queries = {key: text for path in found["queries"] for key, text in _texts(path)}
     judged, dropped = defaultdict(dict), Counter()
+    corpus, queries = (_by_id(folder, found[role], dropped) for role in ("corpus", "queries"))
     for query, document, label in _judgements(names[name]):
         if query not in queries or not queries[query]:
             dropped[_later("judgements of a query that is not in the queries")] += 1
@@ -94,8 +98,26 @@ def _read_collection(folder, part=None):
     return groups, notes, dropped
 
 
+def _by_id(folder, files, dropped):
+    """Return {id: text} of a corpus or of queries; the same text twice is counted in ``dropped``."""
+    texts, places, problems = {}, {}, []
+    for path in files:
+        for i, key, text in _texts(path):
+            if texts.setdefault(key, text) != text:
+                here, first = (
+                    _("{path}, line {number}").format(path=f.name, number=n) for f, n in ((path, i), places[key])
+                )
+                said = _('the id "{key}" stands with another text in {first}').format(key=key[:40], first=first)
+                problems.append((here, _later("id of two texts"), said))
+            elif places.setdefault(key, (path, i)) != (path, i):
+                dropped[_later("texts that stand twice with their id")] += 1
+    if problems:
+        raise DataError(folder, problems)
+    return texts
+
+
 def _texts(path):
-    """Yield (id, text) of a corpus or of queries."""
+    """Yield (line, id, text) of a corpus or of queries."""
     text, _ = _decode(path.read_bytes(), path)
     for i, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -113,13 +135,13 @@ def _texts(path):
             if "text" not in row:
                 own = next((k for k in ("query", "contents", "content", "document", "passage") if k in row), None)
                 row = {"text": row.get(own)}
-            yield str(key), _text_of(row) or ""
+            yield i, str(key), _text_of(row) or ""
         else:
             key, tab, rest = line.rstrip("\r").partition("\t")
             if not tab:
                 raise InputError("{path}, line {i}: no tab between the id and the text.", path=path, i=i)
-            if i > 1 or key.lower() not in ("id", "_id", "docid", "qid", "query_id", "query-id"):
-                yield key.strip(), " ".join(rest.split("\t")).strip()
+            if i > 1 or _key(key) not in _HEADS:
+                yield i, key.strip(), " ".join(rest.split("\t")).strip()
 
 
 def _judgements(path):

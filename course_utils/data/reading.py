@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from course_utils.data.columns import _check_given, _choices, _naming, _number_of
+from course_utils.data.columns import _check_given, _choices, _naming
 from course_utils.data.groups import Group
+from course_utils.data.labels import _number_of
 from course_utils.data.qrels import _is_collection, _read_collection
 from course_utils.data.read import DataError, _twice
 from course_utils.data.shapes import _items

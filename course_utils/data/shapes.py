@@ -9,21 +9,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Real
 
-from course_utils.data.columns import (
-    NAMES,
-    _column_numbers,
-    _is_word,
-    _key,
-    _labels_of,
-    _number_of,
-    _numbered,
-    _one_of,
-    _text_of,
-)  # fmt: skip
-from course_utils.data.read import DataError
+from course_utils.data.columns import NAMES, _key, _Null, _numbered, _one_of, _text_in, _text_of
+from course_utils.data.labels import _column_numbers, _number_of, _read_labels, _settle
 from course_utils.data.records import _written_list
-from course_utils.errors import InputError
 from course_utils.language import _, _later
+
+_NULL = _later("rows with NULL, n/a or the like in place of a text")
 
 
 @dataclass
@@ -76,9 +67,10 @@ def _shared(found, names, columns, row):
     """Return {instruction, topic} of a row, where there are columns for them."""
     out = {}
     for role in ("instruction", "topic"):
-        fit = [role] if role in names else [n for n in names if _key(n) in NAMES[role]]
+        free = [n for n in names if n not in columns.values()]  # a column means one thing
+        fit = [role] if role in free else [n for n in free if _key(n) in NAMES[role]]
+        fit = ["prompt"] if role == "instruction" and not fit and "prompt" in free else fit
         fit = [columns[role]] if role in columns else fit
-        fit = ["prompt"] if role == "instruction" and not fit and "prompt" in names else fit
         column = fit[0] if len(fit) == 1 else None  # several: nobody needs it, so nobody is asked
         if column is not None:
             found.used.add(column)
@@ -160,15 +152,6 @@ def _lists(records, names, some, columns):
     return found
 
 
-def _read_labels(found):
-    """Set the labels of all items from their cells, in place, and say what was read as what."""
-    numbers, said = _column_numbers([cell for item in found.items for cell in item.cells])
-    found.said += said
-    rest = iter(numbers)
-    for item in found.items:
-        item.labels = [next(rest) for _ in item.cells]
-
-
 def _sides(records, names, some, columns):
     """Right and wrong documents in columns of their own: one text, several columns, or lists."""
     wrong = _numbered("negative", names, columns)
@@ -190,6 +173,9 @@ def _sides(records, names, some, columns):
     )
     found.used |= {query, right, *wrong, *(t for t in teachers if t)}
     for where, row in records:
+        if isinstance(row.get(query), _Null):
+            found.dropped[_NULL] += 1
+            continue
         sides = [_many(row.get(right)), [d for n in wrong for d in _many(row.get(n))]]
         labels = [1.0] * len(sides[0]) + [0.0] * len(sides[1])
         scores = [_number_of(x) for t in teachers if t for x in _list(row.get(t))]
@@ -199,7 +185,7 @@ def _sides(records, names, some, columns):
         found.items.append(
             _Items(
                 where,
-                _text_of(row.get(query)),
+                _text_in(row.get(query)),
                 sides[0] + sides[1],
                 labels,
                 scores,
@@ -213,7 +199,7 @@ def _many(value):
     """Return the texts of a cell that holds one or a list of them."""
     if isinstance(value, list) and not (value and isinstance(value[0], dict) and "role" in value[0]):
         return [_text_of(v) for v in value]
-    text = _text_of(value)
+    text = _text_in(value)
     return [] if text == "" else [text] if not text or (found := _written_list(text)) is None else found
 
 
@@ -241,60 +227,13 @@ def _pairs(records, names, some, columns):
         if all(_text_of(row.get(n)) == "" for n in shown):
             found.dropped[_later("empty rows")] += 1
             continue
-        texts = _text_of(row.get(query)), [_text_of(row.get(document))]
+        if any(isinstance(row.get(n), _Null) for n in (query, document)):
+            found.dropped[_NULL] += 1
+            continue
+        texts = _text_in(row.get(query)), [_text_in(row.get(document))]
         item = _Items(where, *texts, [1.0], score, **_shared(found, names, given, row))
         item.cells = [row.get(label)] if label else ()
         found.items.append(item)
     if label:
         _read_labels(found)
     return found
-
-
-def _unread(cell):
-    """Return what is wrong with the cell of a label that could not be read."""
-    if _text_of(cell) == "":
-        return _("the label is missing")
-    if _is_word(cell):
-        return _('the label is "{cell}", a word among numbers').format(cell=cell)
-    said = _('the label is "{cell}": no number, yes or no, or not written as the others are')
-    return said.format(cell=str(cell)[:40])
-
-
-def _settle(found, name, threshold):
-    """Check the texts, turn label numbers into labels and teacher scores; in place."""
-    problems = []
-    for item in found.items:
-        if not item.query:
-            problems.append(
-                (item.where, "missing field" if item.query == "" else "wrong type", _("no text for the query"))
-            )
-        if len(item.labels) != len(item.documents):
-            what = _("{n_documents} documents and {n_labels} labels").format(
-                n_documents=len(item.documents), n_labels=len(item.labels)
-            )
-            problems.append((item.where, "wrong label", what))
-            continue
-        if found.pairs:
-            if not item.documents[0]:
-                problems.append((item.where, "missing field", _("no text for the document")))
-        else:
-            keep = [i for i, d in enumerate(item.documents) if d]
-            found.dropped[_later("documents without text")] += len(item.documents) - len(keep)
-            item.documents, item.labels = [item.documents[i] for i in keep], [item.labels[i] for i in keep]
-            item.cells, item.scores = ([own[i] for i in keep] if own else [] for own in (item.cells, item.scores))
-        if None in item.labels:
-            problems.append((item.where, "wrong label", _unread(item.cells[item.labels.index(None)])))
-        if None in item.scores:
-            problems.append((item.where, "wrong label", _("a teacher's score is no number")))
-    if problems:
-        raise DataError(name, problems)
-    numbers = [n for item in found.items for n in item.labels]
-    if not numbers:
-        raise InputError("{name} holds no pairs.", name=name)
-    labels, teacher, said = _labels_of(numbers, threshold)
-    found.said += [said] if said else []
-    rest = iter(labels)
-    for item in found.items:
-        if teacher and not item.scores:
-            item.scores = item.labels
-        item.labels = [next(rest) for _ in item.labels]

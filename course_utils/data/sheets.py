@@ -2,7 +2,7 @@
 
 import re
 
-from course_utils.data.columns import NAMES, _blanks, _choices, _key
+from course_utils.data.columns import NAMES, _blanks, _choices, _Formula, _key
 from course_utils.errors import InputError
 from course_utils.language import _
 
@@ -80,7 +80,12 @@ def _excel_cells(path, sheet=None, given=()):
     start = _header_at(table, given)
     title, (top, header), table = table[:start], table[start], table[start + 1 :]
     header = [_blanks(c) if _full(c) else "" for c in header]
-    merged = [header[i] for i in _fill_down(dict(table), book[sheet], top) if i < len(header)]
+    with book[
+        sheet
+    ]._get_source() as file:  # openpyxl tells of merged cells only where it holds the whole book in memory
+        raw = file.read()
+    _mark_formulas(dict(table), raw, path)
+    merged = [header[i] for i in _fill_down(dict(table), raw, top) if i < len(header)]
     said = [_('Excel, sheet "{sheet}"').format(sheet=sheet)]
     said += _skipped(title, top)
     if merged:
@@ -102,12 +107,24 @@ def _value(cell):
     return cell.value
 
 
-def _fill_down(rows, sheet, top):
+def _mark_formulas(rows, raw, path):
+    """Put a _Formula in place of None in ``rows``, {number: list of cells}, where the sheet has a formula without its value."""
+    from openpyxl.utils import column_index_from_string
+
+    tag = rb"(?:\w+:)?"
+    value = rb"(?:<%bv ?/>|<%bv></%bv>)?" % (tag, tag, tag)  # Excel writes an empty one for an empty text, and t="str"
+    cell = rb'<%bc r="([A-Z]+)(\d+)"([^>]*)><%bf(?:[^>]*/>|[^>]*>[^<]*</%bf>)%b</%bc>' % (tag, tag, tag, value, tag)
+    for letters, number, more in re.findall(cell, raw):
+        row, i = rows.get(int(number), ()), column_index_from_string(letters.decode()) - 1
+        if b't="str"' not in more and i < len(row) and row[i] is None:
+            row[i] = _Formula(path, f"{letters.decode()}{int(number)}")
+
+
+def _fill_down(rows, raw, top):
     """Fill merged cells of ``rows``, {number: list of cells}, below row ``top`` in place; return the columns' places."""
     from openpyxl.utils import column_index_from_string
 
-    with sheet._get_source() as file:  # openpyxl tells of merged cells only where it holds the whole book in memory
-        merged = re.findall(rb'<(?:\w+:)?mergeCell [^>]*?ref="([A-Z]+)(\d+):[A-Z]+(\d+)"', file.read())
+    merged = re.findall(rb'<(?:\w+:)?mergeCell [^>]*?ref="([A-Z]+)(\d+):[A-Z]+(\d+)"', raw)
     places, last = {}, max(rows, default=0)
     for letters, first, end in merged:
         first, end, i = int(first), min(int(end), last), column_index_from_string(letters.decode()) - 1

@@ -6,11 +6,12 @@ What was detected is said; what is not certain is an error that lists the choice
 import csv
 import io
 import re
-from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 
-from course_utils.data.columns import NAMES, _blanks, _choices, _key
+from course_utils.data.columns import NAMES, _blanks, _choices, _key, _Null
+from course_utils.data.decode import _decode
+from course_utils.data.pages import _without_tags
 from course_utils.data.read import _checked
 from course_utils.data.records import iter_rows
 from course_utils.data.sheets import _excel_cells, _full, _header_at, _holds, _known_names, _skipped
@@ -18,8 +19,6 @@ from course_utils.errors import InputError
 from course_utils.language import _, _later
 
 SEPARATORS = {",": _later("comma"), ";": _later("semicolon"), "\t": _later("tab"), "|": _later("bar")}
-# What spreadsheets of the last decades write.
-ENCODINGS = ["cp1252", "cp1250", "cp1251", "gb18030", "big5", "shift_jis", "euc_kr"]
 SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".json", ".jsonl", ".ndjson", ".parquet")
 _SEPARATED = (".csv", ".tsv", ".txt")
 # Option: (the files that it is for, in words; their suffixes).
@@ -44,67 +43,6 @@ def _unfit(suffixes, how):
     """Return the names of the options in ``how`` that are given and that no file with one of ``suffixes`` takes."""
     given = [n for n, value in how.items() if value not in (None, {}) and n in _FITS]
     return [n for n in given if not set(suffixes) & set(_FITS[n][1])]
-
-
-def _decode(raw, name, encoding=None):
-    """Return (text, name of the encoding) of the bytes of a file.
-
-    Args:
-        raw: bytes.
-        name: of the file, for messages.
-        encoding: what a person says it is; None finds out: UTF-8, UTF-16 by its mark or by its zeros, else what
-            ``charset-normalizer`` is sure of.
-
-    Raises:
-        InputError: the bytes are not in that encoding, or several encodings fit.
-    """
-    encoding = encoding or _utf16(raw)
-    if encoding or raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        try:
-            return raw.decode(encoding or "utf-16").removeprefix("\ufeff"), encoding or "utf-16"
-        except (UnicodeDecodeError, LookupError) as error:
-            raise InputError("{name} is not in {value}: {error}.", name=name, value=encoding or "utf-16", error=error) from None  # fmt: skip
-    try:
-        return raw.decode("utf-8-sig"), "utf-8"
-    except UnicodeDecodeError as error:
-        where = error.start + 1
-    try:
-        from charset_normalizer import from_bytes
-    except ImportError:
-        raise InputError(
-            "{name}: byte {where} is not UTF-8. Save it as UTF-8, name its encoding (encoding=..., --encoding), or let it be "
-            'found out: pip install "reranker-course[files]".',
-            name=name,
-            where=where,
-        ) from None
-    matches = list(from_bytes(raw, cp_isolation=ENCODINGS))
-    if not matches:
-        raise InputError("{name}: byte {where} is not UTF-8, and no usual encoding fits. Save it as UTF-8.", name=name, where=where)  # fmt: skip
-    best = matches[0]
-    rivals = [
-        m for m in matches[1:] if str(m) != str(best) and (m.chaos, -m.coherence) <= (best.chaos, -best.coherence)
-    ]
-    if rivals:
-        fits = "; ".join(f'{m.encoding}: "{_foreign(str(m))}"' for m in [best, *rivals])
-        raise InputError("{name} is not UTF-8, and several encodings fit: {fits}. Name the right one: encoding=... (--encoding).", name=name, fits=fits)  # fmt: skip
-    return str(best), best.encoding
-
-
-def _utf16(raw):
-    """Return which UTF-16 without a mark the bytes are, by the zeros beside Latin letters, marks and line ends; else None."""
-    low, high = raw[::2].count(0), raw[1::2].count(0)
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or len(raw) % 2 or not max(low, high) > 20 * min(low, high):
-        return None
-    if max(low, high) * 5 < len(raw):  # few: in Chinese, or stray ones in UTF-8
-        with suppress(UnicodeDecodeError):
-            return raw.decode() and None
-    return "utf-16-le" if high > low else "utf-16-be"
-
-
-def _foreign(text):
-    # The first stretch that differs between encodings, for a person to read.
-    start = next((i for i, c in enumerate(text) if ord(c) > 127), 0)
-    return " ".join(text[max(0, start - 10) : start + 20].split())
 
 
 def _split_cells(text, name, separator=None, single=None, given=()):
@@ -224,7 +162,8 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
         )
     if suffix == ".xlsx":
         header, table, said = _excel_cells(path, sheet, given)
-        return _named(path, header, table), said
+        records, more = _named(path, header, table)
+        return records, said + more
     if suffix in _SEPARATED:
         text, encoding = _decode(path.read_bytes(), path, encoding)
         separator = separator or ("\t" if suffix == ".tsv" else None)
@@ -232,12 +171,13 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
         how = (
             _("separated by {separators}").format(separators=_(SEPARATORS.get(mark, mark))) if mark else _("one column")
         )
-        return _named(path, header, table), [_(", ").join([encoding.replace("_", "-"), how]), *said]
+        records, more = _named(path, header, table)
+        return records, [_(", ").join([encoding.replace("_", "-"), how]), *said, *more]
     return _checked(iter_rows(path, ()), path), []
 
 
 def _named(path, header, table):
-    """Return the records of a table, without columns that are empty altogether."""
+    """Return (the records of a table, without columns that are empty altogether; sentences on what was changed)."""
     columns = [c for c in zip_longest(header, *(row for _w, row in table)) if any(map(_full, c))]
     header, *rows = zip(*columns, strict=True) if columns else [header, *([] for _row in table)]
     table = list(zip((where for where, _row in table), rows, strict=True))
@@ -251,7 +191,18 @@ def _named(path, header, table):
         raise InputError("{path}, {long}: more cells than the header names ({header}); delete what stands above the header or beside the table.", path=path, long=long, header=_choices(header))  # fmt: skip
     if long:
         raise InputError("{path}, {long}: more cells than the header names ({header}); quote text with separators in it, or delete what stands above the header.", path=path, long=long, header=_choices(header))  # fmt: skip
-    return [(where, dict(zip(header, row, strict=False))) for where, row in table]
+    words = _Null.EXCEL if path.suffix.lower() == ".xlsx" else _Null.WORDS
+    records, repeated, tagged = [], 0, 0
+    for where, row in table:
+        if all((_blanks(c) if _full(c) else "") == name for c, name in zip(row, header, strict=False)):
+            repeated += 1
+            continue
+        plain = [_without_tags(c) for c in row]
+        tagged += sum(new is not old for new, old in zip(plain, row, strict=True))
+        cells = [_Null(c) if isinstance(c, str) and c.strip() in words else c for c in plain]
+        records.append((where, dict(zip(header, cells, strict=False))))
+    said = [_("rows that repeat the header left out: {n:,}").format(n=repeated)] if repeated else []
+    return records, said + ([_("HTML tags taken out of {n:,} cells").format(n=tagged)] if tagged else [])
 
 
 def _is_saved(path):
