@@ -74,7 +74,9 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     if not path.exists():
         raise InputError("There is no file or folder {path}.", path=path)
     if size < 10 or overlap < 0:
-        raise InputError("size is {size} and overlap {overlap}; give at least 10 words and 0 sentences.", size=size, overlap=overlap)  # fmt: skip
+        raise InputError(
+            "size is {size} and overlap {overlap}; give at least 10 words and 0 sentences.", size=size, overlap=overlap
+        )
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     files = [p for p in files if not any(part.startswith((".", "~$")) for part in p.relative_to(path).parts)]
     kept = [p for p in files if skip is None or not path.is_dir() or p.resolve() != Path(skip).resolve()]
