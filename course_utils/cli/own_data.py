@@ -12,52 +12,28 @@ from course_utils.language import _
 def add(commands):
     """Add both to the sub-commands of ``data``."""
     what = _("read labelled data of any usual shape and write them as plain JSON lines")
-    convert = options.command(
-        commands,
-        "convert",
-        what,
-        "data convert questions.xlsx pairs.jsonl --columns query=Question,document=Text",
-        run_convert,
-    )
+    convert = options.command(commands, "convert", what, "data convert questions.xlsx pairs.jsonl --columns query=Question,document=Text", run_convert)  # fmt: skip
     convert.add_argument("source", metavar="IN", help=_("a file (.csv, .xlsx, .jsonl, .json, .parquet) or a folder"))
     convert.add_argument("out", metavar="OUT", help=_("the file to write, .jsonl"))
     reading.add_reading(convert)
     _add_repeated(convert)
     convert.add_argument("--overwrite", action="store_true", help=_("replace a file OUT that holds other lines"))
     what = _("make train, dev and test lists from questions with their right passages and a handbook")
-    prepare = options.command(
-        commands, "prepare", what, "data prepare questions.xlsx handbook --out prepared", run_prepare
-    )
+    prepare = options.command(commands, "prepare", what, "data prepare questions.xlsx handbook --out prepared", run_prepare)  # fmt: skip
     prepare.add_argument("questions", metavar="QUESTIONS", help=_("file with a question and its right passage a row"))
-    prepare.add_argument(
-        "passages", metavar="PASSAGES", help=_("folder or file of texts (.txt, .md, .html, .pdf, .csv, ...)")
-    )
-    prepare.add_argument(
-        "--out", required=True, metavar="DIR", help=_("folder for train.jsonl, dev.jsonl, test.jsonl and more")
-    )
+    prepare.add_argument("passages", metavar="PASSAGES", help=_("folder or file of texts (.txt, .md, .html, .pdf, .csv, ...)"))  # fmt: skip
+    prepare.add_argument("--out", required=True, metavar="DIR", help=_("folder for train.jsonl, dev.jsonl, test.jsonl and more"))  # fmt: skip
     reading.add_reading(prepare)
     own = prepare.add_argument_group(_("a handbook in a table"))
     what = _("which column of a table holds the texts and which the ids, as document=COLUMN,id=COLUMN")
     reading.add_table(own, what, "passage-")
-    prepare.add_argument(
-        "--by", choices=["auto", "topic", "document", "query"], default="auto", help=_("what stays together")
-    )
+    prepare.add_argument("--by", choices=["auto", "topic", "document", "query"], default="auto", help=_("what stays together"))  # fmt: skip
     prepare.add_argument("--fractions", metavar="A,B,C", default="0.7,0.1,0.2", help=_("shares of train, dev and test"))
     prepare.add_argument("--hard", type=int, metavar="N", default=5, help=_("BM25 negatives a question (default 5)"))
-    prepare.add_argument(
-        "--random", type=int, metavar="N", default=2, help=_("random negatives a question (default 2)")
-    )
-    prepare.add_argument(
-        "--size", type=int, metavar="N", default=200, help=_("words (Chinese: characters) a passage at most")
-    )
-    prepare.add_argument(
-        "--model", metavar="MODEL", help=_("a reranker that keeps likely right answers out of the negatives")
-    )
-    prepare.add_argument(
-        "--dense",
-        metavar="MODEL",
-        help=_("a sentence-transformers model that finds negatives and right passages beside BM25"),
-    )
+    prepare.add_argument("--random", type=int, metavar="N", default=2, help=_("random negatives a question (default 2)"))  # fmt: skip
+    prepare.add_argument("--size", type=int, metavar="N", default=200, help=_("words (Chinese: characters) a passage at most"))  # fmt: skip
+    prepare.add_argument("--model", metavar="MODEL", help=_("a reranker that keeps likely right answers out of the negatives"))  # fmt: skip
+    prepare.add_argument("--dense", metavar="MODEL", help=_("a sentence-transformers model that finds negatives and right passages beside BM25"))  # fmt: skip
     prepare.add_argument("--seed", type=int, default=0, metavar="S")
     prepare.add_argument("--json", metavar="FILE", help=_("write the figures of the report"))
 
@@ -90,12 +66,8 @@ def _repeated(error):
 
 def add_split(parser):
     """Add what ``data split`` takes for a file."""
-    parser.add_argument(
-        "source", metavar="FILE", help=_("labelled pairs, as adapt reads them; or a domain of the course's data")
-    )
-    parser.add_argument(
-        "language", nargs="?", metavar="LANGUAGE", help=_("of the course's data, en or zh: its topics are drawn")
-    )
+    parser.add_argument("source", metavar="FILE", help=_("labelled pairs, as adapt reads them; or a domain of the course's data"))  # fmt: skip
+    parser.add_argument("language", nargs="?", metavar="LANGUAGE", help=_("of the course's data, en or zh: its topics are drawn"))  # fmt: skip
     parser.add_argument("--out", metavar="DIR", help=_("folder for train.jsonl, dev.jsonl and test.jsonl"))
     what = _("shares of train, dev and test, or of train and test (default 0.7,0.1,0.2)")
     parser.add_argument("--fractions", metavar="A,B,C", default="0.7,0.1,0.2", help=what)
@@ -120,10 +92,7 @@ def run_split(args):
     except ValueError:
         fractions = ()
     if len(fractions) not in (2, 3) or not all(f > 0 for f in fractions) or not abs(sum(fractions) - 1) <= 1e-6:
-        raise InputError(
-            '--fractions is "{fractions}"; give three shares above 0 that sum to 1, such as 0.7,0.1,0.2, or two.',
-            fractions=args.fractions,
-        )
+        raise InputError('--fractions is "{fractions}"; give three shares above 0 that sum to 1, such as 0.7,0.1,0.2, or two.', fractions=args.fractions)  # fmt: skip
     how = {"drop_repeated": args.drop_repeated, **reading.given(args)}
     try:
         done = _split_file(args.source, args.out, fractions, args.seed, **how)
@@ -150,9 +119,7 @@ def run_prepare(args):
     try:
         fractions = tuple(float(x) for x in args.fractions.split(","))
     except ValueError:
-        raise InputError(
-            '--fractions is "{fractions}"; give three shares, such as 0.7,0.1,0.2.', fractions=args.fractions
-        ) from None
+        raise InputError('--fractions is "{fractions}"; give three shares, such as 0.7,0.1,0.2.', fractions=args.fractions) from None  # fmt: skip
     plan = Plan(fractions, args.by, args.hard, args.random, size=args.size, seed=args.seed)
     check_outputs([args.json] if args.json else [], [args.questions, args.passages], folders=[args.out])
     if args.json not in (None, "-") and Path(args.json).resolve().is_relative_to(Path(args.out).resolve()):

@@ -15,12 +15,7 @@ def add(commands):
     example = "rank --query 'why does my toe hurt' --documents documents.txt --top-k 5"
     parser = options.command(commands, "rank", _("rank documents for a query"), example, run)
     parser.add_argument("--query", required=True)
-    parser.add_argument(
-        "--documents",
-        required=True,
-        metavar="FILE",
-        help=_("one document a line, a table, or a folder of texts; - reads standard input"),
-    )
+    parser.add_argument("--documents", required=True, metavar="FILE", help=_("one document a line, a table, or a folder of texts; - reads standard input"))  # fmt: skip
     parser.add_argument("--top-k", type=int, metavar="K", help=_("print and write the best K only"))
     reading.add_table(parser, _("which column of a table holds the texts, as document=COLUMN"))
     options.add_long_documents(parser)
@@ -54,10 +49,7 @@ def run(args):
 
 def cut_sentence(cut, total, length):
     """Return what is said when documents were cut."""
-    return _(
-        "{cut} of {total} documents were cut to fit {length} tokens, what stands behind was not read: give a "
-        "larger --max-length, or cut long documents into passages."
-    ).format(cut=cut, total=total, length=length)
+    return _("{cut} of {total} documents were cut to fit {length} tokens, what stands behind was not read: give a larger --max-length, or cut long documents into passages.").format(cut=cut, total=total, length=length)  # fmt: skip
 
 
 def read_documents(name):
@@ -83,11 +75,7 @@ def read_documents(name):
     try:
         lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise InputError(
-            "{name}: byte {start} is not UTF-8; save the file as UTF-8, or name its encoding: --encoding.",
-            name=name,
-            start=error.start + 1,
-        ) from None
+        raise InputError("{name}: byte {start} is not UTF-8; save the file as UTF-8, or name its encoding: --encoding.", name=name, start=error.start + 1) from None  # fmt: skip
     documents = [line.strip(" \t\r") for line in lines if line.strip()]
     if not documents:
         raise InputError("{name} holds no document; write one a line.", name=name)

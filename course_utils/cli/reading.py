@@ -36,11 +36,7 @@ def _columns_of(text, option):
     parts = re.split(r",(?=\s*[\w-]+\s*=)", (text or "").strip(" ,"))
     pairs = [part.partition("=") for part in parts if part]
     if any(not mark or not role.strip() or not column.strip() for role, mark, column in pairs):
-        raise InputError(
-            '{option} is "{text}"; write it as query=Question,document=Paragraph, or for a handbook id=Code,document=Text.',
-            option=option,
-            text=text,
-        )
+        raise InputError('{option} is "{text}"; write it as query=Question,document=Paragraph, or for a handbook id=Code,document=Text.', option=option, text=text)  # fmt: skip
     return {role.strip(): column.strip() for role, _, column in pairs}
 
 
@@ -73,9 +69,7 @@ def read(args, path):
         note(_("{path}: --{name} is for {what}, so it is not used here.").format(path=path, name=name, what=what))
     main = [getattr(args, name, None) for name in ("data", "train", "target")]  # columns are for this one, or a slip
     if path not in (*main, *getattr(args, "files", ())) and _keeps_its_names(path, how.get("columns", {})):
-        text = _(
-            "{path} is plain query, document, relevance and has none of these columns: {options} is not used here."
-        )
+        text = _("{path} is plain query, document, relevance and has none of these columns: {options} is not used here.")  # fmt: skip
         note(text.format(path=path, options=_(", ").join(f"--{name}" for name in how)))
         how = {}
     if how or not is_plain(path):
@@ -89,9 +83,7 @@ def read(args, path):
     except data.DataError as error:
         grade = data.read._highest_grade(path, args.max_relevance) if "wrong label" in error.counts else 0
         if grade:
-            raise InputError(
-                "{error} If these are grades, give the highest: --max-relevance {grade}.", error=error, grade=grade
-            ) from None
+            raise InputError("{error} If these are grades, give the highest: --max-relevance {grade}.", error=error, grade=grade) from None  # fmt: skip
         raise
 
 

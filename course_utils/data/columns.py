@@ -131,15 +131,11 @@ def _check_given(columns, names, roles=GIVEN):
     same = {_blanks(n): n for n in names}
     for role, column in columns.items():
         if role not in roles:
-            raise InputError(
-                '"{role}" is no role of a column; the roles are: {given}.', role=role, given=", ".join(roles)
-            )
+            raise InputError('"{role}" is no role of a column; the roles are: {given}.', role=role, given=", ".join(roles))  # fmt: skip
         if column not in names:
             column = columns[role] = same.get(_blanks(column), column)
         if column not in names:
-            raise InputError(
-                'No column is named "{column}"; the columns are: {choices}.', column=column, choices=_choices(names)
-            )
+            raise InputError('No column is named "{column}"; the columns are: {choices}.', column=column, choices=_choices(names))  # fmt: skip
 
 
 def _one_of(role, names, given, needed=False):
@@ -187,9 +183,7 @@ class _Formula:
 def _text_in(cell):
     """Return the ``_text_of`` a cell that holds the text of a query or a document."""
     if isinstance(cell, _Formula):
-        raise InputError(
-            "{path}: the cell {cell} holds a formula without a value; open the file in Excel and save it.", **cell.said
-        )
+        raise InputError("{path}: the cell {cell} holds a formula without a value; open the file in Excel and save it.", **cell.said)  # fmt: skip
     return "" if isinstance(cell, _Null) else _text_of(cell)
 
 

@@ -54,15 +54,15 @@ def _decode(raw, name, encoding=None):
             where=where,
         ) from None
     matches = list(from_bytes(raw, cp_isolation=ENCODINGS))
-    sure, possible = (_by_letters(raw, least) for least in (3, 1))
     wide = matches and matches[0].encoding in ENCODINGS[3:]  # two bytes a character: not taken by chance
-    if len(sure) == 1 and not wide:
+    sure = {} if wide else _by_letters(raw, 3)
+    if len(sure) == 1:
         encoding, text = sure.popitem()
         return text, encoding
     fit = {m.encoding: str(m) for i, m in enumerate(matches) if i == 0 or (
         str(m) != str(matches[0]) and (m.chaos, -m.coherence) <= (matches[0].chaos, -matches[0].coherence))}  # fmt: skip
     if len(fit) != 1:
-        fit |= possible
+        fit |= _by_letters(raw, 1)
     if not fit:
         raise InputError("{name}: byte {where} is not UTF-8, and no usual encoding fits. Save it as UTF-8.", name=name, where=where)  # fmt: skip
     if len(fit) > 1:
@@ -77,14 +77,14 @@ def _by_letters(raw, least):
     found = {}
     for encoding, letters, odd, telling in _MORE:
         with suppress(UnicodeDecodeError):
-            text = raw.decode(encoding)
+            text = raw[:200_000].decode(encoding)  # one byte a character, and enough to tell
             own = [c for c in text if ord(c) > 127 and c.isalpha()]
             inside = re.findall(letters, "".join(own))
             tells = len(re.findall(telling, text))
             if tells < least or len(set(own)) <= least:
                 continue
             if len(inside) * 50 >= len(own) * 49 and len(re.findall(odd, text)) * 20 <= tells:
-                found[encoding] = text
+                found[encoding] = raw.decode(encoding)
     return found
 
 

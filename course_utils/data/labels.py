@@ -51,9 +51,7 @@ def _column_numbers(cells):
     words = list(dict.fromkeys(c for c in texts if _is_word(c)))
     slip = words and any(not _is_word(c) and _number_of(c) is not None for c in filled)
     percent = filled and all(re.search(r"\d\s*[%％]$", str(c)) for c in filled)
-    comma = any(re.match(r"-?\d+,\d", c) and not re.match(r"[1-9]\d*,\d{3}$", c) for c in texts) and not any(
-        "." in c for c in texts
-    )
+    comma = any(re.match(r"-?\d+,\d", c) and not re.match(r"[1-9]\d*,\d{3}$", c) for c in texts) and not any("." in c for c in texts)  # fmt: skip
     if words and not slip:
         sides = [_(", ").join(f'"{w}"' for w in words if (w.casefold() in YES) == right) for right in (True, False)]
         told = (_("taken for relevant: {words}"), _("taken for not relevant: {words}"))
@@ -94,26 +92,13 @@ def _labels_of(numbers, threshold=None):
             _("labels are scores from 0 to 1; 0.5 and more counts as relevant"),
         )
     if not whole or (kinds[0] < 0 and 0 in kinds and kinds != [-1, 0, 1]):
-        raise InputError(
-            "The labels are scores from {kinds_0:g} to {kinds:g}; from which one on is a document relevant? Give "
-            "threshold=... (--threshold).",
-            kinds_0=kinds[0],
-            kinds=kinds[-1],
-        )
+        raise InputError("The labels are scores from {kinds_0:g} to {kinds:g}; from which one on is a document relevant? Give threshold=... (--threshold).", kinds_0=kinds[0], kinds=kinds[-1])  # fmt: skip
     if kinds == [-1, 1] or kinds == [-1, 0, 1]:
         return [int(n > 0) for n in numbers], False, _("-1 is read as not relevant")
     if kinds[-1] > 255:
-        raise InputError(
-            "The labels go up to {highest:g}, and grades end at 255; from which number on is a document relevant? Give "
-            "threshold=... (--threshold).",
-            highest=kinds[-1],
-        )
+        raise InputError("The labels go up to {highest:g}, and grades end at 255; from which number on is a document relevant? Give threshold=... (--threshold).", highest=kinds[-1])  # fmt: skip
     if kinds[0] < 0 or (kinds[0] >= 1 and len(kinds) > 1):
-        raise InputError(
-            "The labels are {shown}, and none of them is 0; from which one on is a document relevant? Give "
-            "threshold=... (--threshold).",
-            shown=shown,
-        )
+        raise InputError("The labels are {shown}, and none of them is 0; from which one on is a document relevant? Give threshold=... (--threshold).", shown=shown)  # fmt: skip
     said = _("grades 0 to {kinds:g}; 1 and more counts as relevant").format(kinds=kinds[-1]) if kinds[-1] > 1 else ""
     return [int(n) for n in numbers], False, said
 
@@ -142,13 +127,9 @@ def _settle(found, name, threshold):
     problems = []
     for item in found.items:
         if not item.query:
-            problems.append(
-                (item.where, "missing field" if item.query == "" else "wrong type", _("no text for the query"))
-            )
+            problems.append((item.where, "missing field" if item.query == "" else "wrong type", _("no text for the query")))  # fmt: skip
         if len(item.labels) != len(item.documents):
-            what = _("{n_documents} documents and {n_labels} labels").format(
-                n_documents=len(item.documents), n_labels=len(item.labels)
-            )
+            what = _("{n_documents} documents and {n_labels} labels").format(n_documents=len(item.documents), n_labels=len(item.labels))  # fmt: skip
             problems.append((item.where, "wrong label", what))
             continue
         if found.pairs:

@@ -106,9 +106,7 @@ def _pdf(file):
     try:
         import pypdf
     except ImportError:
-        raise InputError(
-            '{file} is a PDF; pip install "reranker-course[files]", or save it as text.', file=file
-        ) from None
+        raise InputError('{file} is a PDF; pip install "reranker-course[files]", or save it as text.', file=file) from None  # fmt: skip
     try:
         return "\n".join(page.extract_text() for page in pypdf.PdfReader(file).pages)
     except Exception as error:  # pypdf lets errors of every kind through from broken files

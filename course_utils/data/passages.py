@@ -110,9 +110,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     documents, joined, several = _joined(rows)
     passages = [p for name, text in documents for p in _cut(name, text, size, overlap)]
     if not passages:
-        raise InputError(
-            "{path} holds no text; known are {names}.", path=path, names=", ".join(dict.fromkeys(_TEXTS + _TABLES))
-        )
+        raise InputError("{path} holds no text; known are {names}.", path=path, names=", ".join(dict.fromkeys(_TEXTS + _TABLES)))  # fmt: skip
     twice = [name for name, n in Counter(p.id for p in passages).items() if n > 1]
     if twice:
         raise InputError('{path}: the id "{twice_0}" stands twice. Name another column with the ids, or this one, if rows that share an id are one document: columns={{"id": "..."}} (--columns id=COLUMN).', path=path, twice_0=twice[0])  # fmt: skip
@@ -189,15 +187,11 @@ def _rows(file, name, columns, wanted, how):
             own = _text_of(row.get(key)) if key else ""
             number = re.findall(r"\d+", where)[-1]  # of "line 3"
             out.append((own or f"{name}:{number}", text))
-    fields = dict.fromkeys(
-        field for _where, row in records if isinstance(row.get(document), dict) for field in row[document]
-    )
+    fields = dict.fromkeys(field for _where, row in records if isinstance(row.get(document), dict) for field in row[document])  # fmt: skip
     if fields and not out:
         raise InputError('{file}: no record in "{column}" has a text; its fields are: {fields}. Put the one with the text into a column of its own.', file=file, column=document, fields=_choices(fields))  # fmt: skip
     said += [_("rows without a text left out: {n:,}").format(n=len(records) - len(out))] * (len(out) < len(records))
-    said += [_("NULL, n/a and the like are no text")] * any(
-        isinstance(row.get(n), _Null) for _where, row in records for n in used
-    )
+    said += [_("NULL, n/a and the like are no text")] * any(isinstance(row.get(n), _Null) for _where, row in records for n in used)  # fmt: skip
     said.append(_("texts from {columns}").format(columns=_(", ").join(used)))
     ids = _("ids from {column}, whose values the questions name") if by_values else _("ids from {column}")
     said.append(ids.format(column=key) if key else _("no column of ids found"))

@@ -77,20 +77,14 @@ def _read_collection(folder, part=None):
             )  # fmt: skip
         else:
             judged[query][document] = label
-    notes = [
-        _("judgements of {name}; corpus of {n_corpus:,} documents").format(name=names[name].name, n_corpus=len(corpus))
-    ]
+    notes = [_("judgements of {name}; corpus of {n_corpus:,} documents").format(name=names[name].name, n_corpus=len(corpus))]  # fmt: skip
     for path in found["runs"]:
         for query, document in _run(path):
             if query in judged and corpus.get(document):
                 judged[query].setdefault(document, 0)
         notes.append(_("documents that {name} found and nobody judged count as wrong").format(name=path.name))
     if not judged:
-        raise InputError(
-            "{folder}: no judgement of {name} names a query and a document that are there.",
-            folder=folder,
-            name=names[name].name,
-        )
+        raise InputError("{folder}: no judgement of {name} names a query and a document that are there.", folder=folder, name=names[name].name)  # fmt: skip
     groups = [
         Group(queries[q], [corpus[d] for d in own], [max(0, label) for label in own.values()])
         for q, own in judged.items()
@@ -104,9 +98,7 @@ def _by_id(folder, files, dropped):
     for path in files:
         for i, key, text in _texts(path):
             if texts.setdefault(key, text) != text:
-                here, first = (
-                    _("{path}, line {number}").format(path=f.name, number=n) for f, n in ((path, i), places[key])
-                )
+                here, first = (_("{path}, line {number}").format(path=f.name, number=n) for f, n in ((path, i), places[key]))  # fmt: skip
                 said = _('the id "{key}" stands with another text in {first}').format(key=key[:40], first=first)
                 problems.append((here, _later("id of two texts"), said))
             elif places.setdefault(key, (path, i)) != (path, i):
@@ -129,9 +121,7 @@ def _texts(path):
                 raise InputError("{path}, line {i}: broken JSON: {error}.", path=path, i=i, error=error) from None
             key = next((row[k] for k in ("_id", "id", "docid", "doc_id", "query_id", "qid") if k in row), None)
             if key is None:
-                raise InputError(
-                    '{path}, line {i}: no field "_id"; the fields are: {row}.', path=path, i=i, row=", ".join(row)
-                )
+                raise InputError('{path}, line {i}: no field "_id"; the fields are: {row}.', path=path, i=i, row=", ".join(row))  # fmt: skip
             if "text" not in row:
                 own = next((k for k in ("query", "contents", "content", "document", "passage") if k in row), None)
                 row = {"text": row.get(own)}
@@ -159,16 +149,9 @@ def _judgements(path):
         except ValueError:
             if i == 1:
                 continue  # the header
-            raise InputError(
-                '{path}, line {i}: the judgement "{cells}" is no whole number.', path=path, i=i, cells=cells[-1][:20]
-            ) from None
+            raise InputError('{path}, line {i}: the judgement "{cells}" is no whole number.', path=path, i=i, cells=cells[-1][:20]) from None  # fmt: skip
         if len(cells) not in (3, 4):
-            raise InputError(
-                "{path}, line {i}: {n_cells} columns; qrels have three, or TREC's four.",
-                path=path,
-                i=i,
-                n_cells=len(cells),
-            )
+            raise InputError("{path}, line {i}: {n_cells} columns; qrels have three, or TREC's four.", path=path, i=i, n_cells=len(cells))  # fmt: skip
         yield cells[0], cells[1 if len(cells) == 3 else 2], label
 
 
@@ -178,11 +161,6 @@ def _run(path):
     for i, line in enumerate(text.split("\n"), 1):
         cells = line.split()
         if cells and len(cells) != 6:
-            raise InputError(
-                "{path}, line {i}: {n_cells} columns; a run has six: query, Q0, document, rank, score, name.",
-                path=path,
-                i=i,
-                n_cells=len(cells),
-            )
+            raise InputError("{path}, line {i}: {n_cells} columns; a run has six: query, Q0, document, rank, score, name.", path=path, i=i, n_cells=len(cells))  # fmt: skip
         if cells:
             yield cells[0], cells[2]

@@ -208,11 +208,7 @@ def convert(source, out, columns=None, overwrite=False, **options):
     found = read_data(source, columns, **options)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _as_rows(found.groups))
     if not overwrite and Path(out).is_file() and Path(out).read_bytes() not in (b"", lines.encode()):
-        raise InputError(
-            "{out} is there and holds other lines, which would be lost; choose another name, delete it, or give "
-            "overwrite=True (--overwrite).",
-            out=out,
-        )
+        raise InputError("{out} is there and holds other lines, which would be lost; choose another name, delete it, or give overwrite=True (--overwrite).", out=out)  # fmt: skip
     with whole(out) as file:
         file.write(lines)
     return found

@@ -41,20 +41,13 @@ def iter_rows(source, fields=FIELDS):
     """
     if not isinstance(source, (str, Path)):
         if hasattr(source, "keys") or not hasattr(source, "__iter__"):
-            raise InputError(
-                "The data is a {kind}, not a file or a list of records; of several splits, give one.",
-                kind=type(source).__name__,
-            )
+            raise InputError("The data is a {kind}, not a file or a list of records; of several splits, give one.", kind=type(source).__name__)  # fmt: skip
         for i, row in enumerate(source, 1):
             yield _("row {number}").format(number=i), row
         return
     path = Path(source)
     if not path.is_file():
-        raise InputError(
-            _("{path} is a folder; give a file.").format(path=path)
-            if path.is_dir()
-            else _("There is no file {path}.").format(path=path)
-        )
+        raise InputError(_("{path} is a folder; give a file.").format(path=path) if path.is_dir() else _("There is no file {path}.").format(path=path))  # fmt: skip
     readers = {
         ".json": _json_rows,
         ".jsonl": _json_lines,
@@ -65,12 +58,7 @@ def iter_rows(source, fields=FIELDS):
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise InputError(
-            "{path}: unknown format {value}; use {readers}; data convert reads more.",
-            path=path,
-            value=path.suffix or _("(no suffix)"),
-            readers=", ".join(readers),
-        )
+        raise InputError("{path}: unknown format {value}; use {readers}; data convert reads more.", path=path, value=path.suffix or _("(no suffix)"), readers=", ".join(readers))  # fmt: skip
     try:
         yield from reader(path, fields)
     except OSError as error:
@@ -89,9 +77,7 @@ def _decode(line):
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return _Problem(
-            "not UTF-8", _("byte {start} is not UTF-8; save the file as UTF-8").format(start=error.start + 1)
-        )
+        return _Problem("not UTF-8", _("byte {start} is not UTF-8; save the file as UTF-8").format(start=error.start + 1))  # fmt: skip
 
 
 def _record(items):
@@ -107,10 +93,7 @@ def _parse(text):
     try:
         return json.loads(text, object_pairs_hook=_record)
     except json.JSONDecodeError as error:
-        return _Problem(
-            "broken JSON",
-            _("{msg} at line {lineno} column {colno}").format(msg=_(error.msg), lineno=error.lineno, colno=error.colno),
-        )
+        return _Problem("broken JSON", _("{msg} at line {lineno} column {colno}").format(msg=_(error.msg), lineno=error.lineno, colno=error.colno))  # fmt: skip
     except RecursionError:
         return _Problem("broken JSON", _("nested too deeply"))
     except ValueError as error:
@@ -154,10 +137,7 @@ def _csv_rows(path, fields):
             except StopIteration:
                 return
             except csv.Error as error:
-                yield (
-                    _("line {number}").format(number=reader.line_num),
-                    _Problem("broken CSV", _("{error}; what follows was not read").format(error=error)),
-                )
+                yield (_("line {number}").format(number=reader.line_num), _Problem("broken CSV", _("{error}; what follows was not read").format(error=error)))  # fmt: skip
                 return
             where = _("line {number}").format(number=reader.line_num)
             if not cells:
@@ -169,10 +149,7 @@ def _csv_rows(path, fields):
                     yield where, problem
                     return
             elif len(cells) > len(header):
-                yield (
-                    where,
-                    _Problem("broken CSV", _("more cells than the header names; quote text with separators in it")),
-                )
+                yield (where, _Problem("broken CSV", _("more cells than the header names; quote text with separators in it")))  # fmt: skip
             elif any(re.search(r"[\udc80-\udcff]", c) for c in cells):
                 yield where, _Problem("not UTF-8", _("a byte is not UTF-8; save the file as UTF-8"))
             else:
@@ -205,12 +182,7 @@ def _column_problem(names, fields, kind):
     absent = [f for f in fields if f not in names]
     if absent:
         found = ", ".join(c[:40] for c in names[:5])
-        return _Problem(
-            "missing field",
-            _(
-                'no column is named "{absent_0}"; the columns are: {found}; data convert reads other names, separators and shapes'
-            ).format(absent_0=absent[0], found=found),
-        )
+        return _Problem("missing field", _('no column is named "{absent_0}"; the columns are: {found}; data convert reads other names, separators and shapes').format(absent_0=absent[0], found=found))  # fmt: skip
     twice = [f for f in fields or names if names.count(f) > 1]
     return _Problem(kind, _('the column "{twice_0}" stands twice').format(twice_0=twice[0])) if twice else None
 
@@ -231,16 +203,7 @@ def _parquet_rows(path, fields):
                 i += 1
                 yield _("row {number}").format(number=i), row
         if i != file.metadata.num_rows:
-            yield (
-                _("the file"),
-                _Problem(
-                    "broken Parquet",
-                    _("{i} rows where {num_rows} are announced").format(i=i, num_rows=file.metadata.num_rows),
-                ),
-            )
+            yield (_("the file"), _Problem("broken Parquet", _("{i} rows where {num_rows} are announced").format(i=i, num_rows=file.metadata.num_rows)))  # fmt: skip
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        yield (
-            _("the file"),
-            _Problem("broken Parquet", _("{text} (after row {i})").format(text=text, i=i) if i else text),
-        )
+        yield (_("the file"), _Problem("broken Parquet", _("{text} (after row {i})").format(text=text, i=i) if i else text))  # fmt: skip

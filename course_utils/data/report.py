@@ -58,9 +58,7 @@ def check_file(path, test=None, tokenizer=None, max_length=1024, max_relevance=1
     """
     name = str(path) if isinstance(path, (str, Path)) else _("the data")
     if not 1 <= max_relevance <= 255:
-        raise InputError(
-            "max_relevance is {max_relevance}; grades go from 0 to 255 at most.", max_relevance=max_relevance
-        )
+        raise InputError("max_relevance is {max_relevance}; grades go from 0 to 255 at most.", max_relevance=max_relevance)  # fmt: skip
     against = None if test is None else _Against(test, max_relevance)
     lengths = _Lengths(tokenizer, max_length) if tokenizer else None
     rows, unusable = _read_rows(path, max_relevance, lengths, against)
@@ -71,9 +69,7 @@ def check_file(path, test=None, tokenizer=None, max_length=1024, max_relevance=1
     report = _report(name, rows, unusable, lengths, against)
     grade = _highest_grade(path, max_relevance) if "wrong label" in report.problems else 0
     if grade:
-        report.findings[0].advice = _(
-            "If the labels are grades, say so with --max-relevance {grade} (max_relevance={grade}); else mend or delete them."
-        ).format(grade=grade)
+        report.findings[0].advice = _("If the labels are grades, say so with --max-relevance {grade} (max_relevance={grade}); else mend or delete them.").format(grade=grade)  # fmt: skip
     return report
 
 
@@ -226,9 +222,7 @@ def _report(name, rows, unusable, lengths, against):
         )
     }
     if against:
-        details["answer among negatives"] = _(" of {n_answers:,}, in {wrong_rows:,} rows").format(
-            n_answers=len(against.answers), wrong_rows=against.wrong_rows
-        )
+        details["answer among negatives"] = _(" of {n_answers:,}, in {wrong_rows:,} rows").format(n_answers=len(against.answers), wrong_rows=against.wrong_rows)  # fmt: skip
     return _Report(
         source=name,
         rows=len(rows) + len(unusable),

@@ -97,9 +97,7 @@ def _chats(records, names, some, columns):
 
 def _passages(records, names, some, columns):
     """MS MARCO: a list of passages with is_selected, or a table of two lists."""
-    column = next(
-        (n for n in ("passages", "candidates", "documents", "docs") if isinstance(some.get(n), (list, dict))), None
-    )
+    column = next((n for n in ("passages", "candidates", "documents", "docs") if isinstance(some.get(n), (list, dict))), None)  # fmt: skip
     value = some.get(column)
     if isinstance(value, dict) and "is_selected" in value:
         texts = next((k for k in ("passage_text", "text", "texts") if k in value), None)
@@ -108,9 +106,7 @@ def _passages(records, names, some, columns):
     else:
         return None
     query = _one_of("query", names, columns, needed=True)
-    found = _Found(
-        _("passages with labels ({query}, {column})").format(query=query, column=column), [], [], used={query, column}
-    )
+    found = _Found(_("passages with labels ({query}, {column})").format(query=query, column=column), [], [], used={query, column})  # fmt: skip
     label = ("is_selected", "relevance", "label", "score", "is_relevant")
     for where, row in records:
         own = row.get(column)
@@ -137,12 +133,7 @@ def _lists(records, names, some, columns):
     if documents is None or labels is None:
         return None
     query = _one_of("query", names, columns, needed=True)
-    found = _Found(
-        _("lists ({columns})").format(columns=f"{query}, {documents}, {labels}"),
-        [],
-        [],
-        used={query, documents, labels},
-    )
+    found = _Found(_("lists ({columns})").format(columns=f"{query}, {documents}, {labels}"), [], [], used={query, documents, labels})  # fmt: skip
     for where, row in records:
         own = [_text_of(d) for d in _list(row.get(documents))]
         item = _Items(where, _text_of(row.get(query)), own, [], [], **_shared(found, names, columns, row))
@@ -164,13 +155,7 @@ def _sides(records, names, some, columns):
         return None
     query = _one_of("query", names, columns, needed=True)
     teachers = [_one_of(f"{kind}_scores", names, {}) for kind in ("positive", "negative")]
-    found = _Found(
-        _("right{word} documents ({names})").format(
-            word=_(" and wrong") if wrong else "", names=", ".join([query, right, *wrong])
-        ),
-        [],
-        [],
-    )
+    found = _Found(_("right{word} documents ({names})").format(word=_(" and wrong") if wrong else "", names=", ".join([query, right, *wrong])), [], [])  # fmt: skip
     found.used |= {query, right, *wrong, *(t for t in teachers if t)}
     for where, row in records:
         if isinstance(row.get(query), _Null):
@@ -182,16 +167,7 @@ def _sides(records, names, some, columns):
         if scores and len(scores) != len(labels):
             found.dropped[_later("teacher scores that do not fit the documents")] += 1
             scores = []
-        found.items.append(
-            _Items(
-                where,
-                _text_in(row.get(query)),
-                sides[0] + sides[1],
-                labels,
-                scores,
-                **_shared(found, names, columns, row),
-            )
-        )
+        found.items.append(_Items(where, _text_in(row.get(query)), sides[0] + sides[1], labels, scores, **_shared(found, names, columns, row)))  # fmt: skip
     return found
 
 

@@ -67,12 +67,7 @@ def _excel_cells(path, sheet=None, given=()):
     if sheet is not None and sheet not in tables:
         raise InputError('{path} has no sheet "{sheet}"; its sheets are: {choices}.', path=path, sheet=sheet, choices=_choices(tables))  # fmt: skip
     if sheet is None and len(filled) != 1:
-        raise InputError(
-            "{path} has {n_filled} sheets with data: {choices}. Name one: sheet=... (--sheet).",
-            path=path,
-            n_filled=len(filled),
-            choices=_choices(filled),
-        )
+        raise InputError("{path} has {n_filled} sheets with data: {choices}. Name one: sheet=... (--sheet).", path=path, n_filled=len(filled), choices=_choices(filled))  # fmt: skip
     sheet = sheet or filled[0]
     table = tables[sheet]
     if not table:

@@ -154,12 +154,7 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
         raise InputError("There is no file or folder {path}.", path=path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(
-            "{path}: unknown format {value}; use {suffixes}.",
-            path=path,
-            value=path.suffix or _("(no suffix)"),
-            suffixes=", ".join(SUFFIXES),
-        )
+        raise InputError("{path}: unknown format {value}; use {suffixes}.", path=path, value=path.suffix or _("(no suffix)"), suffixes=", ".join(SUFFIXES))  # fmt: skip
     if suffix == ".xlsx":
         header, table, said = _excel_cells(path, sheet, given)
         records, more = _named(path, header, table)
@@ -168,9 +163,7 @@ def _open_table(source, sheet=None, encoding=None, separator=None, part=None, si
         text, encoding = _decode(path.read_bytes(), path, encoding)
         separator = separator or ("\t" if suffix == ".tsv" else None)
         header, table, mark, said = _split_cells(text, path, separator, single, given)
-        how = (
-            _("separated by {separators}").format(separators=_(SEPARATORS.get(mark, mark))) if mark else _("one column")
-        )
+        how = (_("separated by {separators}").format(separators=_(SEPARATORS.get(mark, mark))) if mark else _("one column"))  # fmt: skip
         records, more = _named(path, header, table)
         return records, [_(", ").join([encoding.replace("_", "-"), how]), *said, *more]
     return _checked(iter_rows(path, ()), path), []
@@ -246,9 +239,7 @@ def _hub(name, part):
         raise InputError("The dataset {name} cannot be loaded from the hub: {text}", name=name, text=text) from None
     parts = dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
     chosen = _choose_part(name, parts, part)
-    where = _("the hub's {name} at revision {value}").format(
-        name=name, value=revision or _("main, which may change: name one as hub:NAME@REVISION")
-    )
+    where = _("the hub's {name} at revision {value}").format(name=name, value=revision or _("main, which may change: name one as hub:NAME@REVISION"))  # fmt: skip
     return _checked(iter_rows(parts[chosen], ()), name), [f"{where}, {chosen}"]
 
 
