@@ -194,7 +194,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 model = AutoModelForSequenceClassification.from_pretrained("FOLDER").eval()
 pairs = [[{"role": "query", "content": "query"}, {"role": "document", "content": "document"}]]
-end = "<|im_end|>\\n<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n"  # the tokenizer adds it, after it has cut the document
+end = "<|im_end|>\\n<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n"
 texts = [tokenizer.apply_chat_template(pair, tokenize=False).removesuffix(end) for pair in pairs]
 at = texts[0].index("user\\n")
 parts = [text[:at] for text in texts], [text[at:] for text in texts]
