@@ -32,12 +32,12 @@ def test_what_leads_nowhere_and_what_this_program_wrote_is_left_out_and_counted(
     (handbook / "old.md").symlink_to("gone.md")
     assert main(["index", "handbook", "--out", "handbook/idx"]) == 0
     said = capsys.readouterr().out
-    assert "1 links that lead nowhere left out" in said and "this program wrote" not in said
+    assert "1 broken links not read" in said and "this program wrote" not in said
     (handbook / "idx" / "bm25" / "deeper").mkdir()
     for _ in range(2):
         assert main(["index", "handbook", "--out", "index"]) == 0
         said = capsys.readouterr().out
-        assert "2 passages in index" in said and "1 folders that this program wrote left out" in said
+        assert "2 passages in index" in said and "1 folders that this program wrote not read" in said
     (handbook / "idx" / "bm25" / "deeper").rmdir()
     assert main(["index", "handbook", "--out", "handbook/idx"]) == 0 and "2 passages" in capsys.readouterr().out
 
@@ -76,8 +76,8 @@ def test_a_model_is_exported(handbook):
         (["search", "fever", "--index", "handbook"], "no search index"),
         (["search", "fever", "--index", "index", "--top-k", "0"], "must be above 0"),
         (["score", "--pairs", "pairs.jsonl", "--out", "pairs.jsonl"], "would be written over"),
-        (["score", "--pairs", "pairs.jsonl", "--out", "-"], "give the name of a file"),
-        (["score", "--pairs", "pairs.jsonl", "--out", "/dev/null"], "give the name of a file"),
+        (["score", "--pairs", "pairs.jsonl", "--out", "-"], "give a file name"),
+        (["score", "--pairs", "pairs.jsonl", "--out", "/dev/null"], "give a file name"),
         (["export", "--to", "causal", "--out", "handbook"], "not written by this program"),
         (["export", "--to", "paper", "--out", "out"], "invalid choice"),
         (["serve", "--device", "cpu", "--port", "99999"], "cannot be used"),

@@ -136,13 +136,13 @@ def test_a_second_try_and_near_copies_are_said(small, tmp_path):
     sets = GATE.usable(small)
     sets["target"] = [*sets["target"][0], own], sets["target"][1]
     values = ({n: np.zeros(len(g)) for n, (g, _) in sets.items()}, {n: np.ones(len(g)) for n, (g, _) in sets.items()})
-    assert "nearly the same as some of the gate's (target" in judge(tmp_path, "v", GATE, sets, values, copies)[1]
+    assert "as some of the new data (target 1)" in judge(tmp_path, "v", GATE, sets, values, copies)[1]
     said = judge(tmp_path, "v", GATE, sets, values, trade("medical", "train", 6))[1]
-    assert "nearly" not in said and "asked" not in said
+    assert "nearly" not in said and "Earlier tries" not in said
     (tmp_path / "aside" / "v0001-20260101-000000").mkdir(parents=True)
     record = {"previous": "v", "sets": {"target": _groups_hash(sets["target"][0])}}
     (tmp_path / "aside" / "v0001-20260101-000000" / _RECORD).write_text(json.dumps(record))
-    assert "The target was asked 1 times before" in judge(tmp_path, "v", GATE, sets, values)[1]
+    assert "Earlier tries on this target against this version in use: 1." in judge(tmp_path, "v", GATE, sets, values)[1]
 
 
 def test_a_candidate_with_a_longer_instruction_is_judged_on_what_both_read(small, tmp_path):

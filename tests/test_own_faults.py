@@ -58,7 +58,7 @@ def test_hidden_parts_stay_hidden_and_empty_pages_are_named(tmp_path):
     page(tmp_path / "b.html", "<body><style>p {}<p>A badge.</p></body>")
     passages, said = read_passages(tmp_path)
     assert [p.text for p in passages] == ["One word."]
-    assert said[-2:] == ["1 files without text left out", "without text: b.html"]
+    assert said[-2:] == ["1 files without text not read", "without text: b.html"]
 
 
 LEAVE = [(str(i), f"Leave of kind h{i} is asked for at desk number {i} before noon") for i in range(1, 41)]
@@ -75,7 +75,10 @@ def test_rows_of_other_tables_with_one_number_stay_apart(tmp_path):
         prepare(asked, tmp_path / "book")
     passages, said = read_passages(tmp_path / "book", columns={"id": "No."})
     assert len(passages) == 80 and {p.id: p.text for p in passages}["it.csv 7"] == REPAIR[6][1]
-    assert '40 ids stand in several files with other texts and have the file before them: "hr.csv 1"' in said
+    assert (
+        '40 ids mean different texts in different files, so the name of the file was put before them: "hr.csv 1"'
+        in said
+    )
     assert [p.id for p in read_passages(tmp_path / "book")[0]] == [p.id for p in passages]
     done = prepare([Group(g.query, (f"hr.csv {g.positives[0]}",), (1,)) for g in asked], tmp_path / "book")
     assert {d for part in done.parts.values() for g in part for d in g.positives} == {text for _i, text in LEAVE}
@@ -241,7 +244,7 @@ def test_settings_in_a_folder_are_no_handbook(tmp_path):
     page(tmp_path / "list.json", '["a", "b"]')
     page(tmp_path / "badge.md", "A lost badge is reported.")
     passages, said = read_passages(tmp_path)
-    assert [p.id for p in passages] == ["badge.md"] and "2 JSON files that are no list of records left out" in said
+    assert [p.id for p in passages] == ["badge.md"] and "2 JSON files that are no list of records not read" in said
     with pytest.raises(InputError, match="one list of records"):
         read_passages(tmp_path / "_category_.json")
     page(tmp_path / "torn.json", '[{"text": "A"}')
@@ -287,7 +290,7 @@ def test_columns_are_not_asked_of_other_files_in_the_plain_form(tmp_path, capsys
     )
     for name in ("own.csv", "plain.csv"):
         assert reading.read(args, str(tmp_path / name)) == [Group("who is it", ("The clerk.", "The cook."), (1, 0))]
-    assert "none of these columns: --columns, --threshold is not used here." in capsys.readouterr().err
+    assert "so it is read as it is, without --columns, --threshold." in capsys.readouterr().err
     args.train = str(tmp_path / "plain.csv")
     with pytest.raises(InputError, match='No column is named "Frage"'):
         reading.read(args, args.train)
@@ -329,10 +332,10 @@ def test_the_advice_names_a_column_that_can_be_it(tmp_path):
 def test_a_table_without_a_header_is_said_to_have_none(tmp_path, rows):
     path = write(tmp_path / "h.tsv", *rows, mark="\t")
     with pytest.raises(
-        InputError, match=rf"The first row, {rows[0][0]}, .* seems to be no header: put a line with the names"
+        InputError, match=rf"The first row, {rows[0][0]}, .* does not look like a header: put a line with column names"
     ):
         read_passages(path)
-    with pytest.raises(InputError, match=r"seems to be no header.*--columns query=COLUMN"):
+    with pytest.raises(InputError, match=r"does not look like a header.*--columns query=COLUMN"):
         read_data(path)
     write(path, ("Nummer", "员工常问的问题描述"), *rows, mark="\t")
     with pytest.raises(InputError, match=r'--columns "document=员工常问的问题描述"'):

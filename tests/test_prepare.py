@@ -214,7 +214,7 @@ def test_every_kind_of_file_gives_its_text(tmp_path):
         texts["deep/c.html"].split() == ["Page", "First", "&", "best.", "Second", "line"]
         and "no()" not in texts["deep/c.html"]
     )
-    assert "1 files of the unknown format .docx left out" in said and "1 files without text left out" in said
+    assert "1 files of the unknown format .docx not read" in said and "1 files without text not read" in said
     assert len(passages) == 6
 
 

@@ -169,7 +169,7 @@ def test_work_that_nobody_waits_for_any_more_stops_at_the_next_batch(tokenizer, 
 
 @pytest.mark.parametrize(
     ("error", "status", "words"),
-    [("a broken part", 500, r"\(RuntimeError\)"), ("CUDA out of memory. Tried", 503, "memory of the server is short")],
+    [("a broken part", 500, r"\(RuntimeError\)"), ("CUDA out of memory. Tried", 503, "server is out of memory")],
 )
 def test_a_failure_inside_leaves_its_traceback_and_short_memory_is_said(model, caplog, error, status, words):
     server = Running(_rerank_app(Slow(model, 0, error), Limits(gather_ms=0)))

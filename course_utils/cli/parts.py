@@ -20,7 +20,7 @@ def read(args):
             check_no_leak(groups[one], groups[other], (files[one], files[other]))
             n = _nearly_shared(groups[one], groups[other])
             said = _(
-                "{n} queries or right documents of {other} are nearly the same as some of {one}: part of what is measured may be memory; data check shows them."
+                "{n} queries or right documents of {other} are nearly the same as some of {one}: part of what is measured may be memory. To see them: data check {one} --test {other}"
             )
             if n:
                 note(said.format(n=n, one=files[one], other=files[other]))

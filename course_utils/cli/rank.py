@@ -75,6 +75,8 @@ def read_documents(name):
     try:
         lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
+        if name == "-":
+            raise InputError("Standard input: byte {start} is not UTF-8; convert it, or save it as a file and name its encoding: --encoding.", start=error.start + 1) from None  # fmt: skip
         raise InputError("{name}: byte {start} is not UTF-8; save the file as UTF-8, or name its encoding: --encoding.", name=name, start=error.start + 1) from None  # fmt: skip
     documents = [line.strip(" \t\r") for line in lines if line.strip()]
     if not documents:

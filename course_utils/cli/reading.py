@@ -69,7 +69,7 @@ def read(args, path):
         note(_("{path}: --{name} is for {what}, so it is not used here.").format(path=path, name=name, what=what))
     main = [getattr(args, name, None) for name in ("data", "train", "target")]  # columns are for this one, or a slip
     if path not in (*main, *getattr(args, "files", ())) and _keeps_its_names(path, how.get("columns", {})):
-        text = _("{path} is plain query, document, relevance and has none of these columns: {options} is not used here.")  # fmt: skip
+        text = _("{path} has the plain columns query, document, relevance and not those of --columns, so it is read as it is, without {options}.")  # fmt: skip
         note(text.format(path=path, options=_(", ").join(f"--{name}" for name in how)))
         how = {}
     if how or not is_plain(path):

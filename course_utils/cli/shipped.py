@@ -86,7 +86,7 @@ def score(args):
     from course_utils.ship import score_file
 
     if args.out == "-" or (Path(args.out).exists() and not Path(args.out).is_file()):
-        raise InputError("--out {out} is no file that a stopped run could go on from; give the name of a file.", out=args.out)  # fmt: skip
+        raise InputError("--out {out} is not a file, so a stopped run could not go on from it; give a file name.", out=args.out)  # fmt: skip
     check_outputs([args.out], [args.pairs, args.model], ends=())  # score_file knows its own
     reranker = options.load(args)
     with warnings.catch_warnings(record=True) as caught:

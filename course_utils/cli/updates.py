@@ -56,7 +56,15 @@ def _add_gate(commands):
     )
     add("--train", metavar="T", help=_("what the candidate learned from, to look for leaks"))
     add("--layers", type=int, default=3, metavar="K", help=_("last layers that it was trained with (default 3)"))
-    add("--margin", type=float, default=0.02, metavar="X", help=_("nDCG@10 that a guarded set may fall (default 0.02)"))
+    add(
+        "--margin",
+        type=float,
+        default=0.02,
+        metavar="X",
+        help=_(
+            "nDCG@10 that a guarded set may fall below the version in use and the best one before it (default 0.02)"
+        ),
+    )
     add("--least", type=int, default=30, metavar="N", help=_("queries that every set must have (default 30)"))
     add("--strict", action="store_true", help=_("no interval of a guard may reach below the margin either"))
     options.add_grades(parser)
@@ -180,7 +188,7 @@ def undo(args):
             reranker = options.load(args, quiet=True)
             load_version(args.versions, reranker, name)
             reranker.save(args.out)
-            written = _("Written: {out}. A server keeps the model that it was started with; start it again.")
+            written = _("Written: {out}. A server that is running keeps its old model; restart it.")
             said.append(written.format(out=args.out))
         else:
             said.append(f"\n{_to_use(args)}")

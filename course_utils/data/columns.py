@@ -90,7 +90,7 @@ def _advised(unsure, records, roles):
     long = 2 * _units(likely) >= max(words, 24 if re.search(f"[{CJK}]", likely) else 12)
     if unsure.fit or not (coded or long):
         return _Unsure(unsure.role, unsure.names, unsure.fit, likely, role)
-    return InputError("The first row, {choices}, seems to be no header: put a line with the names of the columns above it. If it is one, name the column: --columns {role}=COLUMN.", choices=_choices(rows[0]), role=unsure.role)  # fmt: skip
+    return InputError("The first row, {choices}, does not look like a header: put a line with column names above it. If it is a header, name the column: columns={{\"{role}\": \"...\"}} (--columns {role}=COLUMN).", choices=_choices(rows[0]), role=unsure.role)  # fmt: skip
 
 
 def _likely(unsure, records, roles):

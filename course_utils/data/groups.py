@@ -189,7 +189,7 @@ def leaks(train, test, near=True):
     Args:
         train: list of Group that is learned from.
         test: list of Group that measures; dev as well.
-        near: look for texts with a few words changed too (``near.near_index``); False is quicker.
+        near: look for texts with a few words changed too (``near.near_duplicates``); False is quicker.
     """
     found = _Leaks()
     asked, right = dict.fromkeys(g.query for g in test), dict.fromkeys(d for g in test for d in g.positives)

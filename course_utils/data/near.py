@@ -78,7 +78,7 @@ def _nearly_shared(train, test):
 
 
 def near_duplicates(left, right, threshold=0.5, width=3):
-    """Return (text of ``left``, text of ``right``, similarity) of all near-duplicates; arguments as in near_index."""
+    """Return (text of ``left``, text of ``right``, similarity) of all near-duplicates; arguments as in ``_near_index``."""
     right = list(right)
     find = _near_index(right, threshold, width)
     return [(text, right[j], similarity) for text in left for j, similarity in find(text)]

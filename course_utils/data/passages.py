@@ -119,10 +119,12 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     said = [counted.format(n_documents=len(documents), n_passages=len(passages), size=size), *said, *tables]
     said += [_("{n:,} rows joined to an earlier one with their id").format(n=joined)] if joined else []
     if several:
-        text = _('{n:,} ids stand in several files with other texts and have the file before them: "{example}"')
+        text = _(
+            '{n:,} ids mean different texts in different files, so the name of the file was put before them: "{example}"'
+        )
         said.append(text.format(n=len(several), example=next(iter(several.values()))))
     other[_later("files without text")] += len(blank)
-    said += [_("{n} {what} left out").format(n=n, what=_(what)) for what, n in other.items() if n]
+    said += [_("{n} {what} not read").format(n=n, what=_(what)) for what, n in other.items() if n]
     said += [_("without text: {names}").format(names=_(", ").join(blank[:3]))] if blank else []
     return passages, said
 
@@ -134,7 +136,7 @@ def _files(path, skip):
     ours = {p for p in found if (p / MARKER).is_file()}  # an index, a model: no part of the handbook
     found, other = [p for p in found if p in ours or not ours.intersection(p.parents)], Counter()
     other[_later("folders that this program wrote")] = sum(p in ours for p in found)
-    other[_later("links that lead nowhere")] = sum(p.is_symlink() and not p.exists() for p in found)
+    other[_later("broken links")] = sum(p.is_symlink() and not p.exists() for p in found)
     files = [p for p in found if p.is_file()]
     kept = [p for p in files if skip is None or not path.is_dir() or p.resolve() != Path(skip).resolve()]
     return kept, [_("the file of the questions left out")] if kept != files else [], other

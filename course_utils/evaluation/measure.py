@@ -89,7 +89,8 @@ def paired_bootstrap(before, after, rounds=10_000, level=0.95, seed=0, topics=No
     """Return the Difference of two runs over the same queries, with a percentile bootstrap interval over queries.
 
     Queries of one topic share documents and rise or fall together: what a new topic would bring is told by an interval
-    over ``topics``. They are few, so its percentiles lie further out, as Student's t does; with fewer than about 20 it is rough.
+    over ``topics``. Topics are few, so its ends are moved outward as Student's t asks; with fewer than about 20 it is rough,
+    with one it has no width and says nothing.
 
     Args:
         before: one value a query.

@@ -19,7 +19,7 @@ def _check_unchanged(folder, names):
     hashes = _read_json(folder / MARKER).get("sha256") if (folder / MARKER).is_file() else None
     for name in names:
         if isinstance(hashes, dict) and name in hashes and sha256(folder / name) != hashes[name]:
-            raise InputError("{path} was changed or damaged since it was written, so the scores would be others; copy the folder again, or delete {marker} in it if the change is yours.", path=folder / name, marker=MARKER)  # fmt: skip
+            raise InputError("{path} was changed or damaged since it was written, so its scores may differ; copy the folder again, or delete {marker} in it if the change is yours.", path=folder / name, marker=MARKER)  # fmt: skip
 
 
 def _load_parts(folder, dtype):

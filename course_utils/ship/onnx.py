@@ -24,8 +24,8 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 _ONNX_README = _later("""\
 `model.onnx` takes input_ids and attention_mask (int64) and gives logits [rows, 1] in fp32; `model_int8.onnx`, where
-present, is smaller and its scores differ. `model.onnx.data`, or `model_int8.onnx.data` where present, holds the weights of
-the file of that name: keep the two together. The prompt is not part of the model: render `chat_template.jinja`.
+present, is smaller and its scores differ. Weights in `model.onnx.data` or `model_int8.onnx.data` belong to the `.onnx` file
+of the same name: keep the two together. The prompt is not part of the model: render `chat_template.jinja`.
 """)
 
 

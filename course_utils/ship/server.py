@@ -1,6 +1,6 @@
 """A rerank server on FastAPI: POST /v1/rerank as the clients of Cohere, Jina and vLLM speak it, /health and /metrics.
 
-Requests that arrive within a few milliseconds are scored as one batch, by one thread that alone touches the model.
+/health says ok, or busy or down with 503. Requests that arrive within a few milliseconds are scored as one batch, by one thread that alone touches the model.
 Needs the extra: ``pip install "reranker-course[serve]"``. Shapes: docs.cohere.com/reference/rerank,
 api.jina.ai/docs (rerank), docs.vllm.ai (Jina- and Cohere-compatible rerank API).
 """
@@ -99,7 +99,7 @@ def _rerank_app(reranker, limits=None, long_documents="cut"):
 
 
 def serve(reranker, host="127.0.0.1", port=8000, limits=None, long_documents="cut", background=False):
-    """Answer rerank requests until the process is stopped; what is being scored at a SIGTERM is still answered.
+    """Answer rerank requests until the process is stopped; requests that have arrived at a SIGTERM are still answered.
 
     Args:
         reranker: the Reranker.
@@ -157,7 +157,7 @@ def _failed(error):
     """Return (status, sentence) for an exception that nobody expected; its traceback goes to standard error."""
     logging.getLogger(__name__).error(_("A request could not be scored."), exc_info=error)
     if isinstance(error, MemoryError) or any(words in str(error) for words in _SHORT):
-        return 503, _("The memory of the server is short; send fewer or shorter documents at once.")
+        return 503, _("The server is out of memory; send fewer or shorter documents at once.")
     return 500, _("The server could not score this request ({kind}).").format(kind=type(error).__name__)
 
 
@@ -190,7 +190,8 @@ async def _body(request, limits):
 
 
 async def _wait(request, job, limits):
-    # When nobody waits any more, what has not begun is dropped, and what has stops at its next batch.
+    # When nobody waits any more, what has not begun is dropped; what has stops at its next batch, unless somebody waits for
+    # a request that is scored with it.
     answer, end = asyncio.wrap_future(job.done), time.monotonic() + limits.seconds
     try:
         while not answer.done():

@@ -81,7 +81,7 @@ def adapt(reranker, train, dev=None, recipe=Recipe(), *, replay=(), work_dir=Non
     Args:
         reranker: the Reranker; its model is changed.
         train: list of Group.
-        dev: list of Group, none of them in ``train``; default: 15 % of ``train``, split by query, whose answers leave
+        dev: list of Group, none of them in ``train``; default: 15 % of ``train``, see ``hold_out``, whose answers leave
             the training lists, see ``data.without_answers``.
         recipe: the Recipe, for example ``Recipe(layers=3, epochs=2)``.
         replay: groups of earlier or general data mixed in against forgetting, see ``Recipe.replay_share``.

@@ -47,7 +47,8 @@ def hold_out(train, seed=0, name="train"):
 def training_data(train, dev=None, replay=(), replay_share=Recipe.replay_share, seed=0):
     """Return (train with replayed groups, dev) as ``adapt`` uses them; arguments and errors as there.
 
-    Answers of a dev set that is cut from ``train`` leave the training lists, see ``data.without_answers``.
+    Answers of a dev set that is cut from ``train`` leave the training lists, see ``data.without_answers``. Groups of ``replay``
+    that share a query with dev, or hold one of its right answers, are left out.
     """
     train = rankable(train)
     if dev is None:

@@ -26,7 +26,7 @@ def _consider(folder, reranker, candidate, gate, layers=3, train=()):
         candidate: the adapted Reranker.
         gate: the Gate.
         layers: how many of the last layers differ from the base; the same for all versions of a folder.
-        train: groups that the candidate learned from, to look for leaks into the gate's sets.
+        train: groups that the candidate learned from, to refuse leaks into the gate's sets and to count near copies.
 
     Returns:
         What ``update`` returns.

@@ -1,4 +1,4 @@
-"""The verdict of a gate: better for sure, nothing guarded below the margin, now and since the folder's first version."""
+"""The verdict of a gate: better for sure, and no guarded set fallen by more than the margin, now or since earlier versions."""
 
 from contextlib import suppress
 from dataclasses import asdict
@@ -32,13 +32,13 @@ def judge(folder, previous, gate, sets, values, train=(), agreed=None):
     accepted, reason, figures = decide(*values, gate.margin, agreed, gate.least, gate.strict, best)
     if tries:
         reason += _(
-            " The target was asked {n} times before about this version in use: of 40 models without a gain one passes by chance, so take a new target after some."
+            " Earlier tries on this target against this version in use: {n}. Of 40 models without a gain about one passes by chance: after a few tries take a new target."
         ).format(n=tries)
     near = {name: _nearly_shared(train, groups) for name, (groups, _) in sets.items()} if train else {}
     if any(near.values()):
         shown = _(", ").join(f"{name} {n}" for name, n in near.items() if n)
         reason += _(
-            " Questions or right answers of the new data are nearly the same as some of the gate's ({shown}): what is gained there may be memory."
+            " Some queries or right documents of the gate's sets are nearly the same as some of the new data ({shown}): a gain there may be memory."
         ).format(shown=shown)
     return accepted, reason, figures
 
