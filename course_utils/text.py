@@ -32,6 +32,11 @@ def _name(text):
     return unicodedata.normalize("NFC", text.strip()).casefold()
 
 
+def _bare(name):
+    """Return a number without the zeros before it, "7" of "007"; "" for any other name."""
+    return str(int(name)) if re.fullmatch(r"0[0-9]{1,8}", name) else ""
+
+
 def _columns(text):
     """Return the columns that a terminal gives to a text: a Chinese character takes two."""
     return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

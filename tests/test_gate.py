@@ -108,6 +108,27 @@ def test_small_falls_may_not_add_up():
     assert decide(before, after, margin=0.04, best=best)[0] and decide(before, after, best={"other": 1.0})[0]
 
 
+def test_a_batch_whose_wrong_documents_answer_the_gate_is_refused(small, tmp_path):
+    new = Stage(
+        "new", [Group(f"new {i}", ("yes", TARGET[i].positives[0]), (1, 0)) for i in range(6)], stage("legal").dev
+    )
+    with pytest.raises(InputError, match="No query of new has a wrong document"):
+        update(tmp_path / "v", small, new, GATE, EARLIER, "replay", FAST, quiet=True)
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_guard_that_rises_passes_and_odd_records_tell_nothing(tmp_path):
+    before, after = runs(0.05, 0.01)
+    assert decide(before, after, best={"general": before["general"].mean() + 0.04})[0]
+    names = [f"v{i:04d}-20260101-000000" for i in range(2)]
+    for name, other in zip(names, names[::-1], strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / _RECORD).write_text(
+            json.dumps({"previous": other, "figures": {"g": {}}, "sets": {"g": "h"}})
+        )
+    assert _past(tmp_path, names[1], {"target": "t", "g": "h"}) == ({}, 0)
+
+
 def test_the_past_of_a_folder_is_read_from_its_records(tmp_path):
     def write(name, previous, before, after, sets, place=tmp_path):
         (place / name).mkdir(parents=True)

@@ -11,7 +11,7 @@ from course_utils.data.groups import Group, leaks
 from course_utils.data.prepare import _mined
 from course_utils.evaluation.metrics import ndcg_at_k
 from course_utils.model.reranker import Reranker
-from course_utils.training.adaptation import adapt
+from course_utils.training.adaptation import _replayed, adapt
 from course_utils.training.held_out import hold_out, training_data
 from course_utils.training.losses import _are_chances
 from course_utils.training.recipe import Recipe
@@ -70,7 +70,12 @@ def test_replay_gives_nothing_of_dev_away():
     train, dev, rest = groups[:12], groups[12:16], groups[16:]
     told = Group("a question of its own", ("its answer", dev[0].positives[0]), (1, 0))
     mixed, _dev = training_data(train, dev, [*rest, *dev, told], 1.0)
-    assert {g.query for g in mixed} == {g.query for g in (*train, *rest)}
+    assert {g.query for g in mixed} == {g.query for g in (*train, *rest)}, "no list is left without its wrong document"
+    told = Group("a question of its own", ("its answer", dev[0].positives[0], "no answer"), (1, 0, 0))
+    mixed, _dev = training_data(train, dev, [*rest, told], 1.0)
+    assert mixed[-1].documents == ("its answer", "no answer") or told.query in {g.query for g in mixed}
+    assert not any(dev[0].positives[0] in g.documents for g in mixed)
+    assert _replayed(mixed, train) == len(mixed) - len(train)
 
 
 def test_what_the_margin_drops_is_no_negative_by_chance_either():

@@ -10,10 +10,14 @@ import pytest
 from course_utils.cli import main, reading
 from course_utils.cli.rank import read_documents
 from course_utils.data import Group, prepare, read_data, read_passages
-from course_utils.data.decode import _decode
+from course_utils.data.decode import _decode, _utf16
 from course_utils.data.match import _Index, _match
 from course_utils.data.read import DataError
 from course_utils.errors import InputError
+
+WORDS = [
+    f"{a}{b}" for a in ("gown", "mask", "form", "bill", "lamp") for b in ("one", "two", "six", "ten", "all", "top")
+]
 
 
 def write(path, *rows, mark=","):
@@ -124,7 +128,7 @@ def test_a_column_means_one_thing(tmp_path, name):
     assert read_data(both, {"query": "task", "document": "output"}).groups[0].instruction == "Find help"
 
 
-NULLS = ["NULL", "\\N", "#N/A", "NaN", "None", "n/a"]
+NULLS = ["NULL", "\\N", "#N/A", "NaN"]
 
 
 @pytest.mark.parametrize("word", NULLS)
@@ -132,7 +136,7 @@ def test_what_databases_write_for_nothing_is_no_text(tmp_path, word):
     rows = [("where is it", "Behind house 1."), ("who has it", word), (word, "The desk."), ("is it so", f"No: {word}")]
     found = read_data(write(tmp_path / "q.csv", ("question", "answer"), *rows))
     assert [(g.query, *g.documents) for g in found.groups] == [rows[0], rows[3]]
-    assert "Dropped: 2 rows with NULL, n/a or the like in place of a text." in str(found)
+    assert "Dropped: 2 rows with NULL or the like in place of a text." in str(found)
     sides = read_data(
         write(tmp_path / "s.tsv", ("query", "positive", "negative"), *((*r, "No.") for r in rows), mark="\t")
     )
@@ -145,7 +149,7 @@ def test_what_databases_write_for_nothing_is_no_text(tmp_path, word):
     )
     passages, said = read_passages(book)
     assert [p.text for p in passages] == [rows[0][1], "The desk.", rows[3][1], "D."]
-    assert "rows without a text left out: 1; NULL, n/a and the like are no text" in said[1]
+    assert "rows without a text left out: 1; NULL and the like are no text" in said[1]
 
 
 @pytest.mark.parametrize("word", NULLS)
@@ -188,6 +192,13 @@ def test_ids_of_a_collection_mean_one_text(tmp_path):
         read_data(collection(tmp_path / "c", twice.replace("Garage.\nd2", "Withdrawn.\nd2")))
     with pytest.raises(DataError, match=r'queries.tsv, line 2: the id "q1"'):
         read_data(collection(tmp_path / "c", twice, "q1\twhere\nq1\twho\n"))
+    folder = collection(tmp_path / "c", twice)
+    page(folder / "queries.rewritten.tsv", "q1\twho\n")
+    with pytest.raises(
+        InputError,
+        match=r"queries\.\w*\.?tsv and queries\.\w*\.?tsv give different texts for the same ids, for example q1; keep one",
+    ):
+        read_data(folder)
 
 
 @pytest.mark.parametrize("head", ["passage_id\ttext", "pid\tpassage", "docno\ttext"])
@@ -373,6 +384,40 @@ def test_tags_are_taken_out_of_cells_with_blocks(tmp_path):
     passages, said = read_passages(write(tmp_path / "h.csv", ("id", "text"), *rows))
     assert [p.text for p in passages] == ["Wash hands.\n\nRinse", rows[1][1], "Dry."]
     assert "HTML tags taken out of 1 cells" in said[1]
+
+
+def test_lists_of_html_and_texts_about_html_stay_as_they_are(tmp_path):
+    lists = ('["<p>Daily change</p>", "<p>Each day</p>"]', '["<p>Never at all</p>"]')
+    found = read_data(write(tmp_path / "l.csv", ("query", "positive", "negative"), ("how often", *lists)))
+    assert [len(g.documents) for g in found.groups] == [3]
+    rows = [("1", "Write `<ul><li>one</li></ul>` in the body."), ("2", "Type <p>text</p>")]
+    assert [p.text for p in read_passages(write(tmp_path / "h.csv", ("id", "text"), *rows))[0]] == [r[1] for r in rows]
+
+
+def test_a_stray_zero_in_another_encoding_makes_no_utf16():
+    for encoding, text in (
+        ("gb18030", "问题,答案\n为什么洗手,因为手上有看不见的细菌\n" * 9),
+        ("cp1251", "вопрос;ответ\nгде;здесь и сейчас\n" * 9),
+    ):
+        raw = text.replace("\n", "\n\0", 1).encode(encoding)
+        raw += b"x" * (len(raw) % 2)
+        assert len(raw) % 2 == 0 and _utf16(raw) is None
+
+
+def test_names_of_word_files_and_numbers_with_zeros_are_found(tmp_path):
+    texts = [f"{word} is kept in room {i * 7} of house {word[::-1]}" for i, word in enumerate(WORDS)]
+    for name, asked in (("hr/policy{}.docx", "policy{}.docx"), ("hr/policy{}.docx", "policy{}"), ("{:03}", "{}")):
+        handbook = write(tmp_path / "h.csv", ("id", "text"), *((name.format(i), t) for i, t in enumerate(texts)))
+        rows = [(f"where is {w} kept", asked.format(i)) for i, w in enumerate(WORDS)]
+        done = prepare(write(tmp_path / "q.csv", ("question", "answer"), *rows), handbook)
+        assert f"Of {len(WORDS)} right documents {len(WORDS)} by the name of a passage" in str(done)
+
+
+def test_an_other_column_of_small_numbers_is_no_question_and_none_is_an_answer(tmp_path):
+    rows = [(f"q{i}", f"a{i}", i % 3) for i in range(6)]
+    assert len(read_data(write(tmp_path / "a.csv", ("question", "passage", "annotator"), *rows)).groups) == 6
+    rows = [("which side effects", "None", 1), ("which side effects", "Headache", 0)]
+    assert read_data(write(tmp_path / "n.csv", ("question", "passage", "label"), *rows)).groups[0].relevance == (1, 0)
 
 
 def test_a_formula_without_its_value_is_named(tmp_path):

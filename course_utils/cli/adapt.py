@@ -170,7 +170,7 @@ def _goes_on(args, reranker, parts, replay):
     if args.estimate or is_large(reranker.model):
         learned, held_out = training_data(parts["train"], parts.get("dev"), replay=replay, seed=args.seed)
         scored = [*parts["test"], *parts.get("general", ())] * 2
-        own = len(learned) - _replayed(learned, replay)
+        own = len(learned) - _replayed(learned, parts["train"])
         print(forecast(reranker, learned, held_out, scored, _recipe(args), own=own), flush=True)
     return not args.estimate
 

@@ -166,7 +166,7 @@ def _numbered(role, names, given):
 class _Null(str):
     """A cell of a table with a word by which databases say that it is empty."""
 
-    WORDS = frozenset(["NULL", "Null", "null", "\\N", "#N/A", "N/A", "n/a", "NaN", "nan", "None"])
+    WORDS = frozenset(["NULL", "Null", "null", "\\N", "#N/A", "NaN", "nan"])
     EXCEL = frozenset(["NULL", "\\N"])  # the others are typed there by people
 
 

@@ -96,6 +96,9 @@ def _utf16(raw):
     if max(low, high) * 5 < len(raw):  # few: in Chinese, or stray ones in UTF-8
         with suppress(UnicodeDecodeError):
             return raw.decode() and None
+        text = raw.decode("utf-16-le" if high > low else "utf-16-be", "replace")
+        if max(low, high) < 2 or re.search("[\ue000-\uf8ff\ufffd\ufffe]", text):
+            return None
     return "utf-16-le" if high > low else "utf-16-be"
 
 

@@ -261,9 +261,10 @@ def without_answers(train, held_out, near=False):
 
 
 def _apart_from(groups, held_out):
-    """Return those rankable groups that share no query with ``held_out`` and hold none of its right answers."""
+    """Return groups that share no query and no right answer with ``held_out``, without its answers as wrong documents."""
     known = {normalise(text) for g in held_out for text in (g.query, *g.positives)}
-    return [g for g in rankable(groups) if known.isdisjoint(normalise(text) for text in (g.query, *g.documents))]
+    groups = [g for g in groups if known.isdisjoint(normalise(text) for text in (g.query, *g.positives))]
+    return without_answers(groups, held_out)
 
 
 def shuffle_labels(groups, share=1.0, seed=0):

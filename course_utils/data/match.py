@@ -8,10 +8,9 @@ from pathlib import PurePath
 from course_utils.data.columns import _choices
 from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import _SearchBm25
-from course_utils.data.pages import _TEXTS
 from course_utils.errors import InputError
 from course_utils.language import _
-from course_utils.text import CJK, _name, _units, normalise
+from course_utils.text import CJK, _bare, _name, _units, normalise
 
 
 def _match(groups, pieces, handbook):
@@ -114,11 +113,16 @@ class _Index:
         self.names, self.texts, self.documents = defaultdict(list), defaultdict(list), defaultdict(list)
         for p in pieces:
             place = PurePath(p.document)
-            file = (place.name, place.stem) if place.suffix.lower() in _TEXTS else ()  # "4/1.2" of a row is no file
+            file = (
+                (place.name, place.stem) if re.fullmatch(r"\.[A-Za-z]\w{1,7}", place.suffix) else ()
+            )  # not "4/1.2" of a row
             for name in {p.id, p.document, *file}:
                 self.names[_name(name)].append(p)
             self.texts[normalise(p.text)].append(p)
             self.documents[p.document].append(p)
+        for p in pieces:  # 7 is 007, where nothing else is called 7
+            if (name := _bare(p.document)) and (name not in self.names or self.names[name][0].document == p.document):
+                self.names[name].append(p)
         self.all = {key: normalise(" ".join(p.text for p in own)) for key, own in self.documents.items()}
         self.near = _near_index([p.text for p in pieces], **DOCUMENTS)
         self.held = {}

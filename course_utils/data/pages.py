@@ -46,9 +46,9 @@ def _page(text):
 
 
 def _without_tags(cell):
-    """Return the text of a cell with a block of HTML in it; any other cell, such as one that tells of <br>, as it is."""
-    block = r"(?is)<(p|div|li|ul|ol|table|h[1-6])\b[^>]*>.*</\1\s*>"
-    return _tidy(_page(cell)) if isinstance(cell, str) and "</" in cell and re.search(block, cell) else cell
+    """Return the text of a cell that is a block of HTML; any other cell, such as one that tells of <br>, as it is."""
+    block = isinstance(cell, str) and re.match(r"(?i)\s*<(p|div|ul|ol|table|h[1-6])\b[^<>]*>", cell)
+    return _tidy(_page(cell)) if block and "</" in cell and cell.rstrip().endswith(">") else cell
 
 
 def _ended(text):

@@ -26,7 +26,7 @@ from course_utils.data.tables import SUFFIXES, _open_table, _refuse, _unfit
 from course_utils.errors import InputError
 from course_utils.files import MARKER
 from course_utils.language import _, _later
-from course_utils.text import _UNIT, _name, _units
+from course_utils.text import _UNIT, _bare, _name, _units
 
 _WHOLE = 10**9  # words of a piece with which documents stay as they are
 _TABLES = tuple(s for s in SUFFIXES if s != ".txt")
@@ -193,7 +193,7 @@ def _rows(file, name, columns, wanted, how):
     if fields and not out:
         raise InputError('{file}: no record in "{column}" has a text; its fields are: {fields}. Put the one with the text into a column of its own.', file=file, column=document, fields=_choices(fields))  # fmt: skip
     said += [_("rows without a text left out: {n:,}").format(n=len(records) - len(out))] * (len(out) < len(records))
-    said += [_("NULL, n/a and the like are no text")] * any(isinstance(row.get(n), _Null) for _where, row in records for n in used)  # fmt: skip
+    said += [_("NULL and the like are no text")] * any(isinstance(row.get(n), _Null) for _where, row in records for n in used)  # fmt: skip
     said.append(_("texts from {columns}").format(columns=_(", ").join(used)))
     ids = _("ids from {column}, whose values the questions name") if by_values else _("ids from {column}")
     said.append(ids.format(column=key) if key else _("no column of ids found"))
@@ -210,7 +210,7 @@ def _id_column(records, names, document, wanted):
     """
     cells = {n: [_name(t) for _where, row in records if (t := _text_of(row.get(n)))] for n in names}
     least, wanted = min(len(wanted), len(records)) / 2, wanted - set(cells.pop(document))
-    hits = {n: len(wanted & set(own)) for n, own in cells.items()}
+    hits = {n: len(wanted & {*own, *map(_bare, own)}) for n, own in cells.items()}
     usual = [n for n in cells if _key(n).strip(".") in _IDS]
     top = [n for n in hits if hits[n] >= max(least, 1)]
     top = [n for n in top if len(set(cells[n])) == len(cells[n])] or top  # an id stands once

@@ -118,11 +118,15 @@ def read_data(
 
 
 def _ask_for_label(name, records, ignored):
-    """Raise InputError where no document is wrong and a column that is not used holds nothing but 0 to 4, or yes and no."""
+    """Raise InputError where no document is wrong and a column that is not used seems to hold labels.
+
+    It holds nothing but 0 and 1, yes and no; or 0 to 4 and has the name of a grade.
+    """
     for column in ignored:
         cells = [row.get(column) for _, row in records]
         values = {_number_of(c) for c in cells if c is not None and str(c).strip()}
-        if 0 in values and len(values) > 1 and values <= {0, 1, 2, 3, 4}:
+        grades = re.search("(?i)grade|rating|star|relev|label|judg|useful|helpful|评分|打分|等级|星|相关", str(column))
+        if values == {0, 1} or (grades and 0 in values and len(values) > 1 and values <= {0, 1, 2, 3, 4}):
             raise InputError(
                 '{name}: no column was taken for labels, but "{column}" holds only {values}. If it says what is right, name it: '
                 'columns={{"relevance": "{column}"}} (--columns "relevance={column}"); if not, take it out of the file.',

@@ -14,7 +14,7 @@ from course_utils.data.labels import _column_numbers, _number_of, _read_labels, 
 from course_utils.data.records import _written_list
 from course_utils.language import _, _later
 
-_NULL = _later("rows with NULL, n/a or the like in place of a text")
+_NULL = _later("rows with NULL or the like in place of a text")
 
 
 @dataclass

@@ -1,12 +1,14 @@
 """A folder that passed its checks becomes a tokenizer and a model; what does not fit is refused, never repaired."""
 
+from contextlib import suppress
+
 import torch
 
 from course_utils import _unsearched
 from course_utils.errors import InputError
 from course_utils.files import MARKER, sha256
 from course_utils.language import _
-from course_utils.model.checkpoint import SETTINGS, _read_json, _weight_files
+from course_utils.model.checkpoint import _read_json, _weight_files
 
 
 def _written(folder):
@@ -16,9 +18,11 @@ def _written(folder):
 
 def _check_unchanged(folder, names):
     """Raise InputError where a file of ``names`` is not the one that we wrote into ``folder``, if it says what that was."""
-    hashes = _read_json(folder / MARKER).get("sha256") if (folder / MARKER).is_file() else None
+    hashes = {}
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, InputError):  # a broken marker says nothing
+        hashes = dict(_read_json(folder / MARKER)["sha256"])
     for name in names:
-        if isinstance(hashes, dict) and name in hashes and sha256(folder / name) != hashes[name]:
+        if name in hashes and sha256(folder / name) != hashes[name]:
             raise InputError("{path} was changed or damaged since it was written, so its scores may differ; copy the folder again, or delete {marker} in it if the change is yours.", path=folder / name, marker=MARKER)  # fmt: skip
 
 
@@ -32,9 +36,7 @@ def _load_parts(folder, dtype):
     Raises:
         InputError: not a causal language model, weights that are missing, left over or changed, or that hold NaN.
     """
-    # Who deletes the line "prompt", as read_settings says, has settings of their own.
-    own = [SETTINGS] if (folder / SETTINGS).is_file() and "prompt" in _read_json(folder / SETTINGS) else []
-    _check_unchanged(folder, [*own, *(path.relative_to(folder).as_posix() for path in _weight_files(folder))])
+    _check_unchanged(folder, [path.relative_to(folder).as_posix() for path in _weight_files(folder)])
     with _unsearched(unless="transformers.modeling_utils"):
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_utils  # noqa: F401
 

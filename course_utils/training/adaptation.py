@@ -156,13 +156,13 @@ def _counted(reranker, train, dev, replay, recipe):
     mixed, held_out = training_data(train, dev, replay, recipe.replay_share, recipe.seed)
     if dev is None:
         of_dev = Counts(len(held_out), documents=sum(len(g.documents) for g in held_out))
-    return mixed, held_out, {"train": of_train, "dev": of_dev, "replayed": _replayed(mixed, replay)}
+    return mixed, held_out, {"train": of_train, "dev": of_dev, "replayed": _replayed(mixed, train)}
 
 
-def _replayed(mixed, replay):
-    """Return how many of the groups that ``training_data`` mixed are from ``replay``."""
-    pool = set(map(id, replay))
-    return sum(id(g) in pool for g in mixed)
+def _replayed(mixed, train):
+    """Return how many of the groups that ``training_data`` mixed are replayed: those whose query is none of ``train``."""
+    own = {g.query for g in train}
+    return sum(g.query not in own for g in mixed)
 
 
 def _with_cuts(counts, sources):

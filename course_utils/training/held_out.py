@@ -48,7 +48,7 @@ def training_data(train, dev=None, replay=(), replay_share=Recipe.replay_share, 
     """Return (train with replayed groups, dev) as ``adapt`` uses them; arguments and errors as there.
 
     Answers of a dev set that is cut from ``train`` leave the training lists, see ``data.without_answers``. Groups of ``replay``
-    that share a query with dev, or hold one of its right answers, are left out.
+    that share a query or a right answer with dev are left out, and dev's answers among their wrong documents.
     """
     train = rankable(train)
     if dev is None:
@@ -59,5 +59,7 @@ def training_data(train, dev=None, replay=(), replay_share=Recipe.replay_share, 
     check_no_leak(train, dev, ("train", "dev"))
     mixed = list(train)
     if replay and replay_share > 0:  # nothing that dev asks or answers may come in by this way
-        mixed += subset(_apart_from(replay, dev), max(1, round(replay_share * len(train))), seed)
+        own = {g.query for g in train}
+        replay = [g for g in _apart_from(replay, dev) if g.query not in own]
+        mixed += subset(replay, max(1, round(replay_share * len(train))), seed)
     return mixed, dev

@@ -117,6 +117,8 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
     _check(reranker, new, sets, earlier, strategy, recipe)
     asked = [g for groups, _ in sets.values() for g in groups]
     new = new._replace(train=without_answers(new.train, asked))  # nobody learns to say no to what the gate asks for
+    if not new.train:
+        raise InputError("No query of {name} has a wrong document that is not a right answer of the gate's sets; add other wrong ones.", name=new.name)  # fmt: skip
     train_only(model, recipe.layers)
     with lock(folder):
         previous = _begin(folder, reranker)

@@ -54,10 +54,12 @@ def _past(folder, previous, hashes):
     )
     best, name = {}, previous
     while name in records:
-        record, name = records[name], records[name].get("previous")
-        for guard, own in record.get("figures", {}).items():
-            if hashes.get(guard) == record.get("sets", {}).get(guard, ""):
-                best[guard] = max(best.get(guard, 0.0), own["before"], own["after"])
+        record = records.pop(name)
+        name = record.get("previous")
+        with suppress(KeyError, TypeError, AttributeError):
+            for guard, own in record["figures"].items():
+                if hashes.get(guard) == record["sets"].get(guard, ""):
+                    best[guard] = max(best.get(guard, 0.0), own["before"], own["after"])
     return best, tries
 
 
@@ -133,7 +135,9 @@ def decide(before, after, margin=_MARGIN, agreed=None, least=_LEAST, strict=Fals
         _("{n} fell by {mean:.3f}, more than the margin of {margin:g}").format(n=n, mean=-guards[n].mean, margin=margin)
         for n in fell
     ]
-    sunk = {n: (best or {}).get(n, -np.inf) - after[n].mean() for n in guards if n not in fell}
+    sunk = {
+        n: (best or {}).get(n, -np.inf) - after[n].mean() for n, d in guards.items() if n not in fell and d.mean < 0
+    }
     said = _("{n} is {below:.3f} below the best version so far, more than the margin of {margin:g}: small falls add up")
     wrong += [said.format(n=n, below=below, margin=margin) for n, below in sunk.items() if below > margin]
     unsure = [n for n, d in guards.items() if d.low < -margin and n not in fell]
