@@ -127,6 +127,14 @@ def test_a_guard_that_rises_passes_and_odd_records_tell_nothing(tmp_path):
             json.dumps({"previous": other, "figures": {"g": {}}, "sets": {"g": "h"}})
         )
     assert _past(tmp_path, names[1], {"target": "t", "g": "h"}) == ({}, 0)
+    figures = {"g": {}, "other": {"before": 0.5, "after": 0.6}}
+    odd = (
+        {"previous": ["x"], "figures": figures, "sets": {"g": "h", "other": "o"}},
+        {"previous": names[0], "sets": None},
+    )
+    for name, record in zip(names, odd, strict=True):
+        (tmp_path / name / _RECORD).write_text(json.dumps(record))
+    assert _past(tmp_path, names[1], {"target": "t", "g": "h", "other": "o"}) == ({"other": 0.6}, 0)
 
 
 def test_the_past_of_a_folder_is_read_from_its_records(tmp_path):

@@ -12,6 +12,7 @@ from course_utils.cli.rank import read_documents
 from course_utils.data import Group, prepare, read_data, read_passages
 from course_utils.data.decode import _decode, _utf16
 from course_utils.data.match import _Index, _match
+from course_utils.data.passages import _Passage
 from course_utils.data.read import DataError
 from course_utils.errors import InputError
 
@@ -429,3 +430,56 @@ def test_a_formula_without_its_value_is_named(tmp_path):
             InputError, match=r"f\.xlsx: the cell B2 holds a formula without a value; open the file in Excel"
         ):
             reader(path)
+
+
+def test_a_dotted_id_lends_its_stem_to_nobody_who_is_called_so():
+    index = _Index(
+        [_Passage(n, f"text of {n}", n) for n in ("HR", "HR.leave", "HR.sick", "a/policy.docx", "007", "07", "09")]
+    )
+    for name, found in (
+        ("HR", "HR"),
+        ("hr.sick", "HR.sick"),
+        ("policy", "a/policy.docx"),
+        ("policy.docx", "a/policy.docx"),
+        ("9", "09"),
+    ):
+        assert [p.id for p in index.find(name)[1]] == [found] and index.find(name)[0] == "named"
+    assert index.find("7")[0] != "named", "two are called so"
+
+
+def test_the_column_that_holds_the_ids_as_they_are_wins(tmp_path):
+    rows = [(str(i), f"{i:02}", f"the text of {w}") for i, w in enumerate(WORDS[:9], 1)]
+    path = write(tmp_path / "h.csv", ("code", "chapter", "text"), *rows)
+    assert [p.id for p in read_passages(path, named=[r[0] for r in rows])[0]] == [r[0] for r in rows]
+
+
+def test_greek_after_much_english_is_greek():
+    greek = SAID["cp1253"].encode("cp1253")
+    assert _decode(b"where is the garage,behind house one\n" * 6000 + greek * 3, "q.csv")[1] == "cp1253"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["问题,答案\n\uf0b7" + "为什么洗手,因为有细菌\n怎么洗,用肥皂\n" * 20, "为什么洗手，因为手上有看不见的细菌\n"],
+)
+def test_utf16_with_an_odd_sign_or_one_line_is_utf16(text):
+    assert _utf16(text.encode("utf-16-le")) == "utf-16-le"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["<!-- wp:paragraph --><p>Wash hands.</p><!-- /wp:paragraph -->", "<section><p>Wash hands.</p></section>",
+     "<html><body><p>Wash hands.</p>", "<li>Wash hands.</li>", "<p>Wash hands.</p>&nbsp;"],
+)  # fmt: skip
+def test_html_as_editors_write_it_is_cleaned(tmp_path, cell):
+    assert (
+        read_passages(write(tmp_path / "h.csv", ("id", "text"), ("1", cell), ("2", "Dry.")))[0][0].text == "Wash hands."
+    )
+
+
+def test_grades_under_many_names_are_asked_for_and_a_start_is_none(tmp_path):
+    rows = [(f"q{i}", f"a{i}", i % 3) for i in range(6)]
+    for name in ("quality", "匹配度", "标注"):
+        with pytest.raises(InputError, match=f'"{name}" holds only 0, 1, 2'):
+            read_data(write(tmp_path / "g.csv", ("question", "passage", name), *rows))
+    assert len(read_data(write(tmp_path / "g.csv", ("question", "passage", "start"), *rows)).groups) == 6

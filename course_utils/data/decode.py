@@ -77,7 +77,10 @@ def _by_letters(raw, least):
     found = {}
     for encoding, letters, odd, telling in _MORE:
         with suppress(UnicodeDecodeError):
-            text = raw[:200_000].decode(encoding)  # one byte a character, and enough to tell
+            first = next((i for i, byte in enumerate(raw) if byte > 127), 0)
+            text = raw[max(0, first - 100) : first + 200_000].decode(
+                encoding
+            )  # one byte a character, and enough to tell
             own = [c for c in text if ord(c) > 127 and c.isalpha()]
             inside = re.findall(letters, "".join(own))
             tells = len(re.findall(telling, text))
@@ -97,7 +100,9 @@ def _utf16(raw):
         with suppress(UnicodeDecodeError):
             return raw.decode() and None
         text = raw.decode("utf-16-le" if high > low else "utf-16-be", "replace")
-        if max(low, high) < 2 or re.search("[\ue000-\uf8ff\ufffd\ufffe]", text):
+        ends = text.count("\n") == max(low, high) == 1 and text.endswith("\n")
+        odd = len(re.findall("[\ue000-\uf8ff\ufffd\ufffe]", text)) * 50 > len(text)
+        if odd or (max(low, high) < 2 and not ends):
             return None
     return "utf-16-le" if high > low else "utf-16-be"
 

@@ -105,6 +105,13 @@ def _is_id(text):
     return short or all(re.fullmatch(r"(?=.*\d)\S{1,12}", p) and len(re.findall(f"[{CJK}]", p)) <= 3 for p in parts)
 
 
+def _other_names(document):
+    """Return what people call a document beside its name: a file without its folder or suffix, "7" for the number 007."""
+    place = PurePath(document)
+    file = re.fullmatch(r"\.[A-Za-z]\w{1,7}", place.suffix)  # "4/1.2" of a row is none
+    return {name for name in ((place.name, place.stem) if file else (_bare(document),)) if name}
+
+
 class _Index:
     # Ways to find a passage: by name, by text, by a part of it, by likeness.
 
@@ -112,17 +119,15 @@ class _Index:
         self.pieces = pieces
         self.names, self.texts, self.documents = defaultdict(list), defaultdict(list), defaultdict(list)
         for p in pieces:
-            place = PurePath(p.document)
-            file = (
-                (place.name, place.stem) if re.fullmatch(r"\.[A-Za-z]\w{1,7}", place.suffix) else ()
-            )  # not "4/1.2" of a row
-            for name in {p.id, p.document, *file}:
+            for name in {p.id, p.document}:
                 self.names[_name(name)].append(p)
             self.texts[normalise(p.text)].append(p)
             self.documents[p.document].append(p)
-        for p in pieces:  # 7 is 007, where nothing else is called 7
-            if (name := _bare(p.document)) and (name not in self.names or self.names[name][0].document == p.document):
-                self.names[name].append(p)
+        others = defaultdict(list)  # what else a passage may be called, where no passage has that for its name
+        for p in pieces:
+            for name in _other_names(p.document):
+                others[_name(name)].append(p)
+        self.names |= {name: own for name, own in others.items() if name not in self.names}
         self.all = {key: normalise(" ".join(p.text for p in own)) for key, own in self.documents.items()}
         self.near = _near_index([p.text for p in pieces], **DOCUMENTS)
         self.held = {}

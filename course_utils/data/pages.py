@@ -47,8 +47,9 @@ def _page(text):
 
 def _without_tags(cell):
     """Return the text of a cell that is a block of HTML; any other cell, such as one that tells of <br>, as it is."""
-    block = isinstance(cell, str) and re.match(r"(?i)\s*<(p|div|ul|ol|table|h[1-6])\b[^<>]*>", cell)
-    return _tidy(_page(cell)) if block and "</" in cell and cell.rstrip().endswith(">") else cell
+    start, block = r"(?s)\s*(<!--.*?-->\s*)*<[a-zA-Z][^<>]*>", r"(?is)<(p|div|li|ul|ol|table|h[1-6])\b[^<>]*>.*</\1\s*>"
+    html = isinstance(cell, str) and "</" in cell and re.match(start, cell) and re.search(block, cell)
+    return _tidy(_page(cell)) if html else cell
 
 
 def _ended(text):

@@ -210,7 +210,9 @@ def _id_column(records, names, document, wanted):
     """
     cells = {n: [_name(t) for _where, row in records if (t := _text_of(row.get(n)))] for n in names}
     least, wanted = min(len(wanted), len(records)) / 2, wanted - set(cells.pop(document))
-    hits = {n: len(wanted & {*own, *map(_bare, own)}) for n, own in cells.items()}
+    hits = {n: len(wanted & set(own)) for n, own in cells.items()}
+    if max(hits.values(), default=0) < max(least, 1):  # then 007 is meant by 7
+        hits = {n: len(wanted & set(map(_bare, own))) for n, own in cells.items()}
     usual = [n for n in cells if _key(n).strip(".") in _IDS]
     top = [n for n in hits if hits[n] >= max(least, 1)]
     top = [n for n in top if len(set(cells[n])) == len(cells[n])] or top  # an id stands once

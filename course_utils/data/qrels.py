@@ -98,7 +98,7 @@ def _by_id(folder, files, dropped):
     for path in files:
         for i, key, text in _texts(path):
             if texts.setdefault(key, text) != text and places[key][0] != path:
-                raise InputError("{folder}: {one} and {other} give different texts for the same ids, for example {key}; keep one of the two.", folder=folder, one=places[key][0].name, other=path.name, key=key[:40])  # fmt: skip
+                raise InputError("{folder}: {one} and {other} give different texts for the same ids, for example {key}; keep one of the two.", folder=folder, one=places[key][0].relative_to(folder), other=path.relative_to(folder), key=key[:40])  # fmt: skip
             if texts[key] != text:
                 here, first = (_("{path}, line {number}").format(path=f.name, number=n) for f, n in ((path, i), places[key]))  # fmt: skip
                 said = _('the id "{key}" stands with another text in {first}').format(key=key[:40], first=first)

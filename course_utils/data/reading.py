@@ -125,7 +125,10 @@ def _ask_for_label(name, records, ignored):
     for column in ignored:
         cells = [row.get(column) for _, row in records]
         values = {_number_of(c) for c in cells if c is not None and str(c).strip()}
-        grades = re.search("(?i)grade|rating|star|relev|label|judg|useful|helpful|评分|打分|等级|星|相关", str(column))
+        grades = re.search(
+            r"(?i)grade|rating|\bstars?\b|relev|label|judg|useful|helpful|quality|gold|correct|match|score|[评打得]?分|等级|星|相关|匹配|质量|标注|标签",
+            str(column),
+        )
         if values == {0, 1} or (grades and 0 in values and len(values) > 1 and values <= {0, 1, 2, 3, 4}):
             raise InputError(
                 '{name}: no column was taken for labels, but "{column}" holds only {values}. If it says what is right, name it: '

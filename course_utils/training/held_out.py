@@ -48,7 +48,8 @@ def training_data(train, dev=None, replay=(), replay_share=Recipe.replay_share, 
     """Return (train with replayed groups, dev) as ``adapt`` uses them; arguments and errors as there.
 
     Answers of a dev set that is cut from ``train`` leave the training lists, see ``data.without_answers``. Groups of ``replay``
-    that share a query or a right answer with dev are left out, and dev's answers among their wrong documents.
+    that share a query with ``train``, or a query or a right answer with dev, are left out, and dev's answers among their
+    wrong documents.
     """
     train = rankable(train)
     if dev is None:

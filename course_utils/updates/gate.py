@@ -27,7 +27,7 @@ class Gate:
     """What a new version has to pass. A gate that cannot decide is refused when it is made.
 
     The gain on ``target`` must be real: its 95 % paired bootstrap interval lies above 0. No guarded set may fall by more
-    than ``margin``, neither below the version in use nor below the best earlier version that was measured on the same set. The interval of every guard is reported; where it reaches below the margin, the reason says so.
+    than ``margin``, and none that falls may end more than that below the best earlier version that was measured on it. The interval of every guard is reported; where it reaches below the margin, the reason says so.
 
     Attributes:
         target: test groups of the new data's domain whose labels somebody checked. Part of the new data itself will not
@@ -115,9 +115,9 @@ def update(folder, reranker, new, gate, earlier=(), strategy="default", recipe=R
     folder, model, sets = Path(folder), reranker.model, gate.usable(reranker)
     new = Stage(new.name, *_parts(new, recipe.seed))
     _check(reranker, new, sets, earlier, strategy, recipe)
-    asked = [g for groups, _ in sets.values() for g in groups]
+    given, asked = new, [g for groups, _ in sets.values() for g in groups]
     new = new._replace(train=without_answers(new.train, asked))  # nobody learns to say no to what the gate asks for
-    if not new.train:
+    if given.train and not new.train:
         raise InputError("No query of {name} has a wrong document that is not a right answer of the gate's sets; add other wrong ones.", name=new.name)  # fmt: skip
     train_only(model, recipe.layers)
     with lock(folder):

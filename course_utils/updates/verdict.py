@@ -49,16 +49,17 @@ def _past(folder, previous, hashes):
     for path in _version_folders(folder):
         with suppress(InputError):  # a damaged record tells nothing
             records[path.name] = _read_json(path / _RECORD)
-    tries = sum(
-        r.get("previous") == previous and r.get("sets", {}).get("target") == hashes["target"] for r in records.values()
-    )
-    best, name = {}, previous
-    while name in records:
+    best, name, tries = {}, previous, 0
+    for record in records.values():
+        with suppress(KeyError, TypeError):
+            tries += record["previous"] == previous and record["sets"]["target"] == hashes["target"]
+    while isinstance(name, str) and name in records:
         record = records.pop(name)
         name = record.get("previous")
-        with suppress(KeyError, TypeError, AttributeError):
-            for guard, own in record["figures"].items():
-                if hashes.get(guard) == record["sets"].get(guard, ""):
+        for guard, value in hashes.items():
+            with suppress(KeyError, TypeError):
+                if record["sets"][guard] == value:
+                    own = record["figures"][guard]
                     best[guard] = max(best.get(guard, 0.0), own["before"], own["after"])
     return best, tries
 
