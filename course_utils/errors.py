@@ -2,6 +2,14 @@
 
 from course_utils.language import _
 
+# What torch, safetensors and numpy say in exceptions of their own when memory is short.
+_SHORT = ("can't allocate memory", "out of memory", "Unable to allocate")
+
+
+def _out_of_memory(error):
+    """Return whether an exception means that memory is short."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _SHORT)
+
 
 class InputError(ValueError):
     """Bad input: a file, a folder, a name or a value that a person can mend.

@@ -154,11 +154,11 @@ def test_near_copies_between_the_files_of_adapt_are_said(tiny, tmp_path, monkeyp
     import json
 
     from course_utils.cli import parts
-    from course_utils.data import near
+    from course_utils.data import groups
 
     texts = chains(1) + [" ".join(words(30, f"o{i}")) for i in range(9)]
-    assert near._nearly_shared(asked(texts[:1]), asked(texts[1:])) == 1
-    assert near._nearly_shared(asked(texts[:1]), asked(texts[:1])) == 0, "what is the same is another matter"
+    assert groups._nearly_shared(asked(texts[:1]), asked(texts[1:])) == 1
+    assert groups._nearly_shared(asked(texts[:1]), asked(texts[:1])) == 0, "what is the same is another matter"
 
     class Args:
         train, dev, test, general, max_relevance = "train.jsonl", None, "test.jsonl", None, 1

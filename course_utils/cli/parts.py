@@ -11,7 +11,7 @@ LEAST_TRAIN = 4  # as training asks for
 def read(args):
     """Return ({part: file}, {part: groups}); no part may give another's answers away."""
     from course_utils.data import check_no_leak
-    from course_utils.data.near import _nearly_shared
+    from course_utils.data.groups import _nearly_shared
 
     files = {part: getattr(args, part) for part in ("train", "dev", "test", "general") if getattr(args, part)}
     groups = {part: reading.read(args, path) for part, path in files.items()}

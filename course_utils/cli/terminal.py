@@ -9,7 +9,7 @@ import traceback
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
-from course_utils.errors import InputError
+from course_utils.errors import InputError, _out_of_memory
 from course_utils.files import check_ours
 from course_utils.language import _
 from course_utils.text import _columns, _padded
@@ -29,9 +29,8 @@ REASONS = {
     errno.ENOMEM: "memory is short: lower --batch-tokens or --max-length",
     errno.EIO: "the disk answers with an error: choose another disk",
 }
-# What torch, safetensors and numpy say in exceptions of their own when a disk is full or memory is short.
+# What torch and safetensors say in exceptions of their own when a disk is full.
 FULL = ("No space left on device", "os error 28", "PytorchStreamWriter failed", "inline_container")
-SHORT = ("can't allocate memory", "out of memory", "Unable to allocate")
 GONE = (errno.EPIPE, errno.EINVAL, errno.ESHUTDOWN)  # EINVAL: a closed pipe on Windows
 
 
@@ -156,7 +155,7 @@ def _sentence(error):
     if os.environ.get("COURSE_DEBUG") == "1":
         traceback.print_exception(error)
     text = str(error)
-    if isinstance(error, MemoryError) or any(word in text for word in SHORT):
+    if _out_of_memory(error):
         return _("Memory is short: lower --batch-tokens or --max-length, or close other programs.")
     if any(word in text for word in FULL):
         return _("The disk is full: free some space and run the same command again.")

@@ -56,15 +56,8 @@ def _add_gate(commands):
     )
     add("--train", metavar="T", help=_("what the candidate learned from, to look for leaks"))
     add("--layers", type=int, default=3, metavar="K", help=_("last layers that it was trained with (default 3)"))
-    add(
-        "--margin",
-        type=float,
-        default=0.02,
-        metavar="X",
-        help=_(
-            "nDCG@10 that a guarded set may fall below the version in use and the best one before it (default 0.02)"
-        ),
-    )
+    what = _("nDCG@10 that a guarded set may fall below the version in use and the best one before it (default 0.02)")
+    add("--margin", type=float, default=0.02, metavar="X", help=what)
     add("--least", type=int, default=30, metavar="N", help=_("queries that every set must have (default 30)"))
     add("--strict", action="store_true", help=_("no interval of a guard may reach below the margin either"))
     options.add_grades(parser)

@@ -29,6 +29,7 @@ NAMES = {
 }
 NAMES = {role: names.split() for role, names in NAMES.items()}
 TEXTS = ("passage_text", "content", "contents", "document", "passage")  # fields of a record with the text
+SEARCHED = ("body", "message", "description")  # fields of a search engine's record, where none of TEXTS is there
 GIVEN = ("query", "document", "relevance", "score", "instruction", "topic", "positive", "negative")
 
 
@@ -118,9 +119,8 @@ def _likely(unsure, records, roles):
     if lists and unsure.role == "document" and "positive" in roles and not (words and words[best[0]][0] >= 3):
         return "positive", lists[0]
     second = unsure.role == "query" and not unsure.fit and len(best) > 1 and len(names) == len(unsure.names)
-    return unsure.role, best[1] if second and words[best[1]][0] >= 3 else best[
-        0
-    ]  # codes, grades and numbers have fewer words
+    few = not second or words[best[1]][0] < 3  # codes, grades and numbers have fewer words
+    return unsure.role, best[0] if few else best[1]
 
 
 def _check_given(columns, names, roles=GIVEN):
@@ -203,10 +203,8 @@ def _text_of(value):
     if hasattr(value, "isoformat"):  # a date of a spreadsheet
         return value.isoformat()
     if isinstance(value, dict):
-        names = ("text",) if "text" in value else [n for n in TEXTS if n in value]
-        names = (
-            names or [n for n in ("body", "message", "description") if n in value][:1]
-        )  # of a search engine's records
+        names = ["text"] if "text" in value else [n for n in TEXTS if n in value]
+        names = names or [n for n in SEARCHED if n in value][:1]
         parts = [value.get("title"), *(value[n] for n in names)] if names else []
         return " ".join(p.strip() for p in parts if isinstance(p, str)).strip() if parts else None
     if isinstance(value, list) and value and all(isinstance(m, dict) and "role" in m for m in value):

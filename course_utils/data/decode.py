@@ -74,13 +74,11 @@ def _decode(raw, name, encoding=None):
 
 def _by_letters(raw, least):
     """Return {encoding: text} of those of ``_MORE`` whose letters the bytes are, ``least`` telling ones or more."""
-    found = {}
+    found, first = {}, next((i for i, byte in enumerate(raw) if byte > 127), 0)
+    some = raw[max(0, first - 100) : first + 200_000]  # one byte a character, and enough to tell
     for encoding, letters, odd, telling in _MORE:
         with suppress(UnicodeDecodeError):
-            first = next((i for i, byte in enumerate(raw) if byte > 127), 0)
-            text = raw[max(0, first - 100) : first + 200_000].decode(
-                encoding
-            )  # one byte a character, and enough to tell
+            text = some.decode(encoding)
             own = [c for c in text if ord(c) > 127 and c.isalpha()]
             inside = re.findall(letters, "".join(own))
             tells = len(re.findall(telling, text))
@@ -98,7 +96,8 @@ def _utf16(raw):
         return None
     if max(low, high) * 5 < len(raw):  # few: in Chinese, or stray ones in UTF-8
         with suppress(UnicodeDecodeError):
-            return raw.decode() and None
+            raw.decode()
+            return None
         text = raw.decode("utf-16-le" if high > low else "utf-16-be", "replace")
         ends = text.count("\n") == max(low, high) == 1 and text.endswith("\n")
         odd = len(re.findall("[\ue000-\uf8ff\ufffd\ufffe]", text)) * 50 > len(text)

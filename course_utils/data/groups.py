@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field, replace
 from numbers import Real
 
-from course_utils.data.near import DOCUMENTS, QUERIES, near_duplicates
+from course_utils.data.near import DOCUMENTS, QUERIES, _twinned, near_duplicates
 from course_utils.errors import InputError
 from course_utils.language import _
 from course_utils.text import normalise
@@ -160,6 +160,16 @@ def split(groups, fractions=(0.7, 0.1, 0.2), seed=0, by="query"):
     return [[groups[i] for i in sorted(p)] for p in parts]
 
 
+def _split_twins(groups, fractions, seed=0, topics=None):
+    """Split as ``split`` does, where right documents that are nearly the same count as one; ``topics``: one a group, to split by."""
+    proxies = _twinned(groups)
+    if topics is not None:
+        proxies = [replace(proxy, topic=topic) for proxy, topic in zip(proxies, topics, strict=True)]
+    place = {id(proxy): g for proxy, g in zip(proxies, groups, strict=True)}
+    dealt = split(proxies, fractions, seed, "query" if topics is None else "topic")
+    return [[place[id(proxy)] for proxy in own] for own in dealt]
+
+
 @dataclass
 class _Leaks:
     """What training data share with test data: lists of (text in train, text in test, similarity 0 to 1).
@@ -183,13 +193,14 @@ class _Leaks:
         return any(vars(self).values())
 
 
-def leaks(train, test, near=True):
+def leaks(train, test, near=True, kinds=("queries", "documents", "answers")):
     """Return the Leaks between two lists of Group, train first.
 
     Args:
         train: list of Group that is learned from.
         test: list of Group that measures; dev as well.
         near: look for texts with a few words changed too (``near.near_duplicates``); False is quicker.
+        kinds: which of the shared things to look for; the fewer, the quicker.
     """
     found = _Leaks()
     asked, right = dict.fromkeys(g.query for g in test), dict.fromkeys(d for g in test for d in g.positives)
@@ -201,6 +212,8 @@ def leaks(train, test, near=True):
         ("answers", wrong, right, DOCUMENTS),
     ]
     for kind, left, other, settings in sides:
+        if kind not in kinds:
+            continue
         plain = {}
         for text in other:
             plain.setdefault(normalise(text), []).append(text)
@@ -211,13 +224,19 @@ def leaks(train, test, near=True):
     return found
 
 
+def _nearly_shared(train, test):
+    """Return how many queries and right documents of ``test`` are nearly the same as one of ``train``, but not the same."""
+    found = leaks(train, test, kinds=("queries", "documents"))
+    return len({twin for _text, twin, _share in found.near_queries + found.near_documents})
+
+
 def check_no_leak(train, test, names=("train", "test")):
     """Raise InputError with examples when a query or a relevant document is in both lists of Group.
 
     A score on test data that was trained on shows memory, not skill. Right answers of the test among the wrong
     documents of the training lists are no error here: ``without_answers`` takes them out.
     """
-    found = leaks(train, test, near=False)
+    found = leaks(train, test, near=False, kinds=("queries", "documents"))
     shared = [
         text.format(n=len(items), first=items[0][:60])
         for text, matches in (
@@ -249,7 +268,7 @@ def without_answers(train, held_out, near=False):
         near: take out near-duplicates of right answers too.
     """
     if near:
-        found = leaks(train, held_out)
+        found = leaks(train, held_out, kinds=("answers",))
         answers = {normalise(text) for text, _, _ in found.answers + found.near_answers}
     else:
         answers = {normalise(d) for g in held_out for d in g.positives}

@@ -59,22 +59,12 @@ def _near_index(texts, threshold=0.5, width=3):
 
 
 def _twinned(groups):
-    """Return groups with the right documents alone and what is nearly the same as one: ``split`` keeps such in one part."""
+    """Return groups with the right documents alone and what is nearly the same as one."""
     right = list(dict.fromkeys(d for g in groups for d in g.positives))
     find = _near_index(right, **DOCUMENTS)
     near = {text: [right[i] for i, _share in find(text)] for text in right}
     keys = [list(dict.fromkeys(twin for d in g.positives for twin in near[d])) for g in groups]
     return [replace(g, documents=own, relevance=[1] * len(own), scores=()) for g, own in zip(groups, keys, strict=True)]
-
-
-def _nearly_shared(train, test):
-    """Return how many queries and right documents of ``test`` are nearly the same as one of ``train``, but not the same."""
-    sides = [
-        (({g.query for g in train}, {g.query for g in test}), QUERIES),
-        (({d for g in train for d in g.positives}, {d for g in test for d in g.positives}), DOCUMENTS),
-    ]
-    found = [m for own, how in sides for m in near_duplicates(*map(sorted, own), **how)]
-    return len({twin for text, twin, _share in found if normalise(text) != normalise(twin)})
 
 
 def near_duplicates(left, right, threshold=0.5, width=3):

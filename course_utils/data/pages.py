@@ -24,7 +24,8 @@ def _text(file, suffix, encoding=None):
         return _pdf(file)
     raw = file.read_bytes()
     with suppress(UnicodeDecodeError):  # gb18030 and cp1252 take most bytes of UTF-8 for something else
-        encoding = raw.decode() and None
+        raw.decode()
+        encoding = None
     text = _decode(raw, file, encoding)[0]
     if suffix in (".html", ".htm"):
         text = _page(text)

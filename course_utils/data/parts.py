@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 
 from course_utils.data.counts import usable
-from course_utils.data.groups import check_no_leak, split, without_answers
-from course_utils.data.near import _twinned
+from course_utils.data.groups import _split_twins, check_no_leak, without_answers
 from course_utils.data.plan import PARTS
 from course_utils.data.reading import _as_rows, read_data
 from course_utils.errors import InputError
@@ -73,15 +72,12 @@ def _apart(groups, fractions=(0.7, 0.1, 0.2), seed=0):
     """
     names = PARTS if len(fractions) == 3 else (PARTS[0], PARTS[-1])
     fit = usable(groups)[0]
-    proxies = _twinned(fit)
-    place = {id(proxy): i for i, proxy in enumerate(proxies)}
     try:
-        dealt = split(proxies, fractions, seed)
+        before = _split_twins(fit, fractions, seed)
     except InputError as error:
         if len(fractions) < 3:
             raise
         raise InputError("{error} Right documents that are nearly the same count as one. Or leave dev out: --fractions 0.8,0.2.", error=error) from None  # fmt: skip
-    before = [[fit[place[id(g)]] for g in own] for own in dealt]
     after = []
     for i, own in enumerate(before):
         held_out = [g for part in before[i + 1 :] for g in part]

@@ -119,9 +119,7 @@ def read_passages(source, size=200, overlap=1, columns=None, named=(), skip=None
     said = [counted.format(n_documents=len(documents), n_passages=len(passages), size=size), *said, *tables]
     said += [_("{n:,} rows joined to an earlier one with their id").format(n=joined)] if joined else []
     if several:
-        text = _(
-            '{n:,} ids mean different texts in different files, so the name of the file was put before them: "{example}"'
-        )
+        text = _('{n:,} ids mean different texts in different files, so the name of the file was put before them: "{example}"')  # fmt: skip
         said.append(text.format(n=len(several), example=next(iter(several.values()))))
     other[_later("files without text")] += len(blank)
     said += [_("{n} {what} not read").format(n=n, what=_(what)) for what, n in other.items() if n]

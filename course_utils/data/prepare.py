@@ -12,9 +12,9 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from course_utils.data.columns import _naming
-from course_utils.data.groups import check_no_leak, leaks, rankable, split, without_answers
+from course_utils.data.groups import _split_twins, check_no_leak, leaks, rankable, without_answers
 from course_utils.data.match import _match, _possible_names
-from course_utils.data.near import DOCUMENTS, _near_index, _twinned
+from course_utils.data.near import DOCUMENTS, _near_index
 from course_utils.data.negatives import Bm25, _mined_lists, _SearchBm25
 from course_utils.data.passages import read_passages
 from course_utils.data.plan import _CHANGE, _DEPTHS, PARTS, Plan, _Prepared
@@ -115,15 +115,11 @@ def _split(groups, pieces, plan):
             by = "topic"
         elif sum(h in several for h in homes) > len(groups) / 2 and len(set(homes)) > 5:
             by = "document"
-    proxies = [
-        replace(g, topic={"document": home, "topic": g.topic}.get(by, ""))
-        for g, home in zip(_twinned(groups), homes, strict=True)
-    ]
-    place = {id(proxy): i for i, proxy in enumerate(proxies)}
-    found = split(proxies, plan.fractions, plan.seed, "query" if by == "query" else "topic")
+    topics = {"document": homes, "topic": [g.topic for g in groups]}.get(by)
+    found = _split_twins(groups, plan.fractions, plan.seed, topics)
     counts = " / ".join(str(len(part)) for part in found)
     said = _("Split by {by}: {counts} questions for train, dev and test.").format(by=by, counts=counts)
-    return {part: [groups[place[id(g)]] for g in own] for part, own in zip(PARTS, found, strict=True)}, said
+    return dict(zip(PARTS, found, strict=True)), said
 
 
 def _pools(parts, pieces, around, plan):
@@ -202,8 +198,9 @@ def _clean(parts, notes):
             raise InputError("No question of {name} has a negative; give more passages or more questions.", name=name)
     for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
         check_no_leak(parts[one], parts[other], (one, other))
-    found = leaks(parts["train"], [*parts["dev"], *parts["test"]])
-    assert not (found.answers or found.near_documents)
+    rest = [*parts["dev"], *parts["test"]]
+    assert not leaks(parts["train"], rest, near=False, kinds=("answers",)).answers
+    assert not leaks(parts["train"], rest, kinds=("documents",)).near_documents
     return parts
 
 

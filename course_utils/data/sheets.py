@@ -75,9 +75,8 @@ def _excel_cells(path, sheet=None, given=()):
     start = _header_at(table, given)
     title, (top, header), table = table[:start], table[start], table[start + 1 :]
     header = [_blanks(c) if _full(c) else "" for c in header]
-    with book[
-        sheet
-    ]._get_source() as file:  # openpyxl tells of merged cells only where it holds the whole book in memory
+    # openpyxl tells of merged cells only where it holds the whole book in memory
+    with book[sheet]._get_source() as file:
         raw = file.read()
     _mark_formulas(dict(table), raw, path)
     merged = [header[i] for i in _fill_down(dict(table), raw, top) if i < len(header)]

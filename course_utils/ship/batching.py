@@ -19,7 +19,8 @@ class Limits:
     Attributes:
         body_mb: size of one request in megabytes.
         documents: documents of one request.
-        seconds: longest wait for an answer; then 504; its work is dropped as far as no other request is scored with it, as that of a client that hung up.
+        seconds: longest wait for an answer; then 504; its work is dropped as far as no other request is scored with it, as
+            that of a client that hung up.
         waiting: documents that may wait in all; beyond it 503, so that a client turns to another server.
         gather_ms: how long the first request of a batch waits for others, in milliseconds.
         batch: documents after which a batch waits for no more.

@@ -1,6 +1,7 @@
 """A rerank server on FastAPI: POST /v1/rerank as the clients of Cohere, Jina and vLLM speak it, /health and /metrics.
 
-/health says ok, or busy or down with 503. Requests that arrive within a few milliseconds are scored as one batch, by one thread that alone touches the model.
+/health says ok, or busy or down with 503. Requests that arrive within a few milliseconds are scored as one batch, by one
+thread that alone touches the model.
 Needs the extra: ``pip install "reranker-course[serve]"``. Shapes: docs.cohere.com/reference/rerank,
 api.jina.ai/docs (rerank), docs.vllm.ai (Jina- and Cohere-compatible rerank API).
 """
@@ -18,13 +19,12 @@ from contextlib import suppress
 import numpy as np
 
 from course_utils.data.long_documents import _check_way
-from course_utils.errors import InputError
+from course_utils.errors import InputError, _out_of_memory
 from course_utils.language import _
 from course_utils.model import prompt, sigmoid
 from course_utils.model.checkpoint import _weights_hash
 from course_utils.ship.batching import Limits, _Batcher, _Metrics, _Refused
 
-_SHORT = ("can't allocate memory", "out of memory", "Unable to allocate")  # what torch and numpy say
 _GLANCE = 0.25  # seconds between two looks whether the client is still there
 
 
@@ -156,7 +156,7 @@ def _in_thread(server, listening):
 def _failed(error):
     """Return (status, sentence) for an exception that nobody expected; its traceback goes to standard error."""
     logging.getLogger(__name__).error(_("A request could not be scored."), exc_info=error)
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _SHORT):
+    if _out_of_memory(error):
         return 503, _("The server is out of memory; send fewer or shorter documents at once.")
     return 500, _("The server could not score this request ({kind}).").format(kind=type(error).__name__)
 

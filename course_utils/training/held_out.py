@@ -2,8 +2,16 @@
 
 from contextlib import suppress
 
-from course_utils.data.groups import _apart_from, check_no_leak, rankable, split, subset, without_answers
-from course_utils.data.near import DOCUMENTS, _twinned, near_duplicates
+from course_utils.data.groups import (
+    _apart_from,
+    _split_twins,
+    check_no_leak,
+    leaks,
+    rankable,
+    split,
+    subset,
+    without_answers,
+)
 from course_utils.errors import InputError
 from course_utils.training.recipe import Recipe
 
@@ -29,17 +37,15 @@ def hold_out(train, seed=0, name="train"):
         )  # fmt: skip
     shares = (0.85, 0.15)
     left, dev = split(train, shares, seed=seed)
-    sides = [dict.fromkeys(d for g in own for d in g.positives) for own in (dev, left)]
-    near = {text for text, _twin, _share in near_duplicates(*sides, **DOCUMENTS)}
+    near = {text for text, _twin, _share in leaks(dev, left, kinds=("documents",)).near_documents}
     stays, size = dev, 0
     while len(stays) != size:  # what shares a right document with one that goes back goes, too
         size, stays = len(stays), [g for g in stays if near.isdisjoint(g.positives)]
         near |= {d for g in dev if not near.isdisjoint(g.positives) for d in g.positives}
     if len(stays) * 2 < len(dev):
-        proxies, stays = _twinned(train), dev
-        place = {id(proxy): g for proxy, g in zip(proxies, train, strict=True)}
+        stays = dev
         with suppress(InputError):  # all hang together: then as they are
-            stays = [place[id(proxy)] for proxy in split(proxies, shares, seed=seed)[1]]
+            stays = _split_twins(train, shares, seed)[1]
     kept = set(map(id, stays))
     return without_answers([g for g in train if id(g) not in kept], stays), stays
 

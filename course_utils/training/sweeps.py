@@ -187,11 +187,8 @@ def _why(last, before, available, rows, sizes):
     if gain.low <= 0:
         text.append(_("That gain may be chance: try more queries, or other settings, before a full run."))
     if len(rows) > 1:
-        text.append(
-            _("Dev chose it as the best of {n}, which flatters that figure: report one of a test.").format(
-                n=sum(r["rung"] == 0 for r in rows)
-            )
-        )
+        said = _("Dev chose it as the best of {n}, which flatters that figure: report one of a test.")
+        text.append(said.format(n=sum(r["rung"] == 0 for r in rows)))
     if len(last) > 1:
         second, others = last[1]
         lead = paired_bootstrap(others, values)

@@ -235,9 +235,8 @@ def _make_trainer(reranker, scorer, sources, folder, recipe, *, resumable, quiet
 
     # A step in several parts would count a rest of them as a step: each epoch leaves other queries out instead.
     count = len(train.groups)
-    rest = (
-        count % recipe.batch_queries if recipe.gradient_accumulation_steps > 1 and count > recipe.batch_queries else 0
-    )
+    parts = recipe.gradient_accumulation_steps > 1 and count > recipe.batch_queries
+    rest = count % recipe.batch_queries if parts else 0
 
     def collate(batch):
         # Whole epochs done; the first batch of an epoch is fetched after the last step of the one before.

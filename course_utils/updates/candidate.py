@@ -76,6 +76,8 @@ def _instructed(reranker, instruction):
 def _for_both(gate, reranker, candidate):
     """Return what ``gate.usable`` returns, of queries that fit into the prompts of both instructions: they are compared."""
     sets = gate.usable(reranker)
+    if candidate.instruction == reranker.instruction:
+        return sets
     with _instructed(reranker, reranker.instruction):
         reranker.instruction = candidate.instruction
         theirs = gate.usable(reranker)

@@ -27,7 +27,8 @@ class Gate:
     """What a new version has to pass. A gate that cannot decide is refused when it is made.
 
     The gain on ``target`` must be real: its 95 % paired bootstrap interval lies above 0. No guarded set may fall by more
-    than ``margin``, and none that falls may end more than that below the best earlier version that was measured on it. The interval of every guard is reported; where it reaches below the margin, the reason says so.
+    than ``margin``, and none that falls may end more than that below the best earlier version that was measured on it. The interval
+    of every guard is reported; where it reaches below the margin, the reason says so.
 
     Attributes:
         target: test groups of the new data's domain whose labels somebody checked. Part of the new data itself will not

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from course_utils.data.near import _nearly_shared
+from course_utils.data.groups import _nearly_shared
 from course_utils.domains.delta import _groups_hash
 from course_utils.errors import InputError
 from course_utils.evaluation.measure import paired_bootstrap
@@ -31,15 +31,11 @@ def judge(folder, previous, gate, sets, values, train=(), agreed=None):
     best, tries = _past(folder, previous, {name: _groups_hash(groups) for name, (groups, _) in sets.items()})
     accepted, reason, figures = decide(*values, gate.margin, agreed, gate.least, gate.strict, best)
     if tries:
-        reason += _(
-            " Earlier tries on this target against this version in use: {n}. Of 40 models without a gain about one passes by chance: after a few tries take a new target."
-        ).format(n=tries)
+        reason += _(" Earlier tries on this target against this version in use: {n}. Of 40 models without a gain about one passes by chance: after a few tries take a new target.").format(n=tries)  # fmt: skip
     near = {name: _nearly_shared(train, groups) for name, (groups, _) in sets.items()} if train else {}
     if any(near.values()):
         shown = _(", ").join(f"{name} {n}" for name, n in near.items() if n)
-        reason += _(
-            " Some queries or right documents of the gate's sets are nearly the same as some of the new data ({shown}): a gain there may be memory."
-        ).format(shown=shown)
+        reason += _(" Some queries or right documents of the gate's sets are nearly the same as some of the new data ({shown}): a gain there may be memory.").format(shown=shown)  # fmt: skip
     return accepted, reason, figures
 
 
